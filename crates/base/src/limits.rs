@@ -1,0 +1,68 @@
+//! Every limit a client or an operator can meet, in one place. Sizes in bytes unless named
+//! otherwise; where a number comes from the contract its file is named.
+
+/// Body of a JSON request: 32 MB (contract 00 §8); above it 413 `request_too_large`.
+pub const MAX_JSON_BODY: usize = 32 * 1024 * 1024;
+/// Body of one file: 500 MB (contract 72 §3).
+pub const MAX_FILE: u64 = 500 * 1024 * 1024;
+/// Metadata pairs (contract 00 §7).
+pub const MAX_METADATA_PAIRS: usize = 16;
+/// Characters of a metadata key.
+pub const MAX_METADATA_KEY: usize = 64;
+/// Characters of a metadata value.
+pub const MAX_METADATA_VALUE: usize = 512;
+/// Characters of an agent's or environment's name (contract 10).
+pub const MAX_NAME: usize = 256;
+/// Characters of a description (contract 10).
+pub const MAX_DESCRIPTION: usize = 2048;
+/// Characters of a system prompt (contract 10).
+pub const MAX_SYSTEM: usize = 100_000;
+/// Tools counted over all toolsets of an agent (contract 10).
+pub const MAX_TOOLS: usize = 256;
+/// MCP servers of an agent (contract 10).
+pub const MAX_MCP_SERVERS: usize = 20;
+/// Roster entries of a multiagent configuration (contract 10).
+pub const MAX_ROSTER: usize = 20;
+/// Skills of a session (contract 00 §8).
+pub const MAX_SKILLS: usize = 500;
+/// Files attached to a session (contract 30).
+pub const MAX_SESSION_FILES: usize = 500;
+/// Events in `initial_events` (contract 30).
+pub const MAX_INITIAL_EVENTS: usize = 50;
+/// Events in one `POST events`; our own bound, the contract names none.
+pub const MAX_EVENTS_PER_SEND: usize = 1000;
+/// Content blocks in one event; our own bound, as for `system.message` in contract 40.
+pub const MAX_CONTENT_BLOCKS: usize = 1000;
+/// Values of `event_deltas[]` (contract 40).
+pub const MAX_EVENT_DELTAS: usize = 100;
+/// Characters of a tool's output above which it is written to a file in the sandbox (contract 55 §12).
+pub const TOOL_OUTPUT_SPILL_CHARS: usize = 100_000;
+/// Characters of a spilled output that the model still sees.
+pub const TOOL_OUTPUT_PREVIEW_CHARS: usize = 4_000;
+/// Rounds of tool calls in one turn before it ends with `tool_use_limit_reached_error`.
+pub const MAX_TOOL_ROUNDS: u32 = 500;
+/// Compactions without output between them before `compaction_limit_reached_error`.
+pub const MAX_CONSECUTIVE_COMPACTIONS: u32 = 3;
+/// Attempts at one model request before a retryable failure is `exhausted`.
+pub const MAX_MODEL_ATTEMPTS: u32 = 5;
+/// Frames a slow event stream may fall behind before it is caught up from the log.
+pub const HUB_BACKLOG: usize = 1024;
+/// Page sizes (default, greatest) of list endpoints.
+pub mod page {
+    /// Agents and agent versions (contract 10).
+    pub const AGENTS: (usize, usize) = (20, 100);
+    /// Environments; the contract leaves it open.
+    pub const ENVIRONMENTS: (usize, usize) = (20, 100);
+    /// Sessions; the contract leaves it open.
+    pub const SESSIONS: (usize, usize) = (20, 100);
+    /// Events and thread events (contract 00 §6).
+    pub const EVENTS: (usize, usize) = (1000, 1000);
+    /// Threads (contract 45).
+    pub const THREADS: (usize, usize) = (1000, 1000);
+    /// Session resources (contract 30): omitted means all.
+    pub const RESOURCES: (usize, usize) = (1000, 1000);
+    /// Files (contract 72).
+    pub const FILES: (usize, usize) = (20, 1000);
+    /// Models (contract 82).
+    pub const MODELS: (usize, usize) = (20, 1000);
+}

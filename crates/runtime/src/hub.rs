@@ -1,0 +1,153 @@
+//! Live fan-out: what the store has committed, and the previews of a running model request, to
+//! every open event stream of a session.
+//!
+//! Committed events arrive from the store's writer after COMMIT and in sequence order, so a
+//! subscriber sees a gapless run of `seq`, or is told that it fell behind and re-reads the log.
+//! Frames are encoded once and shared.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use freehold_base::{EventId, IdSource, SessionId, limits};
+use freehold_store::{CommitListener, StoredEvent};
+use freehold_wire::event;
+use tokio::sync::broadcast;
+
+/// One frame of a session's live stream.
+#[derive(Debug, Clone)]
+pub enum Frame {
+    /// A committed event.
+    Event {
+        /// Its place in the log.
+        seq: i64,
+        /// Its type.
+        kind: Arc<str>,
+        /// Its id.
+        id: EventId,
+        /// The event as clients see it.
+        data: Arc<str>,
+    },
+    /// A preview begins (`event_start`); for connections that asked for `kind`.
+    Start {
+        /// The id the committed event will have.
+        id: EventId,
+        /// `agent.message` or `agent.thinking`.
+        kind: &'static str,
+        /// The frame's JSON.
+        data: Arc<str>,
+    },
+    /// A fragment of a preview (`event_delta`).
+    Delta {
+        /// The id of the preview.
+        id: EventId,
+        /// The frame's JSON.
+        data: Arc<str>,
+    },
+    /// The session was deleted; the last frame.
+    Deleted {
+        /// The `session.deleted` event.
+        data: Arc<str>,
+    },
+}
+
+/// Why a subscription has no next frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// Frames were dropped for this subscriber; re-read the log after the last `seq` seen.
+    Lagged,
+    /// The session is gone.
+    Closed,
+}
+
+/// A live subscription. Dropping it ends it.
+pub struct Subscription {
+    receiver: broadcast::Receiver<Frame>,
+    session: SessionId,
+    hub: Hub,
+}
+
+impl Subscription {
+    /// The next frame.
+    ///
+    /// # Errors
+    /// See [`Missed`].
+    pub async fn next(&mut self) -> Result<Frame, Missed> {
+        match self.receiver.recv().await {
+            Ok(frame) => Ok(frame),
+            Err(broadcast::error::RecvError::Lagged(_)) => Err(Missed::Lagged),
+            Err(broadcast::error::RecvError::Closed) => Err(Missed::Closed),
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut channels = self.hub.channels();
+        // Ours is still counted; the last one out removes the channel.
+        if channels.get(&self.session).is_some_and(|c| c.receiver_count() <= 1) {
+            channels.remove(&self.session);
+        }
+    }
+}
+
+/// The live channels, one for each session that has a listener. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub {
+    channels: Arc<Mutex<HashMap<SessionId, broadcast::Sender<Frame>>>>,
+    ids: IdSource,
+}
+
+impl Hub {
+    /// A hub without listeners.
+    pub fn new(ids: IdSource) -> Self {
+        Self { channels: Arc::default(), ids }
+    }
+
+    /// Subscribes to a session. Every event committed after this call is delivered.
+    pub fn subscribe(&self, session: &SessionId) -> Subscription {
+        let receiver = self
+            .channels()
+            .entry(session.clone())
+            .or_insert_with(|| broadcast::channel(limits::HUB_BACKLOG).0)
+            .subscribe();
+        Subscription { receiver, session: session.clone(), hub: self.clone() }
+    }
+
+    /// Whether anybody listens to the session.
+    pub fn has_listeners(&self, session: &SessionId) -> bool {
+        self.channels().contains_key(session)
+    }
+
+    /// Sends a preview frame; nobody listening is fine.
+    pub fn preview(&self, session: &SessionId, frame: Frame) {
+        if let Some(channel) = self.channels().get(session) {
+            let _ = channel.send(frame);
+        }
+    }
+
+    fn channels(&self) -> MutexGuard<'_, HashMap<SessionId, broadcast::Sender<Frame>>> {
+        // The map is whole between any two statements, so a poisoned lock is still usable.
+        self.channels.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl CommitListener for Hub {
+    fn committed(&self, session: &SessionId, events: &[Arc<StoredEvent>]) {
+        let Some(channel) = self.channels().get(session).cloned() else { return };
+        for event in events {
+            let _ = channel.send(Frame::Event {
+                seq: event.seq,
+                kind: event.kind.as_str().into(),
+                id: event.id.clone(),
+                data: event.wire().into(),
+            });
+        }
+    }
+
+    fn deleted(&self, session: &SessionId) {
+        if let Some(channel) = self.channels().remove(session) {
+            let data = event::session_deleted(&self.ids.next(), self.ids.clock().now());
+            let _ = channel.send(Frame::Deleted { data: data.into() });
+        }
+    }
+}

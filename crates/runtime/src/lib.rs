@@ -1,0 +1,17 @@
+//! Drives sessions: claims them, executes the engine's steps, appends what happened, and fans
+//! committed events out to live streams. Start at [`Runtime`]; one session's life is
+//! [`driver`](self)'s loop, one model request is `model_call`, one round of tools is `tools`.
+
+mod driver;
+pub mod executor;
+pub mod hub;
+mod load;
+mod media;
+mod model_call;
+mod outputs;
+mod runtime;
+mod tools;
+
+pub use executor::{OutputFile, Place, ToolCall, ToolExecutor, ToolReply, Upload};
+pub use hub::{Frame, Hub, Missed, Subscription};
+pub use runtime::{Options, Runtime};

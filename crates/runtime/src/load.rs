@@ -1,0 +1,175 @@
+//! From the store to what a driver works with.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use freehold_base::SessionId;
+use freehold_engine::{Detail, Facts, Folded, Placement, Queued, State};
+use freehold_model::ModelEntry;
+use freehold_store::{InboxItem, SessionRow, StoreError, StoredEvent};
+use freehold_wire::agent::SessionAgent;
+use freehold_wire::event::EventBody;
+use freehold_wire::tool::BuiltinTool;
+
+use crate::executor::{Place, ToolExecutor, Upload};
+use crate::runtime::Shared;
+
+/// Why a session cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// What is stored cannot be read: a fault of ours, or of whoever edited the file.
+    #[error("stored {what} is unreadable")]
+    Unreadable {
+        what: &'static str,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+fn unreadable(what: &'static str) -> impl FnOnce(serde_json::Error) -> LoadError {
+    move |source| LoadError::Unreadable { what, source }
+}
+
+/// States of resting sessions, least recently used first to go.
+pub(crate) struct StateCache {
+    capacity: usize,
+    inner: Mutex<(HashMap<SessionId, (i64, State)>, VecDeque<SessionId>)>,
+}
+
+impl StateCache {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { capacity, inner: Mutex::default() }
+    }
+    /// Takes a session's state out, with the sequence number it stands at.
+    pub(crate) fn take(&self, session: &SessionId) -> Option<(i64, State)> {
+        let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
+        inner.1.retain(|s| s != session);
+        inner.0.remove(session)
+    }
+    /// Keeps a session's state.
+    pub(crate) fn put(&self, session: &SessionId, head: i64, state: State) {
+        let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
+        inner.1.retain(|s| s != session);
+        inner.1.push_back(session.clone());
+        inner.0.insert(session.clone(), (head, state));
+        while inner.1.len() > self.capacity {
+            if let Some(oldest) = inner.1.pop_front() {
+                inner.0.remove(&oldest);
+            }
+        }
+    }
+    /// Drops a session's state.
+    pub(crate) fn forget(&self, session: &SessionId) {
+        self.take(session);
+    }
+}
+
+/// Events folded at a time.
+const TAIL_PAGE: usize = 1000;
+
+/// Folds everything after `head` into the state; gives the new head.
+pub(crate) async fn catch_up(
+    shared: &Shared,
+    session: &SessionId,
+    state: &mut State,
+    mut head: i64,
+) -> Result<i64, LoadError> {
+    loop {
+        let page = shared.store.tail(session, head, TAIL_PAGE).await?;
+        for event in &page {
+            fold(state, event)?;
+            head = event.seq;
+        }
+        if page.len() < TAIL_PAGE {
+            return Ok(head);
+        }
+    }
+}
+
+fn fold(state: &mut State, event: &StoredEvent) -> Result<(), LoadError> {
+    let body = EventBody::parse(&event.kind, &event.payload).map_err(unreadable("event"))?;
+    let Some(body) = body else { return Ok(()) }; // Unknown types are inert.
+    let detail: Option<Detail> = match &event.detail {
+        Some(text) => Some(serde_json::from_str(text).map_err(unreadable("event detail"))?),
+        None => None,
+    };
+    state.fold(Folded {
+        epoch: event.epoch,
+        id: &event.id,
+        body: &body,
+        detail: detail.as_ref(),
+        at: event.processed_at,
+    });
+    Ok(())
+}
+
+/// The state before any event, from the session's row.
+pub(crate) fn initial(row: &SessionRow) -> Result<State, LoadError> {
+    let agent: SessionAgent = serde_json::from_str(&row.agent).map_err(unreadable("agent"))?;
+    let budget = match &row.budget {
+        Some(text) => Some(serde_json::from_str(text).map_err(unreadable("budget"))?),
+        None => None,
+    };
+    Ok(State::new(row.thread_id.clone(), agent, placement(row)?, budget))
+}
+
+fn environment(row: &SessionRow) -> Result<serde_json::Value, LoadError> {
+    serde_json::from_str(&row.environment).map_err(unreadable("environment"))
+}
+
+fn placement(row: &SessionRow) -> Result<Placement, LoadError> {
+    let self_hosted = environment(row)?["type"] == "self_hosted";
+    Ok(if self_hosted { Placement::SelfHosted } else { Placement::Cloud })
+}
+
+/// The open inbox as the engine sees it, with the inbox's head.
+pub(crate) async fn inbox(
+    shared: &Shared,
+    session: &SessionId,
+) -> Result<(i64, Vec<Queued>), LoadError> {
+    let (head, items) = shared.store.inbox(session).await?;
+    let queued = items.into_iter().filter_map(|item| queued(item).transpose());
+    Ok((head, queued.collect::<Result<_, _>>()?))
+}
+
+fn queued(item: InboxItem) -> Result<Option<Queued>, LoadError> {
+    let body = EventBody::parse(&item.kind, &item.payload).map_err(unreadable("input"))?;
+    Ok(body.map(|body| Queued { seq: item.seq, id: item.id, body }))
+}
+
+/// Where the session's tools run; `None` if the session is gone or is not run here.
+pub(crate) async fn place(
+    shared: &Shared,
+    session: &SessionId,
+) -> Result<Option<Place>, LoadError> {
+    match shared.store.session_any(session).await? {
+        Some(row) if placement(&row)? == Placement::Cloud => place_of(shared, &row).await.map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Where a session's tools run.
+pub(crate) async fn place_of(shared: &Shared, row: &SessionRow) -> Result<Place, LoadError> {
+    let mut uploads = Vec::new();
+    for (mount_path, blob) in shared.store.session_uploads(&row.id).await? {
+        uploads.push(Upload { mount_path, blob });
+    }
+    Ok(Place { session: row.id.clone(), config: environment(row)?, uploads })
+}
+
+/// What the engine needs to know of a model and of this server's tools.
+pub(crate) fn facts(entry: Option<&Arc<ModelEntry>>, executor: &dyn ToolExecutor) -> Facts {
+    let unavailable =
+        BuiltinTool::ALL.into_iter().filter(|t| executor.unavailable(*t).is_some()).collect();
+    Facts {
+        // A model that is no longer configured fails at the request, with a clear error.
+        context_window: entry.map_or(u64::MAX, |e| e.context_window),
+        max_output_tokens: entry.map_or(1, |e| e.max_output_tokens),
+        system_messages: entry.is_some_and(|e| e.supports.system_messages),
+        effort: entry.is_some_and(|e| e.supports.effort),
+        unavailable,
+    }
+}

@@ -1,0 +1,255 @@
+//! The handle the server holds: it wakes sessions and knows which are being driven.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use freehold_base::{IdSource, ReplicaId, SessionId};
+use freehold_engine::{Backoff, Rates};
+use freehold_model::Catalog;
+use freehold_store::{Store, StoreError};
+use freehold_wire::tool::BuiltinTool;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::driver;
+use crate::executor::ToolExecutor;
+use crate::hub::Hub;
+use crate::load::StateCache;
+
+/// What an operator can set.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How failed model requests are retried.
+    pub backoff: Backoff,
+    /// How long a stopping server waits for running tool calls.
+    pub drain: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            backoff: Backoff {
+                base_ms: 1_000,
+                max_ms: 60_000,
+                attempts: freehold_base::limits::MAX_MODEL_ATTEMPTS,
+            },
+            drain: Duration::from_secs(8),
+        }
+    }
+}
+
+/// How often sessions that want a driver and have none are looked for; wake-ups inside the process
+/// are immediate and do not wait for it.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Sessions claimed in one sweep.
+const SWEEP_LIMIT: usize = 256;
+/// States of resting sessions kept in memory, so that the next turn need not fold the whole log.
+const CACHED_STATES: usize = 64;
+
+/// What every driver shares.
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) executor: Arc<dyn ToolExecutor>,
+    pub(crate) hub: Hub,
+    pub(crate) ids: IdSource,
+    pub(crate) options: Options,
+    pub(crate) replica: ReplicaId,
+    pub(crate) rates: Rates,
+    pub(crate) cache: StateCache,
+    pub(crate) stopping: CancellationToken,
+    drivers: Mutex<HashMap<SessionId, Arc<Bell>>>,
+    tasks: TaskTracker,
+}
+
+/// Rings for one driven session.
+#[derive(Default)]
+pub(crate) struct Bell {
+    rung: AtomicBool,
+    notify: Notify,
+}
+
+impl Bell {
+    fn ring(&self) {
+        self.rung.store(true, Ordering::SeqCst);
+        self.notify.notify_one();
+    }
+    /// Waits until rung since the last [`Bell::heard`].
+    pub(crate) async fn wait(&self) {
+        while !self.rung.load(Ordering::SeqCst) {
+            self.notify.notified().await;
+        }
+    }
+    /// Whether it was rung; forgets it.
+    pub(crate) fn heard(&self) -> bool {
+        self.rung.swap(false, Ordering::SeqCst)
+    }
+}
+
+/// Drives the sessions of one process. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+impl Runtime {
+    /// Starts driving: sessions that were running when the last process ended go on at once.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn start(
+        store: Store,
+        catalog: Arc<Catalog>,
+        executor: Arc<dyn ToolExecutor>,
+        hub: Hub,
+        ids: IdSource,
+        options: Options,
+    ) -> Result<Self, StoreError> {
+        let replica: ReplicaId = ids.next();
+        // One process owns an SQLite file (the store holds its lock), so its lease need not be
+        // renewed: it ends with the process, when the next one takes the lock.
+        const FOREVER_MS: i64 = 1_000 * 60 * 60 * 24 * 365 * 100;
+        store.heartbeat(&replica, FOREVER_MS).await?;
+        let rates = Rates {
+            web_search: catalog.rates().web_search_pico(),
+            running_second: catalog.rates().running_second_pico(),
+        };
+        let shared = Arc::new(Shared {
+            store,
+            catalog,
+            executor,
+            hub,
+            ids,
+            options,
+            replica,
+            rates,
+            cache: StateCache::new(CACHED_STATES),
+            stopping: CancellationToken::new(),
+            drivers: Mutex::default(),
+            tasks: TaskTracker::new(),
+        });
+        let runtime = Self { shared };
+        let sweeper = runtime.clone();
+        runtime.shared.tasks.spawn(async move { sweeper.sweep().await });
+        Ok(runtime)
+    }
+
+    /// The live streams.
+    pub fn hub(&self) -> &Hub {
+        &self.shared.hub
+    }
+
+    /// Prices that are not per token.
+    pub fn rates(&self) -> Rates {
+        self.shared.rates
+    }
+
+    /// Has the session driven: something was accepted, answered or changed. Immediate if a driver
+    /// is at work, otherwise one starts.
+    pub fn wake(&self, session: &SessionId) {
+        if self.shared.stopping.is_cancelled() {
+            return; // The next process finds it in the store.
+        }
+        let mut drivers = self.shared.drivers();
+        if let Some(bell) = drivers.get(session) {
+            bell.ring();
+            return;
+        }
+        let bell = Arc::new(Bell::default());
+        drivers.insert(session.clone(), Arc::clone(&bell));
+        drop(drivers);
+        let (shared, session) = (Arc::clone(&self.shared), session.clone());
+        self.shared.tasks.spawn(async move {
+            loop {
+                bell.heard();
+                driver::drive(&shared, &session, &bell).await;
+                let mut drivers = shared.drivers();
+                // A ring after the driver's last look starts it again; under the lock none is lost.
+                if shared.stopping.is_cancelled() || !bell.heard() {
+                    drivers.remove(&session);
+                    return;
+                }
+            }
+        });
+    }
+
+    /// A session was created: its sandbox starts in the background.
+    pub fn session_created(&self, session: &SessionId) {
+        let (shared, session) = (Arc::clone(&self.shared), session.clone());
+        self.shared.tasks.spawn(async move {
+            match crate::load::place(&shared, &session).await {
+                Ok(Some(place)) => shared.executor.prepare(&place).await,
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%session, %error, "sandbox not prepared"),
+            }
+        });
+    }
+
+    /// A session was deleted: its sandbox and cached state go.
+    pub async fn session_deleted(&self, session: &SessionId) {
+        self.shared.cache.forget(session);
+        self.shared.executor.remove(session).await;
+    }
+
+    /// Files were attached to or removed from a session.
+    pub fn resources_changed(&self, session: &SessionId) {
+        let driven = self.shared.drivers().contains_key(session);
+        if driven {
+            self.wake(session);
+        }
+    }
+
+    /// Why this host cannot run cloud sessions, if so.
+    pub fn cloud_refusal(&self) -> Option<String> {
+        self.shared.executor.refuses_cloud()
+    }
+
+    /// Why a built-in tool cannot be offered, if so.
+    pub fn unavailable(&self, tool: BuiltinTool) -> Option<String> {
+        self.shared.executor.unavailable(tool)
+    }
+
+    /// Sessions being driven now.
+    pub fn driven(&self) -> usize {
+        self.shared.drivers().len()
+    }
+
+    /// Stops driving: model requests are cut off, running tool calls get a moment to finish, and
+    /// everything unfinished goes on in the next process.
+    pub async fn stop(&self) {
+        self.shared.stopping.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        if let Err(error) = self.shared.store.retire(&self.shared.replica).await {
+            tracing::warn!(%error, "lease not retired");
+        }
+    }
+
+    async fn sweep(self) {
+        loop {
+            match self.shared.store.runnable(SWEEP_LIMIT).await {
+                Ok(sessions) => sessions.iter().for_each(|s| {
+                    let driven = self.shared.drivers().contains_key(s);
+                    if !driven {
+                        self.wake(s);
+                    }
+                }),
+                Err(error) => tracing::error!(%error, "cannot look for sessions to drive"),
+            }
+            tokio::select! {
+                () = self.shared.stopping.cancelled() => return,
+                () = tokio::time::sleep(SWEEP) => {}
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn drivers(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Bell>>> {
+        // The map is whole between any two statements, so a poisoned lock is still usable.
+        self.drivers.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}

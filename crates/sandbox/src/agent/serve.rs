@@ -1,0 +1,206 @@
+//! The agent's main loop: the first thread reads the control socket and never blocks on work; a
+//! second one, shut off from the first by Landlock where the kernel can, starts a thread per ask.
+//! What tools start can therefore not signal the thread that answers the host.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::value::RawValue;
+
+use super::files::Files;
+use super::{AgentContext, Cancel, Handler, Reply, listing};
+use crate::launch::{Inside, protect_agent};
+use crate::protocol::{
+    Answer, Ask, FromAgent, MAX_INPUT, MAX_IN_FLIGHT, MAX_OUTPUT, Problem, ToAgent, encode,
+    read_frame,
+};
+
+/// Content blocks of one reply (`freehold_base::limits::MAX_CONTENT_BLOCKS`).
+const MAX_BLOCKS: usize = freehold_base::limits::MAX_CONTENT_BLOCKS;
+/// Stack of a thread that serves an ask, bytes.
+const STACK: usize = 2 * 1024 * 1024;
+
+struct Job {
+    id: u64,
+    ask: Ask,
+    body: Vec<u8>,
+    cancel: Cancel,
+}
+
+/// What all threads share.
+struct Shared {
+    control: Mutex<UnixStream>,
+    running: Mutex<HashMap<u64, Cancel>>,
+    files: Files,
+}
+
+/// Serves until the host goes away; the exit code.
+pub(super) fn run(
+    inside: Inside,
+    make: impl FnOnce(AgentContext) -> Box<dyn Handler> + Send + 'static,
+) -> i32 {
+    let Ok(reader) = inside.control.try_clone() else {
+        return 1;
+    };
+    let shared = Arc::new(Shared {
+        control: Mutex::new(inside.control),
+        running: Mutex::default(),
+        files: Files::new(inside.roots),
+    });
+    let (jobs, queue) = sync_channel::<Job>(MAX_IN_FLIGHT);
+    let (ready, wait_ready) = sync_channel(1);
+    let context = inside.context;
+    let mut handshake = inside.handshake;
+    let worker = shared.clone();
+    let started = std::thread::Builder::new()
+        .name("dispatch".to_owned())
+        .stack_size(STACK)
+        .spawn(move || {
+            let protected = context.isolated && protect_agent();
+            let handler: Arc<dyn Handler> = Arc::from(make(context));
+            // The reader waits for this; if it is gone there is no one to serve.
+            let _ = ready.send(protected);
+            dispatch(&worker, &queue, &handler);
+        });
+    let Ok(dispatcher) = started else {
+        return 1;
+    };
+    let Ok(protected) = wait_ready.recv() else {
+        return 1;
+    };
+    handshake.agent_protected = protected;
+    if inside.announce.started(&shared.control, &handshake).is_err() {
+        return 1;
+    }
+    let code = read(&shared, reader, &jobs);
+    // The host is gone: let the handler stop what it started, then end.
+    drop(jobs);
+    for cancel in shared.running().values() {
+        cancel.cancel();
+    }
+    let _ = dispatcher.join();
+    code
+}
+
+/// Reads asks until the socket ends.
+fn read(shared: &Arc<Shared>, mut from: UnixStream, jobs: &SyncSender<Job>) -> i32 {
+    loop {
+        let (ToAgent { id, ask }, body) = match read_frame::<ToAgent>(&mut from, MAX_INPUT) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return 0,
+            Err(_) => return 1,
+        };
+        if let Ask::Cancel { call } = ask {
+            let cancel = shared.running().get(&call).cloned();
+            if let Some(cancel) = cancel {
+                let _ = catch_unwind(AssertUnwindSafe(|| cancel.cancel()));
+            }
+            continue;
+        }
+        let cancel = Cancel::new();
+        shared.running().insert(id, cancel.clone());
+        let job = Job { id, ask, body, cancel };
+        match jobs.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
+                shared.answer(job.id, Answer::Failed { problem: Problem::Busy }, &[]);
+            }
+        }
+    }
+}
+
+fn dispatch(shared: &Arc<Shared>, queue: &Receiver<Job>, handler: &Arc<dyn Handler>) {
+    for job in queue {
+        let id = job.id;
+        let (thread_shared, handler) = (shared.clone(), handler.clone());
+        let spawned = std::thread::Builder::new()
+            .name("ask".to_owned())
+            .stack_size(STACK)
+            .spawn(move || {
+                let (answer, body) = serve(&thread_shared, &*handler, job);
+                thread_shared.answer(id, answer, &body);
+            });
+        if spawned.is_err() {
+            // Tools have used up the processes allowed to the sandbox.
+            shared.answer(id, Answer::Failed { problem: Problem::Busy }, &[]);
+        }
+    }
+}
+
+fn serve(shared: &Shared, handler: &dyn Handler, job: Job) -> (Answer, Vec<u8>) {
+    let files = &shared.files;
+    let done = |r: Result<(), _>| r.map(|()| (Answer::Done, Vec::new()));
+    let result = match job.ask {
+        Ask::Call { name } => return call(handler, &name, job.body, &job.cancel),
+        Ask::List { dir } => listing::list(files.roots(), &dir).map(|(entries, truncated)| {
+            let body = serde_json::to_vec(&entries).unwrap_or_default();
+            (Answer::Listing { truncated }, body)
+        }),
+        Ask::Open { path, max } => files
+            .open(job.id, &path, max)
+            .map(|size| (Answer::Opened { size }, Vec::new())),
+        Ask::Pull { handle } => files
+            .pull(handle)
+            .map(|(chunk, last)| (Answer::Chunk { last }, chunk)),
+        Ask::Create { path } => done(files.create(job.id, &path)),
+        Ask::Push { handle } => done(files.push(handle, &job.body)),
+        Ask::Commit { handle } => done(files.commit(handle)),
+        Ask::Close { handle } => {
+            files.close(handle);
+            done(Ok(()))
+        }
+        Ask::Cancel { .. } => return failed(Problem::Protocol),
+    };
+    result.unwrap_or_else(|problem| failed(Problem::File(problem)))
+}
+
+fn failed(problem: Problem) -> (Answer, Vec<u8>) {
+    (Answer::Failed { problem }, Vec::new())
+}
+
+fn call(handler: &dyn Handler, name: &str, input: Vec<u8>, cancel: &Cancel) -> (Answer, Vec<u8>) {
+    let input = String::from_utf8(input).ok().and_then(|s| RawValue::from_string(s).ok());
+    let Some(input) = input else {
+        return failed(Problem::Protocol);
+    };
+    let run = || handler.call(name, &input, cancel);
+    let reply = catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Reply::error(format!("{name}: the tool failed unexpectedly")));
+    let reply = if reply.content.len() > MAX_BLOCKS {
+        Reply::error(format!("{name}: the output has too many parts"))
+    } else {
+        reply
+    };
+    match serde_json::to_vec(&reply.content) {
+        Ok(body) if body.len() <= MAX_OUTPUT => {
+            let is_error = reply.is_error;
+            (Answer::Reply { is_error }, body)
+        }
+        _ => {
+            let text = format!("{name}: the output is too large");
+            let body = serde_json::to_vec(&Reply::error(text).content).unwrap_or_default();
+            (Answer::Reply { is_error: true }, body)
+        }
+    }
+}
+
+impl Shared {
+    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Cancel>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends an answer. If the host is gone the reader finds out and ends everything.
+    fn answer(&self, id: u64, answer: Answer, body: &[u8]) {
+        self.running().remove(&id);
+        let header = FromAgent { id, answer };
+        let Ok(frame) = encode(&header, body.len()) else {
+            return;
+        };
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = control.write_all(&frame).and_then(|()| control.write_all(body));
+    }
+}

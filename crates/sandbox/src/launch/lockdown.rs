@@ -1,0 +1,125 @@
+//! Giving up ids, capabilities and resources for good.
+
+use std::io;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid};
+
+use super::plan::{Ids, Isolate, USER};
+
+/// Open files of one process.
+const OPEN_FILES: u64 = 16_384;
+/// Locked memory of one process, bytes.
+const LOCKED: u64 = 8 << 20;
+
+/// Takes on id 0 of the new namespace, which is an unprivileged id outside.
+pub(super) fn become_inside_root() -> io::Result<()> {
+    set_ids(0)
+}
+
+/// Refuses further namespaces by the kernel's own per-namespace limits, beside seccomp; whether
+/// the one for user namespaces took.
+pub(super) fn cap_namespaces() -> bool {
+    let refuse = |kind: &str| std::fs::write(format!("/proc/sys/user/max_{kind}_namespaces"), "0");
+    for kind in ["cgroup", "ipc", "mnt", "net", "pid", "time", "uts"] {
+        // A second line only: older kernels lack some of these.
+        let _ = refuse(kind);
+    }
+    refuse("user").is_ok()
+}
+
+/// A session keyring of its own, so that none of the server's is shared.
+pub(super) fn new_session_keyring() -> io::Result<()> {
+    // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+    let error = io::Error::last_os_error();
+    // A kernel without keyrings has none to share.
+    if rc >= 0 || error.raw_os_error() == Some(libc::ENOSYS) { Ok(()) } else { Err(error) }
+}
+
+/// Becomes the tools' user with no capability left and no way to regain one.
+pub(super) fn give_up_ids(ids: Ids) -> io::Result<()> {
+    rustix::thread::set_capabilities_secure_bits(
+        CapabilitiesSecureBits::NO_ROOT
+            | CapabilitiesSecureBits::NO_ROOT_LOCKED
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED,
+    )?;
+    drop_bounding_set()?;
+    if matches!(ids, Ids::Range { .. }) {
+        rustix::thread::set_thread_groups(&[])?;
+        set_ids(USER)?;
+    }
+    drop_capabilities()?;
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// Clears the calling process's capability sets.
+pub(super) fn drop_capabilities() -> io::Result<()> {
+    rustix::thread::clear_ambient_capability_set()?;
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    Ok(rustix::thread::set_capabilities(None, none)?)
+}
+
+/// Removes every capability the kernel knows from the bounding set, also ones newer than this
+/// program.
+fn drop_bounding_set() -> io::Result<()> {
+    for capability in 0..64 {
+        // SAFETY: PR_CAPBSET_DROP takes a number and no pointer.
+        let rc = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        if rc != 0 {
+            let error = io::Error::last_os_error();
+            // The first number past the last capability.
+            let past_the_end = error.raw_os_error() == Some(libc::EINVAL) && capability > 0;
+            return if past_the_end { Ok(()) } else { Err(error) };
+        }
+    }
+    Ok(())
+}
+
+/// Limits that hold for each process, or for the user inside.
+pub(super) fn limit(how: &Isolate) -> io::Result<()> {
+    let set = |resource, wanted: u64| {
+        // A limit the server itself is under stays: raising it needs a privilege this has not.
+        let now = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        let value = Some(wanted.min(now));
+        rustix::process::setrlimit(
+            resource,
+            Rlimit {
+                current: value,
+                maximum: value,
+            },
+        )
+    };
+    set(Resource::Core, 0)?;
+    set(Resource::Nofile, OPEN_FILES)?;
+    set(Resource::Memlock, LOCKED)?;
+    set(Resource::Fsize, how.limits.file_bytes)?;
+    set(Resource::Rtprio, 0)?;
+    // Counts this namespace's user only; holds where there is no control group too.
+    set(Resource::Nproc, u64::from(how.limits.pids))?;
+    if how.memory_by_rlimit {
+        set(Resource::Data, how.limits.memory_bytes)?;
+    }
+    Ok(())
+}
+
+/// Sets real, effective and saved ids of the only thread.
+fn set_ids(id: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! The seccomp filters. Two are stacked: the allow-list (everything else is `ENOSYS`), then the
+//! refusals (`EPERM`), by number or by argument. The kernel takes the answer of the later one where
+//! both object. A call by another architecture's entry (32-bit on x86-64) kills the process.
+//!
+//! Arguments are compared as 32-bit values, as the kernel reads them: comparing 64 bits would let
+//! junk in the upper half pass.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+
+use super::syscalls::{ALLOWED, ALLOWED_HERE, REFUSED, REFUSED_HERE};
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// `clone` flags that make a namespace; `CLONE_NEWTIME` cannot be given to `clone`.
+const NEW_NAMESPACES: [libc::c_int; 7] = [
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWUTS,
+];
+/// Terminal requests that put words into another's mouth or change the line discipline.
+const TERMINAL_TRICKS: [u32; 4] = [0x5412, 0x541c, 0x541d, 0x5423];
+/// Kinds of socket on the internet families other than stream (1) and datagram (2).
+const ODD_SOCKET_TYPES: [u32; 14] = [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+/// The bits of a socket's type that are not flags.
+const SOCKET_TYPE_MASK: u64 = 0xf;
+/// Personalities with nothing unsafe: none, ask, no address randomization.
+const PERSONALITIES: [u32; 3] = [0, u32::MAX, libc::ADDR_NO_RANDOMIZE as u32];
+
+/// Why a filter could not be installed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SeccompError {
+    #[error("this processor architecture has no filter")]
+    Architecture,
+    #[error("the filter does not compile: {0}")]
+    Compile(seccompiler::BackendError),
+    #[error("{0}")]
+    Install(seccompiler::Error),
+}
+
+/// Installs both filters on the only thread; everything started later inherits them.
+pub(super) fn install() -> Result<(), SeccompError> {
+    for program in [allow_list()?, refusals()?] {
+        seccompiler::apply_filter(&program).map_err(SeccompError::Install)?;
+    }
+    Ok(())
+}
+
+fn allow_list() -> Result<BpfProgram, SeccompError> {
+    let refused = [REFUSED, REFUSED_HERE].concat();
+    let named = ALLOWED.iter().chain(ALLOWED_HERE).chain(&refused);
+    // `clone3` is absent on purpose: its flags lie behind a pointer, and C libraries fall back.
+    let rules = named.map(|&number| (number, Vec::new())).collect();
+    let absent = SeccompAction::Errno(libc::ENOSYS as u32);
+    compile(rules, absent, SeccompAction::Allow)
+}
+
+fn refusals() -> Result<BpfProgram, SeccompError> {
+    let mut rules: Rules = REFUSED.iter().chain(REFUSED_HERE).map(|&n| (n, Vec::new())).collect();
+    let mut add = |number: i64, conditions: Vec<SeccompCondition>| {
+        let rule = SeccompRule::new(conditions).map_err(SeccompError::Compile)?;
+        rules.entry(number).or_default().push(rule);
+        Ok::<_, SeccompError>(())
+    };
+    for flag in NEW_NAMESPACES {
+        let flag = flag as u32;
+        add(libc::SYS_clone, vec![masked(0, flag.into(), flag)?])?;
+    }
+    for request in TERMINAL_TRICKS {
+        add(libc::SYS_ioctl, vec![is(1, request)?])?;
+    }
+    add(libc::SYS_personality, none_of(0, &PERSONALITIES)?)?;
+    // Limits of other processes, the agent's among them; asking is fine.
+    let new_limit = is_not_null(2)?;
+    add(libc::SYS_prlimit64, vec![is_not(0, 0)?, new_limit])?;
+    let [unix, inet, inet6, netlink] =
+        [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(|f| f as u32);
+    // AF_VSOCK above all: it is not confined by the network namespace.
+    add(libc::SYS_socket, none_of(0, &[unix, inet, inet6, netlink])?)?;
+    add(libc::SYS_socketpair, vec![is_not(0, unix)?])?;
+    let route = libc::NETLINK_ROUTE as u32;
+    add(libc::SYS_socket, vec![is(0, netlink)?, is_not(2, route)?])?;
+    for family in [inet, inet6] {
+        for kind in ODD_SOCKET_TYPES {
+            let kind = masked(1, SOCKET_TYPE_MASK, kind)?;
+            add(libc::SYS_socket, vec![is(0, family)?, kind])?;
+        }
+        let known = [0, libc::IPPROTO_TCP as u32, libc::IPPROTO_UDP as u32];
+        let mut other = none_of(2, &known)?;
+        other.push(is(0, family)?);
+        add(libc::SYS_socket, other)?;
+    }
+    compile(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))
+}
+
+fn compile(
+    rules: Rules,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, SeccompError> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|_| SeccompError::Architecture)?;
+    SeccompFilter::new(rules, otherwise, matched, arch)
+        .and_then(BpfProgram::try_from)
+        .map_err(SeccompError::Compile)
+}
+
+fn condition(arg: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompCondition, SeccompError> {
+    SeccompCondition::new(arg, SeccompCmpArgLen::Dword, op, value).map_err(SeccompError::Compile)
+}
+
+fn is(arg: u8, value: u32) -> Result<SeccompCondition, SeccompError> {
+    condition(arg, SeccompCmpOp::Eq, value.into())
+}
+
+fn is_not(arg: u8, value: u32) -> Result<SeccompCondition, SeccompError> {
+    condition(arg, SeccompCmpOp::Ne, value.into())
+}
+
+fn is_not_null(arg: u8) -> Result<SeccompCondition, SeccompError> {
+    SeccompCondition::new(arg, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)
+        .map_err(SeccompError::Compile)
+}
+
+fn masked(arg: u8, mask: u64, value: u32) -> Result<SeccompCondition, SeccompError> {
+    condition(arg, SeccompCmpOp::MaskedEq(mask), value.into())
+}
+
+fn none_of(arg: u8, values: &[u32]) -> Result<Vec<SeccompCondition>, SeccompError> {
+    values.iter().map(|&v| is_not(arg, v)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filters_compile_and_fit_the_kernel() {
+        for program in [allow_list().unwrap(), refusals().unwrap()] {
+            assert!((10..4096).contains(&program.len()), "{}", program.len());
+        }
+    }
+
+    #[test]
+    fn nothing_is_both_allowed_and_refused() {
+        for number in REFUSED.iter().chain(REFUSED_HERE) {
+            assert!(!ALLOWED.contains(number) && !ALLOWED_HERE.contains(number), "{number}");
+        }
+    }
+}

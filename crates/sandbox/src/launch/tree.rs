@@ -1,0 +1,140 @@
+//! Detached copies of the host directories a sandbox gets to see, taken while the launcher can
+//! still reach them and made safe before they are attached anywhere.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use super::plan::{HOME, Isolate, Plan, Root};
+use super::{InStage, Step, devices, etc};
+use crate::spec;
+
+const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
+const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
+const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+
+/// Top-level names of an image that the sandbox makes for itself.
+const OWN: [&str; 9] = ["proc", "sys", "dev", "tmp", "run", "mnt", "home", "root", "workspace"];
+
+/// Something to attach in the new root.
+pub(super) struct Tree {
+    /// Relative to the new root.
+    pub at: PathBuf,
+    pub what: What,
+}
+
+pub(super) enum What {
+    Dir(OwnedFd),
+    File(OwnedFd),
+    Link(PathBuf),
+    Text(String),
+}
+
+pub(super) struct Trees(pub Vec<Tree>);
+
+impl Trees {
+    /// Everything the plan lends, in the order it is to be attached.
+    pub(super) fn clone_from_host(plan: &Plan, how: &Isolate) -> Result<Self, Step> {
+        let mut trees = Vec::new();
+        match &how.root {
+            Root::Host { dirs } => {
+                for dir in dirs {
+                    trees.extend(system(dir, dir).stage("clone host directories")?);
+                }
+                trees.extend(etc::made_up());
+                for path in etc::lent() {
+                    trees.extend(system(&path, &path).stage("clone host directories")?);
+                }
+            }
+            Root::Image { dir } => trees.extend(image(dir).stage("clone image directories")?),
+        }
+        trees.extend(devices::lent().stage("clone devices")?);
+        let own = [
+            ("workspace", spec::WORKSPACE, NOSUID | NODEV),
+            ("mnt/session/outputs", spec::OUTPUTS, NOSUID | NODEV),
+            ("mnt/session/uploads", spec::UPLOADS, RDONLY | NOSUID | NODEV | NOEXEC),
+            (&HOME[1..], spec::HOME, NOSUID | NODEV),
+        ];
+        for (at, dir, attributes) in own {
+            let fd = lend(&plan.dir.join(dir), attributes).stage("state directories")?;
+            trees.push(Tree {
+                at: at.into(),
+                what: What::Dir(fd),
+            });
+        }
+        Ok(Self(trees))
+    }
+}
+
+/// A read-only system path at the same place inside; nothing where the host has nothing.
+fn system(path: &Path, at: &Path) -> io::Result<Option<Tree>> {
+    let at = at.strip_prefix("/").unwrap_or(at).to_owned();
+    let kind = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let what = if kind.is_symlink() {
+        What::Link(fs::read_link(path)?)
+    } else if kind.is_dir() {
+        What::Dir(lend(path, RDONLY | NOSUID | NODEV)?)
+    } else if kind.is_file() {
+        What::File(lend(path, RDONLY | NOSUID | NODEV)?)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Tree { at, what }))
+}
+
+fn image(dir: &Path) -> io::Result<Vec<Tree>> {
+    let mut trees = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if OWN.iter().any(|own| name == *own) {
+            continue;
+        }
+        trees.extend(system(&entry.path(), Path::new(&name))?);
+    }
+    Ok(trees)
+}
+
+/// A detached mount of `path` and all below it with `attributes` added.
+pub(super) fn lend(path: &Path, attributes: u64) -> io::Result<OwnedFd> {
+    let recursive = OpenTreeFlags::AT_RECURSIVE;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive;
+    let fd = open_tree(CWD, path, flags)?;
+    set_attributes(&fd, attributes, true)?;
+    Ok(fd)
+}
+
+/// Adds mount attributes to a mount, or to all below it.
+pub(super) fn set_attributes(mount: &OwnedFd, attributes: u64, recursive: bool) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: attributes,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
+    let mut flags = libc::AT_EMPTY_PATH;
+    if recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: the path is a static C string and `attr` outlives the call, its size given.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,88 @@
+//! The headers of frames. Bodies: tool input and output as JSON, file content raw.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{FileEntry, FileProblem};
+
+/// Host to agent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ToAgent {
+    pub id: u64,
+    pub ask: Ask,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Ask {
+    /// Run a tool; the body is its input. Answered by `Reply`.
+    Call { name: String },
+    /// Kill the call with id `call`; itself not answered, the call is.
+    Cancel { call: u64 },
+    /// Answered by `Listing`, the entries in the body.
+    List { dir: String },
+    /// Open a file for reading; the ask's id becomes its handle. Answered by `Opened`.
+    Open { path: String, max: u64 },
+    /// The next chunk of an open file. Answered by `Chunk`.
+    Pull { handle: u64 },
+    /// Begin a new file; the ask's id becomes its handle.
+    Create { path: String },
+    /// Append the body to it.
+    Push { handle: u64 },
+    /// Put the new file in place.
+    Commit { handle: u64 },
+    /// Forget a handle; an uncommitted file goes.
+    Close { handle: u64 },
+}
+
+/// Agent to host.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FromAgent {
+    pub id: u64,
+    pub answer: Answer,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Answer {
+    Reply { is_error: bool },
+    Listing { truncated: bool },
+    Opened { size: u64 },
+    Chunk { last: bool },
+    Done,
+    Failed { problem: Problem },
+}
+
+/// Why the agent could not do what was asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Problem {
+    /// No thread or too many calls.
+    Busy,
+    /// The file system's answer.
+    File(FileProblem),
+    /// The host asked for something that makes no sense.
+    Protocol,
+}
+
+/// What the inside reports once it is locked down.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Handshake {
+    /// The Landlock state of the agent, in words; empty when unused.
+    pub landlock: String,
+    /// Whether Landlock keeps tools from signalling the agent.
+    pub agent_protected: bool,
+    /// Whether seccomp filters are installed.
+    pub seccomp: bool,
+    /// Whether further user namespaces are also refused by the kernel's own limit.
+    pub namespaces_capped: bool,
+}
+
+/// Why set-up failed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub stage: String,
+    pub detail: String,
+}
+
+/// The body of a `Listing`.
+pub(crate) type Entries = Vec<FileEntry>;

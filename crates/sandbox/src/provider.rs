@@ -1,0 +1,165 @@
+//! The two traits every isolation technique implements, and the values they pass.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Capabilities, SandboxError, SandboxSpec};
+
+/// Makes sandboxes of one technique.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// For logs and configuration, for example `namespaces`.
+    fn name(&self) -> &'static str;
+    /// What this host really offers, found out by running a sandbox, not by looking at versions.
+    async fn probe(&self) -> Capabilities;
+    /// Creates a sandbox, or re-opens one over the same `spec.dir` with its files as they were.
+    ///
+    /// # Errors
+    /// [`SandboxError::TooWeak`] where the host offers less than `spec.min_isolation`.
+    async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError>;
+    /// Ends and clears what an earlier server process left behind, except sandboxes named in
+    /// `keep` and those open now. Returns how many were cleared. State directories are not touched.
+    async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError>;
+    /// Deletes a state directory: its name is free when this returns, its content goes in the
+    /// background. The sandbox must be destroyed.
+    ///
+    /// # Errors
+    /// [`SandboxError::Host`] if the directory cannot be moved aside. A missing one is no error.
+    fn remove_state(&self, dir: &Path) -> Result<(), SandboxError> {
+        crate::trash::discard(dir)
+    }
+}
+
+/// A live sandbox. Dropping the last handle ends its processes; files stay until
+/// [`Provider::remove_state`].
+#[async_trait]
+pub trait Sandbox: Send + Sync {
+    /// The id it was created with.
+    fn id(&self) -> &str;
+    /// Runs a named tool handler inside. When `cancel` fires the call is killed inside; whatever
+    /// the handler then answers is returned, or [`SandboxError::Cancelled`] if it does not.
+    ///
+    /// # Errors
+    /// [`SandboxError::Lost`] when the sandbox ended, also by the agent breaking the protocol:
+    /// whether the call took effect is then unknown.
+    async fn call(
+        &self,
+        request: ToolRequest,
+        cancel: &CancellationToken,
+    ) -> Result<ToolReply, SandboxError>;
+    /// Regular files below `dir` (an inside path), recursively, no symbolic link followed; at most
+    /// 10,000, at most 64 directories deep.
+    async fn list_files(&self, dir: &str) -> Result<Listing, SandboxError>;
+    /// Opens a regular file of at most `max` bytes for reading. No symbolic link is followed.
+    async fn read_file(&self, path: &str, max: u64) -> Result<FileStream, SandboxError>;
+    /// Writes a file whole, atomically, creating its parents.
+    async fn write_file(&self, path: &str, bytes: Bytes) -> Result<(), SandboxError>;
+    /// Ends every process inside and releases everything but the files. Idempotent.
+    async fn destroy(&self) -> Result<(), SandboxError>;
+    /// Whether calls can still succeed.
+    fn alive(&self) -> bool;
+    /// Resource use now.
+    async fn stats(&self) -> Result<Stats, SandboxError>;
+}
+
+/// One tool call.
+#[derive(Debug, Clone)]
+pub struct ToolRequest {
+    /// The tool use's id, for logs only.
+    pub id: String,
+    /// The tool's name, at most 128 bytes.
+    pub name: String,
+    /// The tool's input, JSON of at most 32 MiB.
+    pub input: Box<RawValue>,
+}
+
+/// What a tool call came to. Blocks come from inside the sandbox and are hostile: valid JSON,
+/// bounded in number and total size (40 MiB), nothing more.
+#[derive(Debug, Clone)]
+pub struct ToolReply {
+    /// Content blocks, at most 1,000.
+    pub content: Vec<Box<RawValue>>,
+    /// Whether the tool failed.
+    pub is_error: bool,
+}
+
+/// A regular file inside a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Relative to the listed directory, without `.` or `..` components.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Last modification, microseconds since the Unix epoch, as the sandbox claims.
+    pub mtime_micros: i64,
+}
+
+/// The files below a directory.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// Sorted by path.
+    pub files: Vec<FileEntry>,
+    /// Whether a bound left some out, or names that are not UTF-8 did.
+    pub truncated: bool,
+}
+
+/// The content of a file, in chunks of at most 256 KiB.
+#[derive(Debug)]
+pub struct FileStream {
+    pub(crate) size: u64,
+    pub(crate) chunks: mpsc::Receiver<Result<Bytes, SandboxError>>,
+}
+
+impl FileStream {
+    /// Size when opened, bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+    /// The next chunk; `None` at the end.
+    pub async fn next(&mut self) -> Option<Result<Bytes, SandboxError>> {
+        self.chunks.recv().await
+    }
+    /// Everything, for files known to be small.
+    pub async fn collect(mut self) -> Result<Vec<u8>, SandboxError> {
+        let mut all = Vec::new();
+        while let Some(chunk) = self.next().await {
+            all.extend_from_slice(&chunk?);
+        }
+        Ok(all)
+    }
+}
+
+/// Resource use of a sandbox. `None` where the host does not say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Memory in use, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Greatest memory use so far, bytes.
+    pub memory_peak_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// Processes killed for lack of memory.
+    pub oom_kills: Option<u64>,
+    /// Connections opened through the egress proxy.
+    pub egress_allowed: u64,
+    /// Connections refused by policy.
+    pub egress_denied: u64,
+}
+
+/// How to start the in-sandbox program: it must call [`crate::agent::main`] before it has a
+/// second thread.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    /// Absolute path, for example `/proc/self/exe`.
+    pub program: PathBuf,
+    /// Arguments, for example `sandbox-agent`.
+    pub args: Vec<String>,
+}
