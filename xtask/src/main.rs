@@ -1,1 +1,50 @@
-fn main() {}
+//! Project chores: `cargo xtask test` and `cargo xtask demo`. Sets up by itself what they need.
+
+mod counts;
+mod demo;
+mod docs;
+mod http;
+mod paths;
+mod run;
+mod setup;
+mod suite;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask test [--only rust|python|ts|lint|docs]
+       cargo xtask demo [--exit]
+
+test   format, lints, unit and integration tests, documentation, and both official SDKs against a
+       freshly built server; sets up everything it needs below target/xtask
+demo   starts a server on embedded defaults and runs a real session on it; then serves until Ctrl-C,
+       or with --exit ends, with status 0 only if the session ended well";
+
+fn main() -> ExitCode {
+    match dispatch() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["test"] => suite::run(None),
+        ["test", "--only", part] => suite::run(Some(part)),
+        ["demo"] => demo::run(false),
+        ["demo", "--exit"] => demo::run(true),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        [] => bail!("nothing to do\n{USAGE}"),
+        other => bail!("cannot do `{}`\n{USAGE}", other.join(" ")),
+    }
+}

@@ -31,6 +31,10 @@ pub const MAX_SESSION_FILES: usize = 500;
 pub const MAX_INITIAL_EVENTS: usize = 50;
 /// Events in one `POST events`; our own bound, the contract names none.
 pub const MAX_EVENTS_PER_SEND: usize = 1000;
+/// Events waiting in a session for its agent; our own bound, the contract names none.
+pub const MAX_QUEUED_EVENTS: usize = 10_000;
+/// Bytes of the events waiting in a session; our own bound.
+pub const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// Content blocks in one event; our own bound, as for `system.message` in contract 40.
 pub const MAX_CONTENT_BLOCKS: usize = 1000;
 /// Values of `event_deltas[]` (contract 40).

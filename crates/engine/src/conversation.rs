@@ -65,9 +65,11 @@ impl Conversation {
     pub fn files(&self) -> Vec<&str> {
         let blocks = self.entries.iter().flat_map(|entry| match &**entry {
             Entry::User(blocks) | Entry::System(blocks) => blocks.iter().collect::<Vec<_>>(),
-            Entry::Results(calls) => {
-                calls.iter().filter_map(|c| c.result.as_ref()).flat_map(|r| &r.content).collect()
-            }
+            Entry::Results(calls) => calls
+                .iter()
+                .filter_map(|c| c.result.as_ref())
+                .flat_map(|r| &r.content)
+                .collect(),
             Entry::Assistant(_) | Entry::Summary(_) => Vec::new(),
         });
         blocks.filter_map(file_id).collect()
@@ -184,21 +186,27 @@ impl Conversation {
         let mut out: Vec<Message<'_>> = Vec::new();
         for entry in &self.entries {
             let (role, parts): (_, Vec<Part<'_>>) = match &**entry {
-                Entry::User(blocks) => ("user", blocks.iter().map(|b| block(b, writing.media)).collect()),
-                Entry::System(blocks) if writing.system_role => {
-                    ("system", blocks.iter().map(|b| block(b, writing.media)).collect())
-                }
-                Entry::System(blocks) => ("user", blocks.iter().map(|b| as_user_text(b, writing.media)).collect()),
+                Entry::User(blocks) => (
+                    "user",
+                    blocks.iter().map(|b| block(b, writing.media)).collect(),
+                ),
+                Entry::System(blocks) if writing.system_role => (
+                    "system",
+                    blocks.iter().map(|b| block(b, writing.media)).collect(),
+                ),
+                Entry::System(blocks) => (
+                    "user",
+                    blocks
+                        .iter()
+                        .map(|b| as_user_text(b, writing.media))
+                        .collect(),
+                ),
                 Entry::Assistant(blocks) => {
                     ("assistant", blocks.iter().map(|b| Part::Raw(b)).collect())
                 }
-                Entry::Results(calls) => (
-                    "user",
-                    calls
-                        .iter()
-                        .map(|c| result(c, writing.result_chars))
-                        .collect(),
-                ),
+                Entry::Results(calls) => {
+                    ("user", calls.iter().map(|c| result(c, writing)).collect())
+                }
                 Entry::Summary(summary) => (
                     "user",
                     vec![text(format!(
@@ -238,20 +246,28 @@ pub type Media = HashMap<String, Source>;
 /// The file a block names instead of holding its bytes.
 fn file_id(block: &ContentBlock) -> Option<&str> {
     match block {
-        ContentBlock::Image(ImageBlock { source: Source::File(f) })
-        | ContentBlock::Document(DocumentBlock { source: Source::File(f), .. }) => Some(&f.file_id),
+        ContentBlock::Image(ImageBlock {
+            source: Source::File(f),
+        })
+        | ContentBlock::Document(DocumentBlock {
+            source: Source::File(f),
+            ..
+        }) => Some(&f.file_id),
         _ => None,
     }
 }
 
 /// A block that holds its bytes; a file that is gone becomes a note.
 fn resolved(block: &ContentBlock, media: &Media) -> ContentBlock {
-    let Some(id) = file_id(block) else { return block.clone() };
+    let Some(id) = file_id(block) else {
+        return block.clone();
+    };
     match (block, media.get(id).cloned()) {
         (ContentBlock::Image(_), Some(source)) => ContentBlock::Image(ImageBlock { source }),
-        (ContentBlock::Document(d), Some(source)) => {
-            ContentBlock::Document(DocumentBlock { source, ..d.clone() })
-        }
+        (ContentBlock::Document(d), Some(source)) => ContentBlock::Document(DocumentBlock {
+            source,
+            ..d.clone()
+        }),
         _ => ContentBlock::text(format!("[file {id} is no longer available]")),
     }
 }

@@ -8,6 +8,8 @@ use freehold_wire::event::{EventBody, Permission, RetryStatus, StopDetails, Stop
 use freehold_wire::session::Status;
 use freehold_wire::tool::BuiltinTool;
 use freehold_wire::usage::Budget;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::call::{self, Call, CallKind, CallResult};
 use crate::conversation::{Conversation, Entry};
@@ -305,9 +307,10 @@ impl State {
         for (call, id) in self.calls.iter_mut().zip(&reply.tool_ids) {
             call.model_id.clone_from(id);
         }
-        if !reply.content.is_empty() {
-            self.conversation
-                .push(Entry::Assistant(reply.content.clone()));
+        let kept = reply.content.iter().filter(|block| !is_blank_text(block));
+        let kept: Vec<_> = kept.cloned().collect();
+        if !kept.is_empty() {
+            self.conversation.push(Entry::Assistant(kept));
         }
         self.conversation.measured();
         self.context_tokens = reply.context_tokens;
@@ -365,4 +368,15 @@ impl State {
             .map(|c| c.use_id.clone())
             .collect()
     }
+}
+
+/// Providers send blank text blocks but refuse to get them back.
+fn is_blank_text(block: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Text {
+        r#type: String,
+        text: String,
+    }
+    serde_json::from_str::<Text>(block.get())
+        .is_ok_and(|b| b.r#type == "text" && b.text.trim().is_empty())
 }

@@ -290,3 +290,6 @@ fn order(event: &StreamEvent) -> AccumulateError {
         event: event.name.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,7 @@ use freehold_base::{IdSource, Secret, Timestamp};
 use crate::chat::ChatProvider;
 use crate::config::{
     CatalogConfig, ConfigError, ModelConfig, ProviderConfig, ProviderType, Rates, RehearsalConfig,
-    Timeouts,
-    default_context_window, default_max_output_tokens,
+    Timeouts, default_context_window, default_max_output_tokens,
 };
 use crate::messages::MessagesProvider;
 use crate::provider::Provider;

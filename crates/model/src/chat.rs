@@ -1,9 +1,9 @@
 //! Providers that speak Chat Completions: llama.cpp's server, vLLM, Ollama and others. Requests
 //! and streams are translated from and to Messages.
 //!
-//! What the translation leaves out, by necessity: thinking blocks in both directions, cache
-//! markers, server tools (refused), PDF documents (named in a note to the model), `top_k` nothing
-//! understands. `count_tokens` is an estimate, because Chat Completions has no counter.
+//! What the translation leaves out, by necessity: thinking in both directions, cache markers,
+//! `output_config.effort`, PDF documents (a note tells the model of them). Server tools are
+//! refused. `count_tokens` is an estimate, because Chat Completions has no counter.
 
 mod answer;
 mod convert;
@@ -158,6 +158,3 @@ impl Running {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -193,26 +193,64 @@ mod tests {
 
     #[test]
     fn messages_errors() {
-        check(529, &messages("overloaded_error", "Overloaded"), K::Overloaded);
-        check(429, &messages("rate_limit_error", "slow down"), K::RateLimited);
-        check(429, &messages("rate_limit_error", "monthly spend limit"), K::Billing);
-        check(401, &messages("authentication_error", "bad key"), K::Authentication);
+        check(
+            529,
+            &messages("overloaded_error", "Overloaded"),
+            K::Overloaded,
+        );
+        check(
+            429,
+            &messages("rate_limit_error", "slow down"),
+            K::RateLimited,
+        );
+        check(
+            429,
+            &messages("rate_limit_error", "monthly spend limit"),
+            K::Billing,
+        );
+        check(
+            401,
+            &messages("authentication_error", "bad key"),
+            K::Authentication,
+        );
         check(403, &messages("permission_error", "no"), K::Authentication);
         check(402, &messages("billing_error", "pay"), K::Billing);
-        check(400, &messages("invalid_request_error", "max_tokens: required"), K::InvalidRequest);
         check(
             400,
-            &messages("invalid_request_error", "Your credit balance is too low to access"),
+            &messages("invalid_request_error", "max_tokens: required"),
+            K::InvalidRequest,
+        );
+        check(
+            400,
+            &messages(
+                "invalid_request_error",
+                "Your credit balance is too low to access",
+            ),
             K::Billing,
         );
         check(
             400,
-            &messages("invalid_request_error", "prompt is too long: 200001 tokens > 200000"),
+            &messages(
+                "invalid_request_error",
+                "prompt is too long: 200001 tokens > 200000",
+            ),
             K::ContextExceeded,
         );
-        check(413, &messages("request_too_large", "too big"), K::ContextExceeded);
-        check(404, &messages("not_found_error", "model: x"), K::InvalidRequest);
-        check(500, &messages("api_error", "Internal server error"), K::Other);
+        check(
+            413,
+            &messages("request_too_large", "too big"),
+            K::ContextExceeded,
+        );
+        check(
+            404,
+            &messages("not_found_error", "model: x"),
+            K::InvalidRequest,
+        );
+        check(
+            500,
+            &messages("api_error", "Internal server error"),
+            K::Other,
+        );
         check(504, &messages("timeout_error", "t"), K::Timeout);
         let spend = r#"{"type":"error","error":{"type":"rate_limit_error","message":"x",
             "details":{"error_code":"enforced_spend_limit_reached"}}}"#;
@@ -262,7 +300,10 @@ mod tests {
         assert_eq!(wait("retry-after", "2"), Some(2_000));
         assert_eq!(wait("retry-after", "0.5"), Some(500));
         assert_eq!(wait("retry-after-ms", "7"), Some(7));
-        assert_eq!(wait("retry-after", "999999999999"), Some(MAX_RETRY_AFTER_MS));
+        assert_eq!(
+            wait("retry-after", "999999999999"),
+            Some(MAX_RETRY_AFTER_MS)
+        );
         for odd in ["-1", "NaN", "inf", "soon", "Tue, 24 Nov 2026 00:00:00 GMT"] {
             assert_eq!(wait("retry-after", odd), None, "{odd}");
         }

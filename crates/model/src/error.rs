@@ -83,15 +83,14 @@ impl ModelError {
             K::Billing => (402, "billing_error"),
             K::Authentication if self.status == Some(403) => (403, "permission_error"),
             // Our caller's key was good: the one the provider refused is the server's own.
-            K::Authentication => (502, "api_error"),
+            K::Authentication => (500, "api_error"),
             K::InvalidRequest if self.status == Some(404) => (404, "not_found_error"),
             K::InvalidRequest | K::ContextExceeded if self.status == Some(413) => {
                 (413, "request_too_large")
             }
             K::InvalidRequest | K::ContextExceeded => (400, "invalid_request_error"),
             K::Timeout => (504, "timeout_error"),
-            K::Network | K::Protocol => (502, "api_error"),
-            K::Other => (500, "api_error"),
+            K::Network | K::Protocol | K::Other => (500, "api_error"),
         }
     }
 }
@@ -113,6 +112,18 @@ mod tests {
     fn messages_are_bounded() {
         let error = ModelError::new(ModelErrorKind::Other, "é".repeat(5_000));
         assert_eq!(error.message.chars().count(), MAX_MESSAGE_CHARS + 1);
+    }
+
+    #[test]
+    fn what_our_own_callers_are_told() {
+        use ModelErrorKind as K;
+        let wire = |kind, status| ModelError::new(kind, "x").with_status(status).wire();
+        assert_eq!(wire(K::Overloaded, 503), (529, "overloaded_error"));
+        assert_eq!(wire(K::Authentication, 401), (500, "api_error"));
+        assert_eq!(wire(K::Authentication, 403), (403, "permission_error"));
+        assert_eq!(wire(K::InvalidRequest, 404), (404, "not_found_error"));
+        assert_eq!(wire(K::InvalidRequest, 422), (400, "invalid_request_error"));
+        assert_eq!(wire(K::ContextExceeded, 413), (413, "request_too_large"));
     }
 
     #[test]

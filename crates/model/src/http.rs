@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use freehold_base::Secret;
-use futures_util::stream::BoxStream;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use reqwest::{Client, RequestBuilder, Response, header};
 use tokio::time::timeout;
 use url::Url;
@@ -256,15 +256,10 @@ fn scrub(mut error: ModelError, key: Option<&str>) -> ModelError {
     let Some(key) = key.filter(|k| !k.is_empty()) else {
         return error;
     };
-    let clean = |text: String| {
-        if text.contains(key) {
-            text.replace(key, "[key removed]")
-        } else {
-            text
-        }
-    };
-    error.message = clean(error.message);
-    error.upstream_body = error.upstream_body.map(clean);
+    error.message = error.message.replace(key, "[key removed]");
+    error.upstream_body = error
+        .upstream_body
+        .map(|body| body.replace(key, "[key removed]"));
     error
 }
 
@@ -305,10 +300,11 @@ fn network(error: &reqwest::Error) -> ModelError {
     } else {
         "the connection to the model endpoint broke"
     };
-    let detail = if cause.source().is_none() && !std::ptr::addr_eq(cause, error) {
-        format!("{what}: {cause}")
-    } else {
+    // The error's own text names the URL; only what lies below it is shown.
+    let detail = if std::ptr::addr_eq(cause, error) {
         what.to_owned()
+    } else {
+        format!("{what}: {cause}")
     };
     ModelError::new(ModelErrorKind::Network, detail)
 }

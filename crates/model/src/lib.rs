@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod chat;
 pub mod classify;
 pub mod config;
+mod emit;
 pub mod error;
 mod http;
 pub mod message;

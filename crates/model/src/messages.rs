@@ -227,9 +227,13 @@ fn to_event(name: String, data: String) -> Result<StreamEvent, ModelError> {
 fn passed_on(headers: &HeaderMap) -> Vec<(String, String)> {
     let wanted = |name: &str| {
         PASSED_ON.contains(&name)
-            || ["anthropic-ratelimit-", "anthropic-priority-", "anthropic-fast-"]
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
+            || [
+                "anthropic-ratelimit-",
+                "anthropic-priority-",
+                "anthropic-fast-",
+            ]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
     };
     headers
         .iter()

@@ -80,13 +80,13 @@ impl Decoder {
             return Err(error);
         }
         let result = loop {
-            if self.after_cr && chunk.first() == Some(&b'\n') {
-                chunk = &chunk[1..];
-            }
             if chunk.is_empty() {
                 return Ok(());
             }
-            self.after_cr = false;
+            if std::mem::take(&mut self.after_cr) && chunk[0] == b'\n' {
+                chunk = &chunk[1..];
+                continue;
+            }
             let end = chunk.iter().position(|b| matches!(b, b'\n' | b'\r'));
             let part = &chunk[..end.unwrap_or(chunk.len())];
             if self.max < self.line.len() + part.len() {

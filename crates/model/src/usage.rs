@@ -88,10 +88,11 @@ impl Price {
     /// are priced as five-minute ones, which is what a request without `ttl` asks for.
     pub fn cost(&self, usage: &Usage) -> u128 {
         let one_hour = usage.cache_creation_1h_input_tokens;
-        let five_minutes = usage
-            .cache_creation_input_tokens
-            .max(usage.cache_creation_5m_input_tokens.saturating_add(one_hour))
-            - one_hour;
+        let five_minutes = usage.cache_creation_input_tokens.max(
+            usage
+                .cache_creation_5m_input_tokens
+                .saturating_add(one_hour),
+        ) - one_hour;
         [
             (usage.input_tokens, self.input),
             (usage.output_tokens, self.output),

@@ -107,7 +107,9 @@ impl<'a> Driver<'a> {
         let Some(Claim { epoch, .. }) = shared.store.claim(session, &shared.replica).await? else {
             return Ok(None);
         };
-        let Some(row) = shared.store.session_any(session).await? else { return Ok(None) };
+        let Some(row) = shared.store.session_any(session).await? else {
+            return Ok(None);
+        };
         let (head, state) = match shared.cache.take(session) {
             Some(cached) => cached,
             None => (0, load::initial(&row)?),
@@ -130,8 +132,7 @@ impl<'a> Driver<'a> {
 
     /// Takes in what others appended or queued.
     async fn sync(&mut self) -> Result<(), LoadError> {
-        self.head =
-            load::catch_up(self.shared, &self.session, &mut self.state, self.head).await?;
+        self.head = load::catch_up(self.shared, &self.session, &mut self.state, self.head).await?;
         (self.inbox_head, self.inbox) = load::inbox(self.shared, &self.session).await?;
         Ok(())
     }
@@ -232,7 +233,9 @@ impl<'a> Driver<'a> {
 
     async fn commit(&mut self, draft: Draft, effect: &Effect) -> Result<(), AppendError> {
         let then = match effect {
-            Effect::Park => Then::Idle { inbox_head: self.inbox_head },
+            Effect::Park => Then::Idle {
+                inbox_head: self.inbox_head,
+            },
             Effect::Sleep(at) => Then::WakeAt(*at),
             _ => Then::Stay,
         };
@@ -281,26 +284,28 @@ impl<'a> Driver<'a> {
     async fn model(&mut self, purpose: Purpose, request: &EventId) -> Result<Draft, Stop> {
         crash_point!("driver.model.before");
         let (entry, facts, meter) = (self.entry(), self.facts(), Meter::default());
-        let asked = model_call::ask(Asking {
-            shared: self.shared,
-            session: &self.session,
-            entry: entry.as_deref(),
-            state: &self.state,
-            facts: &facts,
-            purpose,
-            meter: &meter,
-        });
-        tokio::pin!(asked);
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut asked => break outcome,
-                () = self.shared.stopping.cancelled() => break Outcome::CutOff,
-                () = self.bell.wait() => {
-                    self.bell.heard();
-                    let (head, inbox) = load::inbox(self.shared, &self.session).await?;
-                    (self.inbox_head, self.inbox) = (head, inbox);
-                    if self.inbox.iter().any(|i| matches!(i.body, EventBody::UserInterrupt(_))) {
-                        break Outcome::CutOff;
+        let outcome = {
+            let asked = model_call::ask(Asking {
+                shared: self.shared,
+                session: &self.session,
+                entry: entry.as_deref(),
+                state: &self.state,
+                facts: &facts,
+                purpose,
+                meter: &meter,
+            });
+            tokio::pin!(asked);
+            loop {
+                tokio::select! {
+                    outcome = &mut asked => break outcome,
+                    () = self.shared.stopping.cancelled() => break Outcome::CutOff,
+                    () = self.bell.wait() => {
+                        self.bell.heard();
+                        let (head, inbox) = load::inbox(self.shared, &self.session).await?;
+                        (self.inbox_head, self.inbox) = (head, inbox);
+                        if self.inbox.iter().any(|i| matches!(i.body, EventBody::UserInterrupt(_))) {
+                            break Outcome::CutOff;
+                        }
                     }
                 }
             }
@@ -342,7 +347,8 @@ impl<'a> Driver<'a> {
         };
         for id in calls {
             if let Some(call) = self.state.call(&id) {
-                self.running.start(self.shared, &place, call, &self.state.agent);
+                self.running
+                    .start(self.shared, &place, call, &self.state.agent);
             }
         }
         Ok(())
@@ -409,7 +415,11 @@ impl<'a> Driver<'a> {
 
     async fn hand_over(&mut self) {
         let now = self.shared.ids.clock().now();
-        let released = self.shared.store.release(&self.session, self.epoch, Some(now)).await;
+        let released = self
+            .shared
+            .store
+            .release(&self.session, self.epoch, Some(now))
+            .await;
         if let Err(error) = released {
             tracing::warn!(session = %self.session, %error, "lease not released");
         }

@@ -54,7 +54,10 @@ pub struct ToolReply {
 impl ToolReply {
     /// A failed call with a text for the model.
     pub fn error(text: impl Into<String>) -> Self {
-        Self { content: vec![ContentBlock::text(text)], is_error: true }
+        Self {
+            content: vec![ContentBlock::text(text)],
+            is_error: true,
+        }
     }
 }
 

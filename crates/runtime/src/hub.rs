@@ -84,7 +84,10 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let mut channels = self.hub.channels();
         // Ours is still counted; the last one out removes the channel.
-        if channels.get(&self.session).is_some_and(|c| c.receiver_count() <= 1) {
+        if channels
+            .get(&self.session)
+            .is_some_and(|c| c.receiver_count() <= 1)
+        {
             channels.remove(&self.session);
         }
     }
@@ -100,7 +103,10 @@ pub struct Hub {
 impl Hub {
     /// A hub without listeners.
     pub fn new(ids: IdSource) -> Self {
-        Self { channels: Arc::default(), ids }
+        Self {
+            channels: Arc::default(),
+            ids,
+        }
     }
 
     /// Subscribes to a session. Every event committed after this call is delivered.
@@ -110,7 +116,11 @@ impl Hub {
             .entry(session.clone())
             .or_insert_with(|| broadcast::channel(limits::HUB_BACKLOG).0)
             .subscribe();
-        Subscription { receiver, session: session.clone(), hub: self.clone() }
+        Subscription {
+            receiver,
+            session: session.clone(),
+            hub: self.clone(),
+        }
     }
 
     /// Whether anybody listens to the session.
@@ -133,7 +143,9 @@ impl Hub {
 
 impl CommitListener for Hub {
     fn committed(&self, session: &SessionId, events: &[Arc<StoredEvent>]) {
-        let Some(channel) = self.channels().get(session).cloned() else { return };
+        let Some(channel) = self.channels().get(session).cloned() else {
+            return;
+        };
         for event in events {
             let _ = channel.send(Frame::Event {
                 seq: event.seq,

@@ -41,7 +41,10 @@ pub(crate) struct StateCache {
 
 impl StateCache {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity, inner: Mutex::default() }
+        Self {
+            capacity,
+            inner: Mutex::default(),
+        }
     }
     /// Takes a session's state out, with the sequence number it stands at.
     pub(crate) fn take(&self, session: &SessionId) -> Option<(i64, State)> {
@@ -113,7 +116,12 @@ pub(crate) fn initial(row: &SessionRow) -> Result<State, LoadError> {
         Some(text) => Some(serde_json::from_str(text).map_err(unreadable("budget"))?),
         None => None,
     };
-    Ok(State::new(row.thread_id.clone(), agent, placement(row)?, budget))
+    Ok(State::new(
+        row.thread_id.clone(),
+        agent,
+        placement(row)?,
+        budget,
+    ))
 }
 
 fn environment(row: &SessionRow) -> Result<serde_json::Value, LoadError> {
@@ -122,7 +130,11 @@ fn environment(row: &SessionRow) -> Result<serde_json::Value, LoadError> {
 
 fn placement(row: &SessionRow) -> Result<Placement, LoadError> {
     let self_hosted = environment(row)?["type"] == "self_hosted";
-    Ok(if self_hosted { Placement::SelfHosted } else { Placement::Cloud })
+    Ok(if self_hosted {
+        Placement::SelfHosted
+    } else {
+        Placement::Cloud
+    })
 }
 
 /// The open inbox as the engine sees it, with the inbox's head.
@@ -131,13 +143,19 @@ pub(crate) async fn inbox(
     session: &SessionId,
 ) -> Result<(i64, Vec<Queued>), LoadError> {
     let (head, items) = shared.store.inbox(session).await?;
-    let queued = items.into_iter().filter_map(|item| queued(item).transpose());
+    let queued = items
+        .into_iter()
+        .filter_map(|item| queued(item).transpose());
     Ok((head, queued.collect::<Result<_, _>>()?))
 }
 
 fn queued(item: InboxItem) -> Result<Option<Queued>, LoadError> {
     let body = EventBody::parse(&item.kind, &item.payload).map_err(unreadable("input"))?;
-    Ok(body.map(|body| Queued { seq: item.seq, id: item.id, body }))
+    Ok(body.map(|body| Queued {
+        seq: item.seq,
+        id: item.id,
+        body,
+    }))
 }
 
 /// Where the session's tools run; `None` if the session is gone or is not run here.
@@ -157,13 +175,19 @@ pub(crate) async fn place_of(shared: &Shared, row: &SessionRow) -> Result<Place,
     for (mount_path, blob) in shared.store.session_uploads(&row.id).await? {
         uploads.push(Upload { mount_path, blob });
     }
-    Ok(Place { session: row.id.clone(), config: environment(row)?, uploads })
+    Ok(Place {
+        session: row.id.clone(),
+        config: environment(row)?,
+        uploads,
+    })
 }
 
 /// What the engine needs to know of a model and of this server's tools.
 pub(crate) fn facts(entry: Option<&Arc<ModelEntry>>, executor: &dyn ToolExecutor) -> Facts {
-    let unavailable =
-        BuiltinTool::ALL.into_iter().filter(|t| executor.unavailable(*t).is_some()).collect();
+    let unavailable = BuiltinTool::ALL
+        .into_iter()
+        .filter(|t| executor.unavailable(*t).is_some())
+        .collect();
     Facts {
         // A model that is no longer configured fails at the request, with a clear error.
         context_window: entry.map_or(u64::MAX, |e| e.context_window),

@@ -41,8 +41,12 @@ async fn one(
     session: &SessionId,
     id: &str,
 ) -> Result<Option<Source>, Box<dyn std::error::Error + Send + Sync>> {
-    let Ok(file_id) = id.parse() else { return Ok(None) };
-    let Some(session) = shared.store.session_any(session).await? else { return Ok(None) };
+    let Ok(file_id) = id.parse() else {
+        return Ok(None);
+    };
+    let Some(session) = shared.store.session_any(session).await? else {
+        return Ok(None);
+    };
     let Some(file) = shared.store.file(&session.workspace_id, &file_id).await? else {
         return Ok(None);
     };
@@ -50,12 +54,22 @@ async fn one(
         return Ok(None);
     }
     let mut bytes = Vec::new();
-    shared.store.blobs().open(&file.blob).await?.take(MAX_MEDIA).read_to_end(&mut bytes).await?;
+    shared
+        .store
+        .blobs()
+        .open(&file.blob)
+        .await?
+        .take(MAX_MEDIA)
+        .read_to_end(&mut bytes)
+        .await?;
     if file.mime_type.starts_with("text/") {
         let data = String::from_utf8_lossy(&bytes).into_owned();
         let media_type = "text/plain".to_owned();
         return Ok(Some(Source::Text(Base64Source { media_type, data })));
     }
     let data = STANDARD.encode(&bytes);
-    Ok(Some(Source::Base64(Base64Source { media_type: file.mime_type, data })))
+    Ok(Some(Source::Base64(Base64Source {
+        media_type: file.mime_type,
+        data,
+    })))
 }

@@ -34,7 +34,10 @@ pub(crate) struct Meter(Mutex<Option<Spent>>);
 
 impl Meter {
     pub(crate) fn spent(&self) -> Spent {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).unwrap_or(Spent::NOTHING)
+        self.0
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .unwrap_or(Spent::NOTHING)
     }
     fn set(&self, spent: Spent) {
         *self.0.lock().unwrap_or_else(|e| e.into_inner()) = Some(spent);
@@ -70,7 +73,8 @@ async fn attempt(asking: &Asking<'_>) -> Result<(Reply, Layout), ModelError> {
         return Err(ModelError::new(ModelErrorKind::InvalidRequest, message));
     };
     let media = media::load(asking.shared, asking.session, &asking.state.conversation).await;
-    let unwritable = |_| ModelError::new(ModelErrorKind::InvalidRequest, "the request is unwritable");
+    let unwritable =
+        |_| ModelError::new(ModelErrorKind::InvalidRequest, "the request is unwritable");
     let body = build_request(asking.state, asking.facts, &media, asking.purpose)
         .map_err(|e: serde_json::Error| unwritable(e.to_string()))?;
     let body = RawObject::parse(body.get().as_bytes()).map_err(|e| unwritable(e.to_string()))?;
@@ -185,12 +189,18 @@ impl Previews<'_> {
         self.places.push((id.clone(), index));
         if let Some(kind) = shown.filter(|_| index == 0) {
             let data = json!({ "type": "event_start", "event": { "type": kind, "id": &id } });
-            self.send(Frame::Start { id, kind, data: data.to_string().into() });
+            self.send(Frame::Start {
+                id,
+                kind,
+                data: data.to_string().into(),
+            });
         }
     }
 
     fn text(&self, block: usize, text: &str) {
-        let Some((id, index)) = self.places.get(block) else { return };
+        let Some((id, index)) = self.places.get(block) else {
+            return;
+        };
         let data = json!({
             "type": "event_delta",
             "event_id": id,
@@ -200,7 +210,10 @@ impl Previews<'_> {
                 "content": { "type": "text", "text": text },
             },
         });
-        self.send(Frame::Delta { id: id.clone(), data: Arc::from(data.to_string()) });
+        self.send(Frame::Delta {
+            id: id.clone(),
+            data: Arc::from(data.to_string()),
+        });
     }
 
     fn send(&self, frame: Frame) {

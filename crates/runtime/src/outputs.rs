@@ -41,10 +41,7 @@ pub(crate) async fn capture(shared: &Shared, place: &Place) {
 }
 
 /// Size and modification time of what was captured before, by path.
-async fn known(
-    shared: &Shared,
-    place: &Place,
-) -> Result<HashMap<String, (u64, i64)>, StoreError> {
+async fn known(shared: &Shared, place: &Place) -> Result<HashMap<String, (u64, i64)>, StoreError> {
     let rows = shared.store.session_outputs(&place.session).await?;
     Ok(rows
         .into_iter()
@@ -66,9 +63,12 @@ async fn take_in(shared: &Shared, place: &Place, file: &OutputFile) -> Result<()
     let output = NewOutput {
         session: place.session.clone(),
         path: file.path.clone(),
-        blob: blob.key,
+        blob: blob.key.clone(),
         size: blob.size,
         source_mtime: file.mtime_micros,
     };
-    shared.store.upsert_output(output).await.map_err(|error| error.to_string())
+    // The blob stays pinned until its row exists.
+    let stored = shared.store.upsert_output(output).await;
+    drop(blob);
+    stored.map(drop).map_err(|error| error.to_string())
 }

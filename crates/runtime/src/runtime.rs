@@ -113,10 +113,7 @@ impl Runtime {
         // renewed: it ends with the process, when the next one takes the lock.
         const FOREVER_MS: i64 = 1_000 * 60 * 60 * 24 * 365 * 100;
         store.heartbeat(&replica, FOREVER_MS).await?;
-        let rates = Rates {
-            web_search: catalog.rates().web_search_pico(),
-            running_second: catalog.rates().running_second_pico(),
-        };
+        let rates = rates(&catalog);
         let shared = Arc::new(Shared {
             store,
             catalog,
@@ -133,7 +130,10 @@ impl Runtime {
         });
         let runtime = Self { shared };
         let sweeper = runtime.clone();
-        runtime.shared.tasks.spawn(async move { sweeper.sweep().await });
+        runtime
+            .shared
+            .tasks
+            .spawn(async move { sweeper.sweep().await });
         Ok(runtime)
     }
 
@@ -244,6 +244,15 @@ impl Runtime {
                 () = tokio::time::sleep(SWEEP) => {}
             }
         }
+    }
+}
+
+/// The configured prices, in the engine's unit. A micro-USD is a million pico-USD.
+fn rates(catalog: &Catalog) -> Rates {
+    let rates = catalog.rates();
+    Rates {
+        web_search: u128::from(rates.web_search_per_1000.micros()) * 1_000_000 / 1_000,
+        running_second: u128::from(rates.running_hour.micros()) * 1_000_000 / 3_600,
     }
 }
 

@@ -45,7 +45,9 @@ impl Running {
         call: &Call,
         agent: &SessionAgent,
     ) {
-        let CallKind::Server(tool) = call.kind else { return };
+        let CallKind::Server(tool) = call.kind else {
+            return;
+        };
         let cancel = CancellationToken::new();
         let (shared, place) = (Arc::clone(shared), Arc::clone(place));
         let call = ToolCall {
@@ -111,23 +113,23 @@ fn tool_config(agent: &SessionAgent, tool: BuiltinTool) -> Option<BuiltinToolCon
 /// The event of a finished call.
 pub(crate) fn result(id: EventId, reply: ToolReply, shared: &Shared) -> Draft {
     let mut draft = Draft::default();
-    draft.push(shared.ids.next(), EventBody::AgentToolResult(ToolResult {
-        tool_use_id: id,
-        content: reply.content,
-        is_error: Some(reply.is_error),
-    }));
+    draft.push(
+        shared.ids.next(),
+        EventBody::AgentToolResult(ToolResult {
+            tool_use_id: id,
+            content: reply.content,
+            is_error: Some(reply.is_error),
+        }),
+    );
     draft
 }
 
 /// Moves long text into a file in the sandbox, leaving a preview and the path (contract 55 §12).
-async fn spill(
-    shared: &Shared,
-    place: &Place,
-    id: &EventId,
-    mut reply: ToolReply,
-) -> ToolReply {
+async fn spill(shared: &Shared, place: &Place, id: &EventId, mut reply: ToolReply) -> ToolReply {
     for (i, block) in reply.content.iter_mut().enumerate() {
-        let ContentBlock::Text(TextBlock { text }) = block else { continue };
+        let ContentBlock::Text(TextBlock { text }) = block else {
+            continue;
+        };
         let chars = text.chars().count();
         if chars <= limits::TOOL_OUTPUT_SPILL_CHARS {
             continue;

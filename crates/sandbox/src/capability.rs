@@ -116,7 +116,9 @@ pub(crate) fn remedy(stage: &str, detail: &str) -> Option<String> {
         "state directories" => {
             "every parent of the data directory must be enterable by the server's user"
         }
-        _ if detail.contains("os error 38") => "the kernel is too old: Linux 5.12 or newer is needed",
+        _ if detail.contains("os error 38") => {
+            "the kernel is too old: Linux 5.12 or newer is needed"
+        }
         _ => return None,
     };
     Some(text.to_owned())

@@ -17,16 +17,21 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Moves `dir` aside and deletes it on a thread of its own.
 pub(crate) fn discard(dir: &Path) -> Result<(), SandboxError> {
-    let Some(aside) = move_aside(dir).map_err(SandboxError::host("moving a state directory aside"))?
+    let Some(aside) =
+        move_aside(dir).map_err(SandboxError::host("moving a state directory aside"))?
     else {
         return Ok(());
     };
-    let deleted = std::thread::Builder::new().name("trash".to_owned()).spawn(move || {
-        if let Err(error) = delete(&aside) {
-            tracing::warn!(%error, "a sandbox's state could not be deleted completely");
-        }
-    });
-    deleted.map(drop).map_err(SandboxError::host("starting the thread that deletes"))
+    let deleted = std::thread::Builder::new()
+        .name("trash".to_owned())
+        .spawn(move || {
+            if let Err(error) = delete(&aside) {
+                tracing::warn!(%error, "a sandbox's state could not be deleted completely");
+            }
+        });
+    deleted
+        .map(drop)
+        .map_err(SandboxError::host("starting the thread that deletes"))
 }
 
 /// Renames `dir` beside itself; `None` if it does not exist.
@@ -50,8 +55,9 @@ pub(crate) fn delete(top: &Path) -> io::Result<()> {
     let root = open_dir(CWD, top)?;
     let mut moved = 0u64;
     loop {
-        let mut again = false;
-        for name in names(&root)? {
+        let batch = names(&root)?;
+        let mut again = batch.len() == BATCH;
+        for name in batch {
             if remove(&root, &name)? {
                 continue;
             }
@@ -105,10 +111,18 @@ fn remove(dir: &OwnedFd, name: &CString) -> io::Result<bool> {
     }
 }
 
-fn open_dir(dir: impl std::os::fd::AsFd, name: impl rustix::path::Arg + Copy) -> io::Result<OwnedFd> {
+fn open_dir(
+    dir: impl std::os::fd::AsFd,
+    name: impl rustix::path::Arg + Copy,
+) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // Reading and emptying it take all three permissions, which its maker may have removed.
-    let probe = rustix::fs::openat(&dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let probe = rustix::fs::openat(
+        &dir,
+        name,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let mode = rustix::fs::fstat(&probe)?.st_mode;
     if mode & 0o700 != 0o700 {
         rustix::fs::chmodat(&dir, name, Mode::RWXU, AtFlags::empty())?;

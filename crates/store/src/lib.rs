@@ -1,1 +1,50 @@
-//! (under construction)
+//! Everything durable: the event log, the inbox and the leases; agents, environments, sessions and
+//! files; workspaces and keys; and the bytes of files. Start at [`Store`]; the log's rules are in
+//! [`log`].
+//!
+//! One set of noun files in portable SQL over the small [`backend`] trait; `sqlite` is the backend.
+//! All list methods return up to `limit + 1` rows, so that a caller can tell whether there is more.
+//! Everything but the log is filtered by workspace in SQL; the log's callers have found the session
+//! in its workspace before.
+
+pub mod agents;
+pub mod backend;
+pub mod blob;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod environments;
+mod error;
+pub mod files;
+pub mod gc;
+pub mod keys;
+pub mod log;
+pub mod outputs;
+pub mod resources;
+pub mod sessions;
+pub mod sqlite;
+mod sql;
+mod store;
+pub mod workspaces;
+
+pub use agents::{AgentQuery, AgentRow, NewAgent, UpdateAgentError};
+pub use blob::{Blob, BlobError, BlobPin, BlobStore, Blobs, LocalBlobs};
+pub use environments::{
+    DeleteEnvironmentError, EnvironmentChange, EnvironmentQuery, EnvironmentRow, NewEnvironment,
+    UpdateEnvironmentError,
+};
+pub use error::{DatabaseFailure, StoreError};
+pub use files::{FileQuery, FileRow, NewFile};
+pub use gc::Collected;
+pub use keys::{ApiKeyRow, NewApiKey};
+pub use log::{
+    AcceptError, Accepted, Append, AppendError, Appended, Claim, EventQuery, InboxItem, Input,
+    Listed, NewEvent, StoredEvent, Then,
+};
+pub use outputs::{NewOutput, OutputError};
+pub use resources::{FileCopy, NewResource, ResourceError, ResourceRow};
+pub use sessions::{
+    ArchiveError, CreateSessionError, DeleteSessionError, Direction, NewSession, SessionChange,
+    SessionCursor, SessionQuery, SessionRow, UpdateSessionError,
+};
+pub use store::{CommitListener, NoListener, Store};
+pub use workspaces::{OrganizationRow, WorkspaceRow};

@@ -8,6 +8,18 @@ use serde_json::Value;
 
 use crate::tool::{McpServer, Tool};
 
+pub mod identity;
+pub mod multiagent;
+pub mod multiagent_request;
+pub mod request;
+mod skill;
+mod thread_agent;
+
+pub use multiagent_request::{FoundAgent, Reference};
+pub use request::{AgentConfig, AgentDraft, AgentUpdate, CreateAgent, UpdateAgent};
+pub use skill::skills;
+pub use thread_agent::ThreadAgent;
+
 /// Key-value pairs of a resource (contract 00 §7).
 pub type Metadata = BTreeMap<String, String>;
 
@@ -165,6 +177,21 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// What makes this version.
+    pub fn config(&self) -> AgentConfig {
+        AgentConfig {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            system: self.system.clone(),
+            model: self.model.clone(),
+            tools: self.tools.clone(),
+            mcp_servers: self.mcp_servers.clone(),
+            skills: self.skills.clone(),
+            multiagent: self.multiagent.clone(),
+            execution_identity: self.execution_identity.clone(),
+            metadata: self.metadata.clone(),
+        }
+    }
     /// The snapshot a session takes.
     pub fn session_agent(&self) -> SessionAgent {
         SessionAgent {

@@ -1,6 +1,13 @@
 //! Session events (contract 40). [`EventBody`] holds what is particular to each type; `id` and
 //! `processed_at` are added around it when it is written out.
 
+mod blocks;
+mod outcome;
+pub mod params;
+
+pub use outcome::{DefineOutcome, Rubric};
+pub use params::{Deltas, EventParams, SendEvents, event_deltas};
+
 use freehold_base::{EventId, ThreadId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -374,9 +381,13 @@ pub struct SessionUpdated {
     /// The full bag; absent if unchanged or emptied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
-    /// The title.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub title: Option<String>,
+    /// The title; `Some(None)` writes null, for a cleared one.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present_or_null"
+    )]
+    pub title: Option<Option<String>>,
     /// The budget; `Some(None)` writes null, for a removed one.
     #[serde(
         default,
@@ -386,10 +397,10 @@ pub struct SessionUpdated {
     pub budget: Option<Option<Budget>>,
 }
 
-fn present_or_null<'de, D: serde::Deserializer<'de>>(
+fn present_or_null<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     d: D,
-) -> Result<Option<Option<Budget>>, D::Error> {
-    Option::<Budget>::deserialize(d).map(Some)
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(d).map(Some)
 }
 
 /// `session.usage`.

@@ -2,16 +2,35 @@
 //! SQL, no clock. Every type names the contract file (`shared/contract/NN-*.md`) it comes from.
 
 pub mod agent;
+pub mod budget;
 pub mod content;
+pub mod cursor;
+pub mod decode;
 pub mod domains;
+pub mod environment;
 pub mod error;
 pub mod event;
+pub mod file;
+pub mod list;
+pub mod metadata;
+pub mod model_config;
+pub mod models;
 pub mod page;
 pub mod patch;
+pub mod query;
+pub mod request;
+pub mod resource;
 pub mod session;
+pub mod sse;
+pub mod thread;
 pub mod tool;
+pub mod unsupported;
 pub mod usage;
 
-pub use error::{ApiError, ErrorKind};
-pub use page::Page;
+pub use cursor::{Cursor, Scope};
+pub use error::{ApiError, Deleted, ErrorKind};
+pub use model_config::{ModelFacts, Models};
+pub use page::{BiPage, IdPage, Page};
 pub use patch::Patch;
+pub use query::Query;
+pub use request::{Request, parse, parse_or_empty};

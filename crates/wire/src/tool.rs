@@ -4,6 +4,16 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+mod builtin_request;
+mod custom_request;
+pub(crate) mod mcp_request;
+pub mod request;
+mod url_sources;
+mod user_location;
+
+pub use mcp_request::servers;
+pub use request::tools;
+
 /// When a tool call may run (contract 10, "Permission policy").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
@@ -112,12 +122,21 @@ pub struct BuiltinToolConfig {
     /// web_fetch: text tokens, positive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_content_tokens: Option<u64>,
-    /// web_fetch: normalised object; null when unset, absent on other tools.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// web_fetch: normalised object or [`Value::Null`] when unset; absent on other tools.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "null_is_a_value"
+    )]
     pub url_sources: Option<Value>,
     /// web_search.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_location: Option<Value>,
+}
+
+/// `web_fetch` entries always show `url_sources`, so null read back must stay null, not absent.
+fn null_is_a_value<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(d).map(Some)
 }
 
 /// `agent_toolset_20260401`, resolved.
@@ -128,6 +147,18 @@ pub struct AgentToolset {
     pub default_config: ToolDefaults,
     /// Overrides, in the order given.
     pub configs: Vec<BuiltinToolConfig>,
+}
+
+impl AgentToolset {
+    /// The tools that are offered.
+    pub fn enabled(&self) -> impl Iterator<Item = BuiltinTool> {
+        BuiltinTool::ALL.into_iter().filter(|tool| {
+            self.configs
+                .iter()
+                .find(|config| config.name == *tool)
+                .map_or(self.default_config.enabled, |config| config.enabled)
+        })
+    }
 }
 
 /// Resolved override of one MCP tool.

@@ -8,16 +8,17 @@ use std::collections::HashSet;
 use freehold_base::IdSource;
 use freehold_base::id::kind;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::tool_calls::{Call, Piece, ToolCalls};
 use crate::classify;
+use crate::emit::{self, Counts};
 use crate::error::{ModelError, ModelErrorKind};
 use crate::provider::StreamEvent;
-use crate::raw::to_raw;
 
-/// Longest upstream call id that is kept.
-const MAX_ID: usize = 64;
+/// Characters of an upstream call id that is kept. Shorter ones are counters, which begin anew in
+/// each answer.
+const ID_CHARS: std::ops::RangeInclusive<usize> = 9..=64;
 
 #[derive(Deserialize)]
 struct Chunk {
@@ -145,7 +146,7 @@ impl Answer {
         self.start(&mut events);
         let mut index = 0;
         if std::mem::take(&mut self.text_open) {
-            events.push(event(json!({"type": "content_block_stop", "index": 0})));
+            events.push(emit::block_stop(0));
             index = 1;
         }
         let stop_reason = self.stop_reason();
@@ -153,22 +154,7 @@ impl Answer {
             self.call(index, &call, &mut events);
             index += 1;
         }
-        let stop_details = if stop_reason == "refusal" {
-            json!({"type": "refusal", "category": null, "explanation": null})
-        } else {
-            Value::Null
-        };
-        events.push(event(json!({
-            "type": "message_delta",
-            "delta": {
-                "stop_reason": stop_reason,
-                "stop_sequence": null,
-                "stop_details": stop_details,
-                "container": null,
-            },
-            "usage": self.counts(),
-        })));
-        events.push(event(json!({"type": "message_stop"})));
+        events.extend(emit::message_end(stop_reason, None, self.counts()));
         Ok(events)
     }
 
@@ -184,7 +170,7 @@ impl Answer {
     }
 
     /// Upstream's counts; where it gives none, a quarter of the characters.
-    fn counts(&self) -> Value {
+    fn counts(&self) -> Counts {
         let said = self.usage.as_ref();
         let prompt = said
             .and_then(|u| u.prompt_tokens)
@@ -197,39 +183,19 @@ impl Answer {
         let output = said
             .and_then(|u| u.completion_tokens)
             .unwrap_or_else(|| self.chars.div_ceil(4));
-        json!({
-            "input_tokens": prompt - cached,
-            "output_tokens": output,
-            "cache_creation_input_tokens": 0,
-            "cache_read_input_tokens": cached,
-        })
+        Counts {
+            input: prompt - cached,
+            cache_read: cached,
+            output,
+        }
     }
 
     fn start(&mut self, events: &mut Vec<StreamEvent>) {
         if std::mem::replace(&mut self.started, true) {
             return;
         }
-        let message = json!({
-            "id": self.ids.next::<kind::Message>().to_string(),
-            "type": "message",
-            "role": "assistant",
-            "model": self.model,
-            "content": [],
-            "stop_reason": null,
-            "stop_sequence": null,
-            "stop_details": null,
-            "container": null,
-            "usage": {
-                "input_tokens": self.input_estimate,
-                "output_tokens": 0,
-                "cache_creation_input_tokens": 0,
-                "cache_read_input_tokens": 0,
-                "cache_creation": null,
-                "server_tool_use": null,
-                "service_tier": null,
-            },
-        });
-        events.push(event(json!({"type": "message_start", "message": message})));
+        let id = self.ids.next::<kind::Message>().to_string();
+        events.push(emit::message_start(&id, &self.model, self.input_estimate));
     }
 
     fn text(&mut self, text: Option<String>, events: &mut Vec<StreamEvent>) {
@@ -237,38 +203,25 @@ impl Answer {
             return;
         };
         if !std::mem::replace(&mut self.text_open, true) {
-            let block = json!({"type": "text", "text": ""});
-            events.push(event(
-                json!({"type": "content_block_start", "index": 0, "content_block": block}),
-            ));
+            events.push(emit::text_start(0));
         }
         self.chars += text.chars().count() as u64;
-        let delta = json!({"type": "text_delta", "text": text});
-        events.push(event(
-            json!({"type": "content_block_delta", "index": 0, "delta": delta}),
-        ));
+        events.push(emit::text_delta(0, &text));
     }
 
     fn call(&mut self, index: usize, call: &Call, events: &mut Vec<StreamEvent>) {
         let id = self.id_for(&call.id);
         let input = call.input();
         self.chars += input.chars().count() as u64;
-        let block = json!({"type": "tool_use", "id": id, "name": call.name, "input": {}});
-        let delta = json!({"type": "input_json_delta", "partial_json": input});
-        for data in [
-            json!({"type": "content_block_start", "index": index, "content_block": block}),
-            json!({"type": "content_block_delta", "index": index, "delta": delta}),
-            json!({"type": "content_block_stop", "index": index}),
-        ] {
-            events.push(event(data));
-        }
+        events.push(emit::tool_use_start(index, &id, &call.name));
+        events.push(emit::input_delta(index, &input));
+        events.push(emit::block_stop(index));
     }
 
     /// Upstream's id where it is well-formed and new in this conversation (chat templates may
     /// care about its form), else one of ours.
     fn id_for(&mut self, upstream: &str) -> String {
-        let fits = !upstream.is_empty()
-            && upstream.len() <= MAX_ID
+        let fits = ID_CHARS.contains(&upstream.len())
             && upstream
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
@@ -280,13 +233,5 @@ impl Answer {
         };
         self.taken_ids.insert(id.clone());
         id
-    }
-}
-
-fn event(data: Value) -> StreamEvent {
-    let name = data["type"].as_str().unwrap_or_default().to_owned();
-    StreamEvent {
-        name,
-        data: to_raw(&data),
     }
 }

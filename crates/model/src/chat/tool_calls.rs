@@ -169,7 +169,10 @@ mod tests {
             {"index":0,"id":"a","function":{"name":"bash","arguments":"{\"x\":1}"}},
             {"index":0,"id":"b","function":{"name":"bash","arguments":"{\"x\":2}"}},
         ]));
-        assert_eq!(got, [row("a", "bash", "{\"x\":1}"), row("b", "bash", "{\"x\":2}")]);
+        assert_eq!(
+            got,
+            [row("a", "bash", "{\"x\":1}"), row("b", "bash", "{\"x\":2}")]
+        );
     }
 
     #[test]
@@ -182,7 +185,11 @@ mod tests {
         ]));
         assert_eq!(
             got,
-            [row("", "bash", "{\"x\":1}"), row("", "bash", "{\"x\":2}"), row("", "now", "{}")]
+            [
+                row("", "bash", "{\"x\":1}"),
+                row("", "bash", "{\"x\":2}"),
+                row("", "now", "{}")
+            ]
         );
     }
 
@@ -197,7 +204,8 @@ mod tests {
 
     #[test]
     fn arguments_encoded_twice() {
-        let got = gather(json!([{"index":0,"function":{"name":"t","arguments":"\"{\\\"x\\\":1}\""}}]));
+        let got =
+            gather(json!([{"index":0,"function":{"name":"t","arguments":"\"{\\\"x\\\":1}\""}}]));
         assert_eq!(got, [row("", "t", "{\"x\":1}")]);
     }
 

@@ -41,8 +41,9 @@ struct InMessage {
 impl Conversation {
     /// Reads a request body.
     pub(super) fn read(body: &RawObject) -> Result<Self, ModelError> {
-        let wrong =
-            |message: &str| ModelError::new(ModelErrorKind::InvalidRequest, message).with_status(400);
+        let wrong = |message: &str| {
+            ModelError::new(ModelErrorKind::InvalidRequest, message).with_status(400)
+        };
         let raw = body
             .get("messages")
             .ok_or_else(|| wrong("messages: Field required"))?;
@@ -52,7 +53,9 @@ impl Conversation {
             .last()
             .ok_or_else(|| wrong("messages: at least one message is required"))?;
         if last.role == "assistant" {
-            return Err(wrong("messages: the last message must not be the assistant's"));
+            return Err(wrong(
+                "messages: the last message must not be the assistant's",
+            ));
         }
         let is_user = |m: &&InMessage| m.role == "user";
         let latest = messages

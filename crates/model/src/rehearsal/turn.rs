@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 
 use freehold_base::IdSource;
 use freehold_base::id::kind;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::INTRODUCTION;
 use super::conversation::{CHARS_PER_TOKEN, Conversation};
 use super::failures::Failures;
 use super::script::{self, Call, Problem, Step};
+use crate::emit::{self, Counts};
 use crate::error::{ModelError, ModelErrorKind};
 use crate::provider::StreamEvent;
-use crate::raw::to_raw;
 
 /// Characters of a message or tool result that are echoed.
 const ECHO_CHARS: usize = 300;
@@ -75,7 +75,7 @@ struct Answer<'a> {
     chars_left: u64,
     chars: u64,
     stop_reason: &'static str,
-    stop_details: Value,
+    explanation: Option<String>,
 }
 
 impl<'a> Answer<'a> {
@@ -90,7 +90,7 @@ impl<'a> Answer<'a> {
             chars_left: conversation.max_tokens.saturating_mul(CHARS_PER_TOKEN),
             chars: 0,
             stop_reason: "end_turn",
-            stop_details: Value::Null,
+            explanation: None,
         }
     }
 
@@ -114,8 +114,7 @@ impl<'a> Answer<'a> {
                 Step::Refuse(explanation) => {
                     self.introduction();
                     self.stop_reason = "refusal";
-                    self.stop_details =
-                        json!({"type": "refusal", "category": null, "explanation": explanation});
+                    self.explanation = Some(explanation.clone());
                     return true;
                 }
                 Step::Calls(calls) => {
@@ -151,18 +150,19 @@ impl<'a> Answer<'a> {
             (true, "") => INTRODUCTION.to_owned(),
             (true, text) => format!("{INTRODUCTION}\n\n{text}"),
         };
-        self.block(json!({"type": "text", "text": ""}), &text, |part| {
-            json!({"type": "text_delta", "text": part})
-        });
+        self.start();
+        self.event(emit::text_start(self.index));
+        self.parts(&text, emit::text_delta);
+        self.stop_block();
     }
 
     fn think(&mut self, text: &str) {
-        let start = json!({"type": "thinking", "thinking": "", "signature": ""});
-        self.start_block(start);
-        self.parts(text, |part| json!({"type": "thinking_delta", "thinking": part}));
+        self.start();
+        self.event(emit::thinking_start(self.index));
+        self.parts(text, emit::thinking_delta);
         // Looks like one and is opaque like one; nothing checks it.
         let signature = format!("cmVoZWFyc2Fs{:016x}", self.conversation.fingerprint);
-        self.delta(json!({"type": "signature_delta", "signature": signature}));
+        self.event(emit::signature_delta(self.index, &signature));
         self.stop_block();
     }
 
@@ -171,47 +171,30 @@ impl<'a> Answer<'a> {
             return;
         }
         let id = self.ids.next::<kind::ToolUse>().to_string();
-        let start = json!({"type": "tool_use", "id": id, "name": call.name, "input": {}});
+        self.start();
+        self.event(emit::tool_use_start(self.index, &id, &call.name));
         let input = Value::Object(call.input.clone()).to_string();
-        self.block(start, &input, |part| {
-            json!({"type": "input_json_delta", "partial_json": part})
-        });
-    }
-
-    fn block(&mut self, start: Value, text: &str, delta: impl Fn(&str) -> Value) {
-        self.start_block(start);
-        self.parts(text, delta);
+        self.parts(&input, emit::input_delta);
         self.stop_block();
     }
 
     /// Text in deltas, as far as `max_tokens` allows.
-    fn parts(&mut self, text: &str, delta: impl Fn(&str) -> Value) {
+    fn parts(&mut self, text: &str, delta: impl Fn(usize, &str) -> StreamEvent) {
         let total = text.chars().count() as u64;
         let kept = total.min(self.chars_left);
         self.chars_left -= kept;
         self.chars += kept;
         let kept = head_exact(text, kept);
         for part in split(kept) {
-            self.delta(delta(part));
+            self.event(delta(self.index, part));
         }
         if kept.len() < text.len() {
             self.stop_reason = "max_tokens";
         }
     }
 
-    fn start_block(&mut self, block: Value) {
-        self.start();
-        let index = self.index;
-        self.event(json!({"type": "content_block_start", "index": index, "content_block": block}));
-    }
-
-    fn delta(&mut self, delta: Value) {
-        let index = self.index;
-        self.event(json!({"type": "content_block_delta", "index": index, "delta": delta}));
-    }
-
     fn stop_block(&mut self) {
-        self.event(json!({"type": "content_block_stop", "index": self.index}));
+        self.event(emit::block_stop(self.index));
         self.index += 1;
     }
 
@@ -219,50 +202,29 @@ impl<'a> Answer<'a> {
         if std::mem::replace(&mut self.started, true) {
             return;
         }
-        let message = json!({
-            "id": self.ids.next::<kind::Message>().to_string(),
-            "type": "message",
-            "role": "assistant",
-            "model": self.conversation.model,
-            "content": [],
-            "stop_reason": null,
-            "stop_sequence": null,
-            "stop_details": null,
-            "container": null,
-            "usage": {
-                "input_tokens": self.conversation.input_tokens,
-                "output_tokens": 0,
-                "cache_creation_input_tokens": 0,
-                "cache_read_input_tokens": 0,
-                "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
-                "server_tool_use": null,
-                "service_tier": "standard",
-            },
-        });
-        self.event(json!({"type": "message_start", "message": message}));
+        let id = self.ids.next::<kind::Message>().to_string();
+        let conversation = self.conversation;
+        self.event(emit::message_start(
+            &id,
+            &conversation.model,
+            conversation.input_tokens,
+        ));
     }
 
     fn end(mut self) -> VecDeque<Act> {
         self.start();
-        let tokens = self.chars.div_ceil(CHARS_PER_TOKEN).max(1);
-        self.event(json!({
-            "type": "message_delta",
-            "delta": {
-                "stop_reason": self.stop_reason,
-                "stop_sequence": null,
-                "stop_details": self.stop_details,
-                "container": null,
-            },
-            "usage": {"output_tokens": tokens},
-        }));
-        self.event(json!({"type": "message_stop"}));
+        let counts = Counts {
+            input: self.conversation.input_tokens,
+            cache_read: 0,
+            output: self.chars.div_ceil(CHARS_PER_TOKEN).max(1),
+        };
+        let end = emit::message_end(self.stop_reason, self.explanation.as_deref(), counts);
+        self.acts.extend(end.map(Act::Event));
         self.acts
     }
 
-    fn event(&mut self, data: Value) {
-        let name = data["type"].as_str().unwrap_or_default().to_owned();
-        let data = to_raw(&data);
-        self.acts.push_back(Act::Event(StreamEvent { name, data }));
+    fn event(&mut self, event: StreamEvent) {
+        self.acts.push_back(Act::Event(event));
     }
 }
 
@@ -306,7 +268,10 @@ fn rehearsed(kind: ModelErrorKind) -> ModelError {
         K::Other => Some(500),
         K::Timeout | K::Network | K::Protocol => None,
     };
-    let mut error = ModelError::new(kind, "rehearsed error: the script in the message asks for it");
+    let mut error = ModelError::new(
+        kind,
+        "rehearsed error: the script in the message asks for it",
+    );
     error.status = status;
     error
 }
@@ -330,6 +295,7 @@ fn complaint(problem: &Problem) -> String {
     )
 }
 
+/// The examples are list items, so that a text that quotes this one is not taken for a script.
 fn help(conversation: &Conversation) -> String {
     let prompt = &conversation.prompt;
     let tools = if conversation.tools.is_empty() {
@@ -340,13 +306,13 @@ fn help(conversation: &Conversation) -> String {
     format!(
         "I do not understand language; I follow scripts. Your message has {} characters and no \
          line I know as a directive. It begins: \"{}\"\nTools on offer: {tools}.\n\n\
-         Send lines like these, and I play them in order:\n\
-         say: Hello there.\n\
-         bash: uname -a\n\
-         write: notes.txt <<< some text\n\
-         read: notes.txt\n\
-         tool: NAME {{\"key\": \"value\"}}\n\
-         say: The tool said {{result}}\n\
+         Send lines like these, without the dashes, and I play them in order:\n\
+         - say: Hello there.\n\
+         - bash: uname -a\n\
+         - write: notes.txt <<< some text\n\
+         - read: notes.txt\n\
+         - tool: NAME {{\"key\": \"value\"}}\n\
+         - say: The tool said {{result}}\n\
          Also: think, glob, grep, fetch, search, parallel, wait, error, refuse. \
          See docs/rehearsal.md.",
         prompt.chars().count(),

@@ -38,10 +38,7 @@ fn line_ends_comments_and_fields() {
 #[test]
 fn too_long_lines_and_events_are_refused() {
     let long = vec![b'x'; 11];
-    assert_eq!(
-        decode(&[&long], 10).1,
-        Err(SseError::TooLarge { max: 10 })
-    );
+    assert_eq!(decode(&[&long], 10).1, Err(SseError::TooLarge { max: 10 }));
     let many = b"data:1234\ndata:5678\ndata:9\n\n";
     assert_eq!(decode(&[many], 10).1, Err(SseError::TooLarge { max: 10 }));
 }
@@ -63,6 +60,15 @@ fn a_character_may_be_split_between_chunks() {
     let text = "data: é\n\n".as_bytes();
     let (frames, result) = decode(&[&text[..7], &text[7..]], 100);
     assert_eq!((frames, result), (vec![frame("", "é")], Ok(())));
+}
+
+#[test]
+fn a_crlf_split_between_chunks_is_one_line_end_and_only_one() {
+    let (frames, _) = decode(
+        &[b"data: 1\r", b"\n", b"\n", b"data: 2\r", b"\n\r", b"\n"],
+        100,
+    );
+    assert_eq!(frames, [frame("", "1"), frame("", "2")]);
 }
 
 fn stream_bytes() -> impl Strategy<Value = Vec<u8>> {

@@ -116,10 +116,12 @@ impl Files {
         let Open::Writing(new) = &mut *open else {
             return Err(FileProblem::Io);
         };
-        new.file.write_all(bytes).map_err(|e| match e.raw_os_error() {
-            Some(code) => problem(rustix::io::Errno::from_raw_os_error(code)),
-            None => FileProblem::Io,
-        })
+        new.file
+            .write_all(bytes)
+            .map_err(|e| match e.raw_os_error() {
+                Some(code) => problem(rustix::io::Errno::from_raw_os_error(code)),
+                None => FileProblem::Io,
+            })
     }
 
     /// Puts the new file in place.

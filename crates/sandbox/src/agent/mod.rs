@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 use serde_json::value::RawValue;
 
-pub(crate) use roots::Roots;
 pub use cancel::{Cancel, CancelHook};
+pub(crate) use roots::Roots;
 
 use crate::launch;
 

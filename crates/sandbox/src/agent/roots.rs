@@ -31,7 +31,10 @@ impl Roots {
         }
         let path = Path::new(path);
         let plain = path.components().all(|c| {
-            matches!(c, std::path::Component::RootDir | std::path::Component::Normal(_))
+            matches!(
+                c,
+                std::path::Component::RootDir | std::path::Component::Normal(_)
+            )
         });
         if !plain {
             return Err(FileProblem::Outside);
@@ -42,8 +45,12 @@ impl Roots {
             .find(|(named, _)| path.starts_with(named))
             .ok_or(FileProblem::Outside)?;
         let rest = path.strip_prefix(named).map_err(|_| FileProblem::Outside)?;
-        let root = rustix::fs::open(real, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(problem)?;
+        let root = rustix::fs::open(
+            real,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(problem)?;
         Ok(Place {
             root,
             rest: rest.to_owned(),
@@ -65,7 +72,11 @@ pub(crate) fn open_below(
     flags: OFlags,
     mode: Mode,
 ) -> Result<OwnedFd, FileProblem> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     // The kernel may give up with EAGAIN while directories move about; a few tries are enough for

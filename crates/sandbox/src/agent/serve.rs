@@ -15,7 +15,7 @@ use super::files::Files;
 use super::{AgentContext, Cancel, Handler, Reply, listing};
 use crate::launch::{Inside, protect_agent};
 use crate::protocol::{
-    Answer, Ask, FromAgent, MAX_INPUT, MAX_IN_FLIGHT, MAX_OUTPUT, Problem, ToAgent, encode,
+    Answer, Ask, FromAgent, MAX_IN_FLIGHT, MAX_INPUT, MAX_OUTPUT, Problem, ToAgent, encode,
     read_frame,
 };
 
@@ -73,7 +73,11 @@ pub(super) fn run(
         return 1;
     };
     handshake.agent_protected = protected;
-    if inside.announce.started(&shared.control, &handshake).is_err() {
+    if inside
+        .announce
+        .started(&shared.control, &handshake)
+        .is_err()
+    {
         return 1;
     }
     let code = read(&shared, reader, &jobs);
@@ -103,11 +107,22 @@ fn read(shared: &Arc<Shared>, mut from: UnixStream, jobs: &SyncSender<Job>) -> i
         }
         let cancel = Cancel::new();
         shared.running().insert(id, cancel.clone());
-        let job = Job { id, ask, body, cancel };
+        let job = Job {
+            id,
+            ask,
+            body,
+            cancel,
+        };
         match jobs.try_send(job) {
             Ok(()) => {}
             Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
-                shared.answer(job.id, Answer::Failed { problem: Problem::Busy }, &[]);
+                shared.answer(
+                    job.id,
+                    Answer::Failed {
+                        problem: Problem::Busy,
+                    },
+                    &[],
+                );
             }
         }
     }
@@ -126,7 +141,13 @@ fn dispatch(shared: &Arc<Shared>, queue: &Receiver<Job>, handler: &Arc<dyn Handl
             });
         if spawned.is_err() {
             // Tools have used up the processes allowed to the sandbox.
-            shared.answer(id, Answer::Failed { problem: Problem::Busy }, &[]);
+            shared.answer(
+                id,
+                Answer::Failed {
+                    problem: Problem::Busy,
+                },
+                &[],
+            );
         }
     }
 }
@@ -163,7 +184,9 @@ fn failed(problem: Problem) -> (Answer, Vec<u8>) {
 }
 
 fn call(handler: &dyn Handler, name: &str, input: Vec<u8>, cancel: &Cancel) -> (Answer, Vec<u8>) {
-    let input = String::from_utf8(input).ok().and_then(|s| RawValue::from_string(s).ok());
+    let input = String::from_utf8(input)
+        .ok()
+        .and_then(|s| RawValue::from_string(s).ok());
     let Some(input) = input else {
         return failed(Problem::Protocol);
     };
@@ -201,6 +224,8 @@ impl Shared {
             return;
         };
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = control.write_all(&frame).and_then(|()| control.write_all(body));
+        let _ = control
+            .write_all(&frame)
+            .and_then(|()| control.write_all(body));
     }
 }

@@ -37,8 +37,8 @@ pub(super) fn lent() -> Vec<PathBuf> {
     // Without a readable /etc there is nothing more to lend.
     for entry in fs::read_dir(etc).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let known = |prefix: &&str| name.to_str().is_some_and(|n| n.starts_with(*prefix));
-        if LENT_PREFIXES.iter().any(|p| known(&p)) {
+        let known = |prefix: &str| name.to_str().is_some_and(|n| n.starts_with(prefix));
+        if LENT_PREFIXES.iter().any(|p| known(p)) {
             paths.push(entry.path());
         }
     }

@@ -33,7 +33,9 @@ impl Mapper {
                 let wrote = told
                     .and_then(|()| fs::write(proc.join("gid_map"), &map))
                     .and_then(|()| fs::write(proc.join("uid_map"), &map));
-                let code = wrote.err().map_or(0, |e| e.raw_os_error().unwrap_or(255) & 0xff);
+                let code = wrote
+                    .err()
+                    .map_or(0, |e| e.raw_os_error().unwrap_or(255) & 0xff);
                 std::process::exit(code)
             }
         }

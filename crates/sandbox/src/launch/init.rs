@@ -45,7 +45,10 @@ pub(super) fn reap(agent: Pid, control: &UnixStream) -> ! {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(_) => std::process::exit(1),
         }
-        if fds[1].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
+        if fds[1]
+            .revents()
+            .intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+        {
             std::process::exit(0)
         }
         let mut record = [0u8; size_of::<libc::signalfd_siginfo>()];

@@ -11,8 +11,10 @@ use rustix::thread::UnshareFlags;
 
 use super::idmap::Mapper;
 use super::plan::{HOME, Ids, Isolate, Plan};
-use super::{InStage, Ready, Roots, Step, idmap, init, landlock, lockdown, mounts, network, seccomp};
 use super::tree::Trees;
+use super::{
+    InStage, Ready, Roots, Step, idmap, init, landlock, lockdown, mounts, network, seccomp,
+};
 use crate::agent::AgentContext;
 use crate::protocol::Handshake;
 use crate::spec;
@@ -86,20 +88,22 @@ pub(super) fn isolate(plan: &Plan, how: &Isolate, control: &UnixStream) -> Resul
 }
 
 /// What pid 1 does before anything untrusted runs.
-fn inside(
-    how: &Isolate,
-    trees: Trees,
-) -> Result<(Handshake, Option<std::os::fd::OwnedFd>), Step> {
+fn inside(how: &Isolate, trees: Trees) -> Result<(Handshake, Option<std::os::fd::OwnedFd>), Step> {
     // A launcher that is killed takes the sandbox along; set again after each change of ids.
     die_with_parent().stage("parent death signal")?;
     if matches!(how.ids, Ids::Range { .. }) {
         lockdown::become_inside_root().stage("ids")?;
         die_with_parent().stage("parent death signal")?;
     }
-    let namespaces_capped = lockdown::cap_namespaces();
+    let limits = lockdown::NamespaceLimits::open();
     mounts::build(how, trees)?;
+    let namespaces_capped = limits.close();
     network::loopback_up().stage("loopback")?;
-    let listener = how.proxy.then(network::listen).transpose().stage("egress listener")?;
+    let listener = how
+        .proxy
+        .then(network::listen)
+        .transpose()
+        .stage("egress listener")?;
     rustix::system::sethostname(HOSTNAME.as_bytes()).stage("host name")?;
     lockdown::new_session_keyring().stage("keyring")?;
     lockdown::give_up_ids(how.ids).stage("capabilities")?;
@@ -134,8 +138,14 @@ fn die_with_parent() -> rustix::io::Result<()> {
 }
 
 fn served() -> Vec<(PathBuf, PathBuf)> {
-    ["/workspace", "/mnt/session/outputs", "/mnt/session/uploads", "/tmp", HOME]
-        .into_iter()
-        .map(|p| (PathBuf::from(p), PathBuf::from(p)))
-        .collect()
+    [
+        "/workspace",
+        "/mnt/session/outputs",
+        "/mnt/session/uploads",
+        "/tmp",
+        HOME,
+    ]
+    .into_iter()
+    .map(|p| (PathBuf::from(p), PathBuf::from(p)))
+    .collect()
 }

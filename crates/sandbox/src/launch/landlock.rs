@@ -3,7 +3,7 @@
 
 use ::landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetError, RulesetStatus, Scope,
+    RulesetStatus, Scope,
 };
 
 /// The newest interface asked for; older kernels give what they have.
@@ -19,7 +19,7 @@ pub(super) fn confine(writable: &[&str]) -> String {
     }
 }
 
-fn try_confine(writable: &[&str]) -> Result<RulesetStatus, RulesetError> {
+fn try_confine(writable: &[&str]) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
     let all = AccessFs::from_all(WANTED);
     let read = AccessFs::from_read(WANTED) | AccessFs::Refer;
     let no_devices: BitFlags<AccessFs> = AccessFs::MakeChar | AccessFs::MakeBlock;
@@ -32,7 +32,10 @@ fn try_confine(writable: &[&str]) -> Result<RulesetStatus, RulesetError> {
         .add_rule(PathBeneath::new(PathFd::new("/")?, read))?
         .add_rule(PathBeneath::new(PathFd::new("/dev")?, device | read))?
         .add_rule(PathBeneath::new(PathFd::new("/proc")?, process | read))?
-        .add_rule(PathBeneath::new(PathFd::new("/dev/shm")?, all & !no_devices))?;
+        .add_rule(PathBeneath::new(
+            PathFd::new("/dev/shm")?,
+            all & !no_devices,
+        ))?;
     for path in writable {
         ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(path)?, all & !no_devices))?;
     }
@@ -42,9 +45,17 @@ fn try_confine(writable: &[&str]) -> Result<RulesetStatus, RulesetError> {
 /// Puts the calling thread, and all it starts from now on, into a domain of its own from which the
 /// process's other threads cannot be signalled. Whether the kernel enforces it.
 pub(crate) fn protect_agent() -> bool {
-    let scoped = Ruleset::default()
-        .scope(Scope::Signal)
-        .and_then(Ruleset::create)
-        .and_then(|r| r.restrict_self());
-    scoped.is_ok_and(|status| status.ruleset == RulesetStatus::FullyEnforced)
+    fence().is_ok_and(|status| status == RulesetStatus::FullyEnforced)
+}
+
+fn fence() -> Result<RulesetStatus, Box<dyn std::error::Error>> {
+    // A domain that does not speak of `Refer` refuses it, and with it links and renames from one
+    // directory to another.
+    let fence = Ruleset::default()
+        .handle_access(AccessFs::Refer)?
+        .scope(Scope::Signal)?
+        .create()?
+        .add_rule(PathBeneath::new(PathFd::new("/")?, AccessFs::Refer))?
+        .restrict_self()?;
+    Ok(fence.ruleset)
 }

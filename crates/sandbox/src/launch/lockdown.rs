@@ -1,6 +1,7 @@
 //! Giving up ids, capabilities and resources for good.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid};
@@ -17,15 +18,30 @@ pub(super) fn become_inside_root() -> io::Result<()> {
     set_ids(0)
 }
 
-/// Refuses further namespaces by the kernel's own per-namespace limits, beside seccomp; whether
-/// the one for user namespaces took.
-pub(super) fn cap_namespaces() -> bool {
-    let refuse = |kind: &str| std::fs::write(format!("/proc/sys/user/max_{kind}_namespaces"), "0");
-    for kind in ["cgroup", "ipc", "mnt", "net", "pid", "time", "uts"] {
-        // A second line only: older kernels lack some of these.
-        let _ = refuse(kind);
+/// The kernel's own per-namespace limits on further namespaces, a second line beside seccomp.
+/// Opened while the host's `/proc` is in reach, set when no more mounts are to be made: even a
+/// detached mount takes a mount namespace.
+pub(super) struct NamespaceLimits(Vec<(&'static str, File)>);
+
+impl NamespaceLimits {
+    pub(super) fn open() -> Self {
+        let open = |kind: &'static str| {
+            let path = format!("/proc/sys/user/max_{kind}_namespaces");
+            Some((kind, File::options().write(true).open(path).ok()?))
+        };
+        let kinds = ["user", "cgroup", "ipc", "mnt", "net", "pid", "time", "uts"];
+        Self(kinds.into_iter().filter_map(open).collect())
     }
-    refuse("user").is_ok()
+
+    /// Sets them to none; whether the one for user namespaces, on which all hang, took.
+    pub(super) fn close(self) -> bool {
+        let mut user = false;
+        for (kind, mut file) in self.0 {
+            let took = file.write_all(b"0").is_ok();
+            user |= took && kind == "user";
+        }
+        user
+    }
 }
 
 /// A session keyring of its own, so that none of the server's is shared.
@@ -40,7 +56,11 @@ pub(super) fn new_session_keyring() -> io::Result<()> {
     };
     let error = io::Error::last_os_error();
     // A kernel without keyrings has none to share.
-    if rc >= 0 || error.raw_os_error() == Some(libc::ENOSYS) { Ok(()) } else { Err(error) }
+    if rc >= 0 || error.raw_os_error() == Some(libc::ENOSYS) {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 /// Becomes the tools' user with no capability left and no way to regain one.
@@ -93,7 +113,9 @@ fn drop_bounding_set() -> io::Result<()> {
 pub(super) fn limit(how: &Isolate) -> io::Result<()> {
     let set = |resource, wanted: u64| {
         // A limit the server itself is under stays: raising it needs a privilege this has not.
-        let now = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        let now = rustix::process::getrlimit(resource)
+            .maximum
+            .unwrap_or(u64::MAX);
         let value = Some(wanted.min(now));
         rustix::process::setrlimit(
             resource,

@@ -20,7 +20,8 @@ const SHM_SIZE: &str = "64m";
 /// Files in `/tmp`.
 const TMP_INODES: u64 = 100_000;
 
-const FLAGS: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
+const FLAGS: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 
 /// Builds the new root and makes it the only one.
@@ -29,7 +30,9 @@ pub(super) fn build(how: &Isolate, trees: Trees) -> Result<(), Step> {
     rustix::mount::mount_change("/", private).stage("private mounts")?;
     let root = new_fs("tmpfs", &[("size", ROOT_SIZE), ("mode", "755")], FLAGS).stage("root")?;
     // Anywhere will do: the host's tree is gone a few steps on.
-    attach_at(&root, "/tmp").or_else(|_| attach_at(&root, "/")).stage("root")?;
+    attach_at(&root, "/tmp")
+        .or_else(|_| attach_at(&root, "/"))
+        .stage("root")?;
     let Trees(trees) = trees;
     for tree in trees {
         let at = tree.at.clone();
@@ -50,7 +53,11 @@ pub(super) fn build(how: &Isolate, trees: Trees) -> Result<(), Step> {
 fn own(how: &Isolate, root: &OwnedFd) -> Result<(), Step> {
     let tmp_size = how.limits.tmp_bytes.to_string();
     let inodes = TMP_INODES.to_string();
-    let tmp = [("size", tmp_size.as_str()), ("nr_inodes", &inodes), ("mode", "1777")];
+    let tmp = [
+        ("size", tmp_size.as_str()),
+        ("nr_inodes", &inodes),
+        ("mode", "1777"),
+    ];
     mount_at(root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
     let shm = [("size", SHM_SIZE), ("nr_inodes", "10000"), ("mode", "1777")];
     mount_at(root, "dev/shm", "tmpfs", &shm, FLAGS).stage("shm")?;
@@ -112,7 +119,11 @@ fn new_fs(kind: &str, options: &[(&str, &str)], flags: MountAttrFlags) -> io::Re
         rustix::mount::fsconfig_set_string(context.as_fd(), *key, *value)?;
     }
     rustix::mount::fsconfig_create(context.as_fd())?;
-    Ok(rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
+    Ok(rustix::mount::fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        flags,
+    )?)
 }
 
 fn mount_at(

@@ -64,7 +64,11 @@ fn allow_list() -> Result<BpfProgram, SeccompError> {
 }
 
 fn refusals() -> Result<BpfProgram, SeccompError> {
-    let mut rules: Rules = REFUSED.iter().chain(REFUSED_HERE).map(|&n| (n, Vec::new())).collect();
+    let mut rules: Rules = REFUSED
+        .iter()
+        .chain(REFUSED_HERE)
+        .map(|&n| (n, Vec::new()))
+        .collect();
     let mut add = |number: i64, conditions: Vec<SeccompCondition>| {
         let rule = SeccompRule::new(conditions).map_err(SeccompError::Compile)?;
         rules.entry(number).or_default().push(rule);
@@ -81,8 +85,13 @@ fn refusals() -> Result<BpfProgram, SeccompError> {
     // Limits of other processes, the agent's among them; asking is fine.
     let new_limit = is_not_null(2)?;
     add(libc::SYS_prlimit64, vec![is_not(0, 0)?, new_limit])?;
-    let [unix, inet, inet6, netlink] =
-        [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(|f| f as u32);
+    let [unix, inet, inet6, netlink] = [
+        libc::AF_UNIX,
+        libc::AF_INET,
+        libc::AF_INET6,
+        libc::AF_NETLINK,
+    ]
+    .map(|f| f as u32);
     // AF_VSOCK above all: it is not confined by the network namespace.
     add(libc::SYS_socket, none_of(0, &[unix, inet, inet6, netlink])?)?;
     add(libc::SYS_socketpair, vec![is_not(0, unix)?])?;
@@ -98,7 +107,11 @@ fn refusals() -> Result<BpfProgram, SeccompError> {
         other.push(is(0, family)?);
         add(libc::SYS_socket, other)?;
     }
-    compile(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))
+    compile(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM as u32),
+    )
 }
 
 fn compile(
@@ -106,7 +119,8 @@ fn compile(
     otherwise: SeccompAction,
     matched: SeccompAction,
 ) -> Result<BpfProgram, SeccompError> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|_| SeccompError::Architecture)?;
+    let arch =
+        TargetArch::try_from(std::env::consts::ARCH).map_err(|_| SeccompError::Architecture)?;
     SeccompFilter::new(rules, otherwise, matched, arch)
         .and_then(BpfProgram::try_from)
         .map_err(SeccompError::Compile)
@@ -151,7 +165,10 @@ mod tests {
     #[test]
     fn nothing_is_both_allowed_and_refused() {
         for number in REFUSED.iter().chain(REFUSED_HERE) {
-            assert!(!ALLOWED.contains(number) && !ALLOWED_HERE.contains(number), "{number}");
+            assert!(
+                !ALLOWED.contains(number) && !ALLOWED_HERE.contains(number),
+                "{number}"
+            );
         }
     }
 }

@@ -19,7 +19,17 @@ const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
 const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
 
 /// Top-level names of an image that the sandbox makes for itself.
-const OWN: [&str; 9] = ["proc", "sys", "dev", "tmp", "run", "mnt", "home", "root", "workspace"];
+const OWN: [&str; 9] = [
+    "proc",
+    "sys",
+    "dev",
+    "tmp",
+    "run",
+    "mnt",
+    "home",
+    "root",
+    "workspace",
+];
 
 /// Something to attach in the new root.
 pub(super) struct Tree {
@@ -57,7 +67,11 @@ impl Trees {
         let own = [
             ("workspace", spec::WORKSPACE, NOSUID | NODEV),
             ("mnt/session/outputs", spec::OUTPUTS, NOSUID | NODEV),
-            ("mnt/session/uploads", spec::UPLOADS, RDONLY | NOSUID | NODEV | NOEXEC),
+            (
+                "mnt/session/uploads",
+                spec::UPLOADS,
+                RDONLY | NOSUID | NODEV | NOEXEC,
+            ),
             (&HOME[1..], spec::HOME, NOSUID | NODEV),
         ];
         for (at, dir, attributes) in own {
@@ -136,5 +150,9 @@ pub(super) fn set_attributes(mount: &OwnedFd, attributes: u64, recursive: bool) 
             size_of::<libc::mount_attr>(),
         )
     };
-    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -119,16 +119,25 @@ mod tests {
         assert_eq!((back.id, body.as_slice()), (7, &b"abc"[..]));
         assert!(matches!(back.answer, Answer::Chunk { last: true }));
         assert!(read_frame::<FromAgent>(&b""[..], 3).unwrap().is_none());
-        assert!(matches!(read_frame::<FromAgent>(&bytes[..], 2), Err(FrameError::TooLarge(3))));
+        assert!(matches!(
+            read_frame::<FromAgent>(&bytes[..], 2),
+            Err(FrameError::TooLarge(3))
+        ));
         let cut = &bytes[..bytes.len() - 1];
-        assert!(matches!(read_frame::<FromAgent>(cut, 3), Err(FrameError::Truncated)));
+        assert!(matches!(
+            read_frame::<FromAgent>(cut, 3),
+            Err(FrameError::Truncated)
+        ));
     }
 
     #[test]
     fn a_length_that_is_a_lie_costs_no_memory() {
         let mut bytes = (MAX_HEADER as u32).to_be_bytes().to_vec();
         bytes.extend_from_slice(&u32::MAX.to_be_bytes());
-        assert!(matches!(read_frame::<FromAgent>(&bytes[..], 1 << 20), Err(FrameError::TooLarge(_))));
+        assert!(matches!(
+            read_frame::<FromAgent>(&bytes[..], 1 << 20),
+            Err(FrameError::TooLarge(_))
+        ));
     }
 
     proptest! {

@@ -1,0 +1,31 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::measure::Section;
+
+/// Measure a freehold server
+#[derive(Debug, Parser)]
+#[command(name = "freehold-bench")]
+pub(crate) struct Args {
+    /// The server's binary; a release build, or the numbers mean little
+    #[arg(long, value_name = "FILE")]
+    pub(crate) server: PathBuf,
+    /// Where data directories are made; decides which disk is measured [default: beside the binary]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// A smoke run of about a minute; too short to compare numbers with
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Rounds, 1 to 20 [default: 5, with --quick 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=20))]
+    pub(crate) rounds: Option<u16>,
+    /// Measure only this; may be repeated
+    #[arg(long, value_enum, value_name = "SECTION")]
+    pub(crate) only: Vec<Section>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

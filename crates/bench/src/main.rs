@@ -1,0 +1,28 @@
+//! `freehold-bench`: measures a release server from outside, on loopback, with its own data
+//! directory and an instant model inside this process. `cargo xtask bench` builds and runs it;
+//! docs/benchmarks.md says how to read what it prints.
+//!
+//! Start at [`measure`], one file for each thing that is measured. [`load`] holds what they share:
+//! connections, the model, the server process. [`report`] turns samples into tables.
+
+mod args;
+mod load;
+mod measure;
+mod plan;
+mod report;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    match run::run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("freehold-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! How much is done. Every loop of a run is bounded by one of these.
+
+use std::time::Duration;
+
+/// Longest wait for one answer, or for one event that must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The size of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    /// Rounds; in each everything is measured once, in another order.
+    pub(crate) rounds: u16,
+    /// How long one closed loop runs.
+    pub(crate) slice: Duration,
+    /// Turns measured one by one in a round.
+    pub(crate) turns: usize,
+    /// Fresh sandboxes in a round.
+    pub(crate) sandboxes: usize,
+    /// Tool calls in each, the first included.
+    pub(crate) calls: usize,
+    /// Idle sessions, and open streams, that memory is measured with.
+    pub(crate) crowd: usize,
+    /// Events in the long session.
+    pub(crate) long: usize,
+    /// Repetitions of each look at the long and the short session, in a round.
+    pub(crate) looks: usize,
+    /// After this no further round begins, and half as long again ends the run.
+    pub(crate) budget: Duration,
+}
+
+impl Plan {
+    /// The full run, or the smoke run.
+    pub(crate) fn new(quick: bool, rounds: Option<u16>) -> Self {
+        if quick {
+            Self {
+                rounds: rounds.unwrap_or(2),
+                slice: Duration::from_millis(300),
+                turns: 10,
+                sandboxes: 1,
+                calls: 5,
+                crowd: 200,
+                long: 10_000,
+                looks: 5,
+                budget: Duration::from_secs(40),
+            }
+        } else {
+            Self {
+                rounds: rounds.unwrap_or(5),
+                slice: Duration::from_millis(1_200),
+                turns: 40,
+                sandboxes: 3,
+                calls: 9,
+                crowd: 1_000,
+                long: 10_000,
+                looks: 20,
+                budget: Duration::from_secs(230),
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The endpoints, one file a noun.
+
+mod agents;
+mod environments;
+mod files;
+mod keys;
+mod models;
+mod sessions;
+mod workspaces;

@@ -1,0 +1,242 @@
+//! Commands and their arguments. The help texts are snapshots in `tests/help`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::ServeFlags;
+
+/// Managed agents on your own ground
+#[derive(Debug, Parser)]
+#[command(name = "freehold", version, about, max_term_width = 100, after_help = AFTER)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const AFTER: &str = "\
+Client commands talk to the server at FREEHOLD_URL with the key in FREEHOLD_API_KEY.
+Exit status: 0 done, 1 failed, 2 bad arguments or configuration, 3 the session failed,
+4 the session waits for an answer, 5 the model refused, 6 budget reached,
+7 no server answers, 8 the key is not accepted, 9 not found, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the server
+    Serve(ServeFlags),
+    /// Run one prompt in a new session and show it live
+    Run(RunArgs),
+    /// List, show, follow, export and delete sessions
+    #[command(subcommand)]
+    Sessions(SessionCommand),
+    /// Create, list and revoke API keys
+    #[command(subcommand)]
+    Keys(KeyCommand),
+    /// Create and list workspaces
+    #[command(subcommand)]
+    Workspaces(WorkspaceCommand),
+    /// List the models that agents can use
+    Models {
+        #[command(flatten)]
+        connection: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Check whether this host can run a server, and say how to mend what is wrong
+    Doctor {
+        #[command(flatten)]
+        flags: ServeFlags,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Where the server is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Connection {
+    /// The server's URL; the key is read from FREEHOLD_API_KEY
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FREEHOLD_URL",
+        default_value = "http://127.0.0.1:8787",
+        hide_env = true
+    )]
+    pub(crate) url: String,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Output {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// What the agent is asked to do; `-` reads it from standard input
+    #[arg(value_name = "PROMPT")]
+    pub(crate) prompt: String,
+    /// Use this agent instead of a general one
+    #[arg(long, value_name = "ID", conflicts_with = "model")]
+    pub(crate) agent: Option<String>,
+    /// Model of the general agent [default: the newest configured, else the rehearsal model]
+    #[arg(long, value_name = "ID", env = "FREEHOLD_MODEL", hide_env = true)]
+    pub(crate) model: Option<String>,
+    /// Use this environment instead of a general one
+    #[arg(long, value_name = "ID")]
+    pub(crate) environment: Option<String>,
+    /// Keep the session afterwards; sessions that ended badly or left files are always kept
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Print the session's events as JSON, one a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionCommand {
+    /// List sessions, newest first
+    List {
+        /// Only sessions with this status: idle, running, rescheduling, terminated
+        #[arg(long, value_name = "STATUS")]
+        status: Vec<String>,
+        /// Only sessions of this agent
+        #[arg(long, value_name = "ID")]
+        agent: Option<String>,
+        /// Also archived sessions
+        #[arg(long)]
+        archived: bool,
+        /// At most this many
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+        #[command(flatten)]
+        connection: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show one session: its configuration, cost and files
+    Show {
+        /// The session
+        id: String,
+        #[command(flatten)]
+        connection: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show a session's events from the first on, and then live
+    Tail(TailArgs),
+    /// Write a session with all its events to a file or to standard output, as JSON
+    Export(ExportArgs),
+    /// Delete a session with its events, files and sandbox
+    Delete {
+        /// The sessions
+        #[arg(required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        connection: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    /// The session
+    pub(crate) id: String,
+    /// Stop when everything so far has been shown
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+    /// Print events as JSON, one a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The session
+    pub(crate) id: String,
+    /// Write to this file, which must not exist
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Also save the session's files, into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) files: Option<PathBuf>,
+    /// Accepted for symmetry: an export is always JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Create a key and print it, once
+    Create {
+        /// A name to tell it by
+        #[arg(long, default_value = "cli")]
+        name: String,
+        /// A key that may administer keys and workspaces
+        #[arg(long)]
+        admin: bool,
+        /// The workspace it works in [default: that of the key in use]
+        #[arg(long, value_name = "ID")]
+        workspace: Option<String>,
+        #[command(flatten)]
+        place: KeyPlace,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List keys
+    List {
+        #[command(flatten)]
+        place: KeyPlace,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Revoke a key, from the next request on
+    Revoke {
+        /// The key's id, as `list` shows it
+        id: String,
+        #[command(flatten)]
+        place: KeyPlace,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Where keys are administered.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct KeyPlace {
+    /// Work on this data directory while no server uses it; needs no key
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkspaceCommand {
+    /// Create a workspace
+    Create {
+        /// Its name
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List workspaces
+    List {
+        #[command(flatten)]
+        connection: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+}

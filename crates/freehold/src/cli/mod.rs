@@ -1,0 +1,74 @@
+//! The command line.
+
+mod args;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::commands;
+use crate::exit::{Exit, Failure};
+use crate::memory;
+
+pub(crate) use args::{
+    Command, Connection, ExportArgs, KeyCommand, Output, RunArgs, SessionCommand, TailArgs,
+    WorkspaceCommand,
+};
+
+/// Runs the command that the arguments name.
+pub(crate) fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    let result = match cli.command {
+        Command::Serve(flags) => {
+            memory::tune();
+            on_all_cores(commands::serve(flags))
+        }
+        other => on_one_core(client(other)),
+    };
+    match result {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(failure) => {
+            failure.report();
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+async fn client(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Serve(flags) => commands::serve(flags).await,
+        Command::Run(args) => commands::run(args).await,
+        Command::Sessions(command) => commands::sessions(command).await,
+        Command::Keys(command) => commands::keys(command).await,
+        Command::Workspaces(command) => commands::workspaces(command).await,
+        Command::Models { connection, output } => commands::models(connection, output).await,
+        Command::Doctor { flags, output } => commands::doctor(flags, output).await,
+    }
+}
+
+fn on_all_cores(
+    work: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("freehold")
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::because("cannot start", &e))?;
+    let result = runtime.block_on(work);
+    // What still runs has been told to stop and has had its time.
+    runtime.shutdown_background();
+    result
+}
+
+fn on_one_core(
+    work: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::because("cannot start", &e))?;
+    let result = runtime.block_on(work);
+    // A read of standard input may hang for ever.
+    runtime.shutdown_background();
+    result
+}

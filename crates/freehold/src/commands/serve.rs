@@ -1,0 +1,220 @@
+//! `freehold serve`.
+
+mod greeting;
+mod housekeeping;
+mod signals;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use freehold_base::IdSource;
+use freehold_model::Catalog;
+use freehold_runtime::{Hub, Runtime};
+use freehold_sandbox::Capabilities;
+use freehold_server::{About, App, Parts, credential};
+use freehold_store::{Store, StoreError};
+use freehold_worker::SessionSandboxes;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, LogFormat, ServeFlags, Settings};
+use crate::environment;
+use crate::exit::{Exit, Failure};
+use crate::hands::{Blobs, Hands};
+use crate::{logging, sandboxes};
+
+/// Longest time from the first signal to the end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of it, what running tool calls get.
+const DRAIN: Duration = Duration::from_secs(7);
+
+/// Serves until a signal comes.
+pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
+    let settings = Settings::load(&flags)?;
+    logging::start(settings.log_format, &settings.log_level)?;
+    arm_crash_point()?;
+    let ids = IdSource::system();
+    let catalog = Arc::new(catalog(&settings, &ids)?);
+    // First, so that a second server on the same address ends here, having touched nothing.
+    let listener = bind(settings.listen).await?;
+    prepare_dir(&settings.data_dir)?;
+    let stop = CancellationToken::new();
+    signals::watch(stop.clone())?;
+
+    let hub = Hub::new(ids.clone());
+    let store = open_store(&settings.data_dir, &ids, &hub).await?;
+    let instance = sandboxes::instance(&settings.data_dir)
+        .map_err(|e| Failure::because("the data directory cannot be used", &e))?;
+    let provider = sandboxes::provider(&settings, instance, settings.sandbox_root());
+    let found = provider.probe().await;
+    let refusal = sandboxes::refusal(&settings, &found);
+    let boxes = Arc::new(SessionSandboxes::new(
+        provider,
+        Arc::new(Blobs(store.clone())),
+        sandboxes::options(&settings),
+    ));
+    let hands = Arc::new(Hands::new(Arc::clone(&boxes), refusal.clone()));
+    let options = freehold_runtime::Options { backoff: settings.backoff, drain: DRAIN };
+    let runtime = Runtime::start(
+        store.clone(),
+        Arc::clone(&catalog),
+        hands,
+        hub,
+        ids.clone(),
+        options,
+    )
+    .await
+    .map_err(store_failed)?;
+    let key = first_key(&settings, &store, &ids).await?;
+    let organization = store.organization().await.map_err(store_failed)?.id;
+    let app = Arc::new(App::new(Parts {
+        store: store.clone(),
+        runtime: runtime.clone(),
+        models: Arc::clone(&catalog),
+        ids,
+        organization,
+        about: about(&found),
+    }));
+    greeting::greet(&greeting::Facts {
+        settings: &settings,
+        address: listener.local_addr().map_err(|e| Failure::because("cannot listen", &e))?,
+        catalog: &catalog,
+        sandbox: &found,
+        refusal: refusal.as_deref(),
+        runtime: &runtime,
+        key,
+    });
+    let mut tasks = housekeeping::start(&store, &boxes);
+
+    let serving = async {
+        let served = freehold_server::serve(listener, app, stop.clone().cancelled_owned()).await;
+        stop.cancel();
+        served
+    };
+    let parking = async {
+        stop.cancelled().await;
+        tracing::info!("stopping");
+        runtime.stop().await;
+    };
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_TIMEOUT).await;
+    };
+    let served = tokio::select! {
+        (served, ()) = async { tokio::join!(serving, parking) } => served,
+        () = overdue => {
+            tracing::warn!("some work did not stop in time; the next start goes on with it");
+            Ok(())
+        }
+    };
+    tasks.abort_all();
+    boxes.close_all().await;
+    store.close().await;
+    served.map_err(|e| Failure::because("cannot serve", &e))?;
+    tracing::info!("stopped");
+    Ok(Exit::Ok)
+}
+
+fn catalog(settings: &Settings, ids: &IdSource) -> Result<Catalog, Failure> {
+    let unusable = |e: freehold_model::CatalogError| Failure::usage(e.to_string());
+    let keys = config::provider_keys(settings)?;
+    let mut catalog = Catalog::from_config(&settings.catalog, &keys, ids).map_err(unusable)?;
+    if let Some(url) = &settings.model_url {
+        let key = config::model_key(settings)?;
+        catalog.set_fallback_url(url, key, Default::default()).map_err(unusable)?;
+    }
+    Ok(catalog)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|e| {
+        let failure = Failure::failed(format!("cannot listen on {address}: {e}"));
+        match e.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                failure.hint("another server is there; choose an address with --listen")
+            }
+            _ => failure,
+        }
+    })
+}
+
+/// Makes the data directory, for the server's user alone.
+fn prepare_dir(dir: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|e| {
+        Failure::failed(format!("cannot make the data directory {}: {e}", dir.display()))
+            .hint("choose one with --data-dir")
+    })
+}
+
+async fn open_store(dir: &Path, ids: &IdSource, hub: &Hub) -> Result<Store, Failure> {
+    let (path, ids, hub) = (dir.to_owned(), ids.clone(), hub.clone());
+    let opened = tokio::task::spawn_blocking(move || Store::open(&path, ids, Arc::new(hub))).await;
+    match opened {
+        Ok(opened) => opened.map_err(store_failed),
+        Err(error) => Err(Failure::because("cannot open the data directory", &error)),
+    }
+}
+
+fn store_failed(error: StoreError) -> Failure {
+    let failure = Failure::because("the data directory cannot be used", &error);
+    match error {
+        StoreError::InUse { .. } => {
+            failure.hint("another server is running on it; stop it, or choose one with --data-dir")
+        }
+        _ => failure,
+    }
+}
+
+/// The first API key, if it was made now. One that cannot be shown to anybody is not made.
+async fn first_key(
+    settings: &Settings,
+    store: &Store,
+    ids: &IdSource,
+) -> Result<Option<freehold_base::Secret<String>>, Failure> {
+    use std::io::IsTerminal;
+    let given = environment::secret("FREEHOLD_BOOTSTRAP_KEY")?;
+    let seen = settings.log_format == LogFormat::Human || std::io::stderr().is_terminal();
+    if given.is_none() && !seen {
+        if store.keys_is_empty().await.map_err(store_failed)? {
+            tracing::warn!(
+                "there is no API key yet, and none is written into logs: set \
+                 FREEHOLD_BOOTSTRAP_KEY, or run `freehold keys create --admin --data-dir` while \
+                 the server is stopped"
+            );
+        }
+        return Ok(None);
+    }
+    credential::bootstrap(store, ids, given.as_ref())
+        .await
+        .map_err(|e| Failure::because("FREEHOLD_BOOTSTRAP_KEY", &e))
+}
+
+fn about(found: &Capabilities) -> About {
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        sandbox_provider: found.provider.to_owned(),
+        sandbox_capabilities: serde_json::to_value(found).unwrap_or_default(),
+    }
+}
+
+/// `FREEHOLD_CRASH_POINT=name:hit`, in builds for the crash tests.
+#[cfg(feature = "crash-points")]
+fn arm_crash_point() -> Result<(), Failure> {
+    let Some(point) = environment::variable("FREEHOLD_CRASH_POINT")? else { return Ok(()) };
+    let (name, hit) = point.rsplit_once(':').unwrap_or((&point, "1"));
+    let hit = hit
+        .parse()
+        .map_err(|_| Failure::usage("FREEHOLD_CRASH_POINT is written name:hit"))?;
+    tracing::warn!(name, hit, "armed to abort; this build is for crash tests");
+    freehold_base::crash::arm(name, hit);
+    Ok(())
+}
+
+#[cfg(not(feature = "crash-points"))]
+fn arm_crash_point() -> Result<(), Failure> {
+    Ok(())
+}

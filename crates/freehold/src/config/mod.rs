@@ -1,0 +1,11 @@
+//! What the operator sets: flags before environment variables before the file before defaults.
+//! Documented in `docs/configuration.md`; a test compares it with the types here.
+
+mod file;
+mod flags;
+mod keys;
+mod settings;
+
+pub(crate) use flags::{LogFormat, SandboxKind, ServeFlags};
+pub(crate) use keys::{model_key, provider_keys};
+pub(crate) use settings::Settings;

@@ -1,0 +1,233 @@
+//! What is in force, after flags, environment, file and defaults have been put together.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use freehold_engine::Backoff;
+use freehold_model::CatalogConfig;
+use freehold_sandbox::{HostPattern, Isolation, Limits};
+
+use super::file::{self, File};
+use super::flags::{LogFormat, SandboxKind, ServeFlags};
+use crate::environment;
+use crate::exit::Failure;
+
+/// The settings of a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) listen: SocketAddr,
+    /// Absolute.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) model_url: Option<String>,
+    pub(crate) model_key_file: Option<PathBuf>,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log_level: String,
+    pub(crate) sandbox: SandboxSettings,
+    pub(crate) search_url: Option<String>,
+    pub(crate) backoff: Backoff,
+    pub(crate) catalog: CatalogConfig,
+}
+
+/// Settings of sandboxes.
+#[derive(Debug, Clone)]
+pub(crate) struct SandboxSettings {
+    pub(crate) kind: SandboxKind,
+    pub(crate) min_isolation: Isolation,
+    pub(crate) image: Option<PathBuf>,
+    pub(crate) limits: Limits,
+    pub(crate) max_live: usize,
+    pub(crate) idle: Duration,
+    pub(crate) package_hosts: Vec<HostPattern>,
+}
+
+/// Hosts of package managers that can be listed.
+const MAX_PACKAGE_HOSTS: usize = 200;
+/// Retries beyond this would outlast any client.
+const MAX_ATTEMPTS: u32 = 20;
+
+impl Settings {
+    /// Reads the file the flags name, if any, and puts everything together.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be used.
+    pub(crate) fn load(flags: &ServeFlags) -> Result<Self, Failure> {
+        let file = flags.config.as_deref().map(file::read).transpose()?;
+        Self::from_parts(flags, file.unwrap_or_default())
+    }
+
+    pub(super) fn from_parts(flags: &ServeFlags, file: File) -> Result<Self, Failure> {
+        if flags.database_url.is_some() || file.database_url.is_some() {
+            return Err(Failure::usage("PostgreSQL (--database-url) is not in this version")
+                .hint("leave it out: everything is kept in SQLite in the data directory"));
+        }
+        let data_dir = match flags.data_dir.clone().or(file.data_dir) {
+            Some(dir) => dir,
+            None => default_data_dir()?,
+        };
+        let data_dir = std::path::absolute(&data_dir).map_err(|e| {
+            Failure::usage(format!("data directory {}: {e}", data_dir.display()))
+        })?;
+        let mut rehearsal = file.rehearsal;
+        rehearsal.delay_ms = flags.rehearsal_delay_ms.unwrap_or(rehearsal.delay_ms);
+        let settings = Self {
+            listen: flags
+                .listen
+                .or(file.listen)
+                .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 8787).into()),
+            data_dir,
+            model_url: flags.model_url.clone().or(file.model_url).filter(|u| !u.is_empty()),
+            model_key_file: file.model_key_file,
+            log_format: flags.log_format.or(file.log.format).unwrap_or(LogFormat::Human),
+            log_level: flags.log_level.clone().or(file.log.level).unwrap_or_else(|| "info".into()),
+            sandbox: sandbox(flags.sandbox, file.sandbox)?,
+            search_url: flags.search_url.clone().or(file.web.search_url).filter(|u| !u.is_empty()),
+            backoff: backoff(flags.retry_base_ms, &file.retry)?,
+            catalog: CatalogConfig {
+                providers: file.providers,
+                models: file.models,
+                rehearsal,
+                rates: file.rates,
+            },
+        };
+        settings.catalog.check().map_err(|e| Failure::usage(e.to_string()))?;
+        Ok(settings)
+    }
+
+    /// Where sandboxes keep their files.
+    pub(crate) fn sandbox_root(&self) -> PathBuf {
+        self.data_dir.join("sandboxes")
+    }
+}
+
+fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSettings, Failure> {
+    let mib = |given: Option<u32>, default: u64| given.map_or(default, |m| u64::from(m) << 20);
+    let default = Limits::default();
+    let limits = Limits {
+        memory_bytes: mib(file.memory_mib, default.memory_bytes),
+        pids: file.pids.unwrap_or(default.pids),
+        cpu_millis: file.cpu_millis.unwrap_or(default.cpu_millis),
+        tmp_bytes: mib(file.tmp_mib, default.tmp_bytes),
+        file_bytes: mib(file.file_mib, default.file_bytes),
+    };
+    let wrong = |key: &str, what: &str| Err(Failure::usage(format!("sandbox.{key}: {what}")));
+    if limits.memory_bytes < 64 << 20 {
+        return wrong("memory_mib", "must be at least 64");
+    }
+    if limits.tmp_bytes == 0 || limits.file_bytes == 0 {
+        return wrong("tmp_mib", "sizes must be above zero");
+    }
+    if limits.pids < 16 || limits.cpu_millis < 10 {
+        return wrong("pids", "at least 16 tasks and 10 thousandths of a core are needed");
+    }
+    let max_live = file.max_live.unwrap_or(64);
+    let idle_minutes = file.idle_minutes.unwrap_or(30);
+    if max_live == 0 || idle_minutes == 0 {
+        return wrong("max_live", "max_live and idle_minutes must be above zero");
+    }
+    if file.package_hosts.len() > MAX_PACKAGE_HOSTS {
+        return wrong("package_hosts", "must have at most 200 entries");
+    }
+    let mut package_hosts = Vec::new();
+    for (i, host) in file.package_hosts.iter().enumerate() {
+        match host.parse() {
+            Ok(pattern) => package_hosts.push(pattern),
+            Err(e) => return wrong(&format!("package_hosts[{i}]"), &format!("{e}")),
+        }
+    }
+    let kind = kind.or(file.provider).unwrap_or(SandboxKind::Namespaces);
+    let min_isolation = match kind {
+        SandboxKind::Namespaces => file.min_isolation.unwrap_or(Isolation::Namespaces),
+        SandboxKind::Process => Isolation::None,
+    };
+    Ok(SandboxSettings {
+        kind,
+        min_isolation,
+        image: file.image,
+        limits,
+        max_live: max_live as usize,
+        idle: Duration::from_secs(u64::from(idle_minutes) * 60),
+        package_hosts,
+    })
+}
+
+fn backoff(base_ms: Option<u32>, file: &file::Retry) -> Result<Backoff, Failure> {
+    let attempts = file.attempts.unwrap_or(freehold_base::limits::MAX_MODEL_ATTEMPTS);
+    if !(1..=MAX_ATTEMPTS).contains(&attempts) {
+        return Err(Failure::usage(format!("retry.attempts: must be 1 to {MAX_ATTEMPTS}")));
+    }
+    let base_ms = base_ms.or(file.base_ms).unwrap_or(1_000);
+    let max_ms = file.max_ms.unwrap_or(60_000).max(base_ms);
+    Ok(Backoff { base_ms: base_ms.into(), max_ms: max_ms.into(), attempts })
+}
+
+/// `$XDG_DATA_HOME/freehold`, else `~/.local/share/freehold`, else `/var/lib/freehold`.
+///
+/// # Errors
+/// A variable is not UTF-8.
+fn default_data_dir() -> Result<PathBuf, Failure> {
+    let base = match environment::variable("XDG_DATA_HOME")? {
+        Some(dir) if Path::new(&dir).is_absolute() => Some(PathBuf::from(dir)),
+        _ => environment::variable("HOME")?.map(|home| Path::new(&home).join(".local/share")),
+    };
+    Ok(base.unwrap_or_else(|| PathBuf::from("/var/lib")).join("freehold"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(flags: ServeFlags, text: &str) -> Result<Settings, Failure> {
+        Settings::from_parts(&flags, file::parse(text).unwrap())
+    }
+
+    #[test]
+    fn flags_come_before_the_file_and_the_file_before_defaults() {
+        let text = "listen = '127.0.0.1:1'\ndata_dir = '/file'\n[sandbox]\nprovider = 'process'\n\
+                    [rehearsal]\ndelay_ms = 7\n[retry]\nbase_ms = 3\nattempts = 2\n";
+        let from_file = settings(ServeFlags::default(), text).unwrap();
+        assert_eq!(from_file.listen.port(), 1);
+        assert_eq!(from_file.data_dir, Path::new("/file"));
+        assert_eq!(from_file.sandbox.kind, SandboxKind::Process);
+        assert_eq!(from_file.catalog.rehearsal.delay_ms, 7);
+        assert_eq!((from_file.backoff.base_ms, from_file.backoff.attempts), (3, 2));
+        let flags = ServeFlags {
+            listen: Some("127.0.0.1:2".parse().unwrap()),
+            data_dir: Some("/flag".into()),
+            sandbox: Some(SandboxKind::Namespaces),
+            rehearsal_delay_ms: Some(0),
+            retry_base_ms: Some(9),
+            ..ServeFlags::default()
+        };
+        let from_flags = settings(flags, text).unwrap();
+        assert_eq!(from_flags.listen.port(), 2);
+        assert_eq!(from_flags.data_dir, Path::new("/flag"));
+        assert_eq!(from_flags.sandbox.kind, SandboxKind::Namespaces);
+        assert_eq!(from_flags.catalog.rehearsal.delay_ms, 0);
+        assert_eq!(from_flags.backoff.base_ms, 9);
+        let defaults = settings(
+            ServeFlags { data_dir: Some("/d".into()), ..ServeFlags::default() },
+            "",
+        )
+        .unwrap();
+        assert_eq!(defaults.listen.to_string(), "127.0.0.1:8787");
+        assert_eq!(defaults.sandbox.kind, SandboxKind::Namespaces);
+        assert_eq!(defaults.sandbox.min_isolation, Isolation::Namespaces);
+        assert!(defaults.sandbox.package_hosts.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        for (text, part) in [
+            ("database_url = 'postgres://x'", "not in this version"),
+            ("[sandbox]\nmemory_mib = 1", "sandbox.memory_mib"),
+            ("[sandbox]\npackage_hosts = ['https://x']", "sandbox.package_hosts[0]"),
+            ("[sandbox]\nmax_live = 0", "sandbox.max_live"),
+            ("[retry]\nattempts = 0", "retry.attempts"),
+            ("[[models]]\nid = 'a'\nprovider = 'none'", "models[0].provider"),
+        ] {
+            let failure = settings(ServeFlags::default(), text).unwrap_err();
+            assert!(failure.message.contains(part), "{}", failure.message);
+        }
+    }
+}

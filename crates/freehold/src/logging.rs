@@ -1,0 +1,27 @@
+//! Logs go to standard error: a line each, for people or as JSON. No content at info level.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+use crate::exit::Failure;
+
+/// Starts logging.
+///
+/// # Errors
+/// The level cannot be read.
+pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), Failure> {
+    let filter = EnvFilter::builder().parse(level).map_err(|e| {
+        Failure::usage(format!("log level: {e}"))
+            .hint("one of error, warn, info, debug, trace; or per part, as `info,freehold_store=debug`")
+    })?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).init(),
+        LogFormat::Human => {
+            logs.with_ansi(std::io::stderr().is_terminal()).with_target(false).init();
+        }
+    }
+    Ok(())
+}

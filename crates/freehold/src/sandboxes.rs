@@ -1,0 +1,85 @@
+//! Which sandbox provider, from the settings.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use freehold_sandbox::{
+    Capabilities, Launcher, NamespaceConfig, NamespaceProvider, ProcessConfig, ProcessProvider,
+    Provider,
+};
+use freehold_worker::local;
+
+use crate::config::{SandboxKind, Settings};
+
+/// `PATH` of tools that run without isolation.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The provider. `instance` tells its control groups from those of others on this host;
+/// `probe_dir` is where it may try itself out.
+pub(crate) fn provider(
+    settings: &Settings,
+    instance: String,
+    probe_dir: PathBuf,
+) -> Arc<dyn Provider> {
+    let launcher = Launcher {
+        // Stays this very program when the file is replaced by a new version.
+        program: PathBuf::from("/proc/self/exe"),
+        args: vec![crate::SANDBOX_AGENT.to_owned()],
+    };
+    match settings.sandbox.kind {
+        SandboxKind::Namespaces => {
+            let mut config = NamespaceConfig::new(launcher, instance, probe_dir);
+            config.image = settings.sandbox.image.clone();
+            Arc::new(NamespaceProvider::new(config))
+        }
+        SandboxKind::Process => {
+            let path = PATH.to_owned();
+            Arc::new(ProcessProvider::new(ProcessConfig { launcher, path, probe_dir }))
+        }
+    }
+}
+
+/// A name for a data directory that no other directory of this host has, and that stays when the
+/// server restarts.
+///
+/// # Errors
+/// The directory cannot be looked at.
+pub(crate) fn instance(data_dir: &Path) -> std::io::Result<String> {
+    let meta = std::fs::metadata(data_dir)?;
+    Ok(format!("d{:x}_{:x}", meta.dev(), meta.ino()))
+}
+
+/// The worker's options.
+pub(crate) fn options(settings: &Settings) -> local::Options {
+    let sandbox = &settings.sandbox;
+    local::Options {
+        root: settings.sandbox_root(),
+        limits: sandbox.limits,
+        min_isolation: sandbox.min_isolation,
+        max_live: sandbox.max_live,
+        idle: sandbox.idle,
+        package_hosts: sandbox.package_hosts.clone(),
+    }
+}
+
+/// Why cloud sessions cannot run on this host, if so, and what to do.
+pub(crate) fn refusal(settings: &Settings, found: &Capabilities) -> Option<String> {
+    let wanted = settings.sandbox.min_isolation;
+    if found.works && found.isolation >= wanted {
+        return None;
+    }
+    let weak = found.features.iter().filter(|f| f.remedy.is_some());
+    let why: Vec<String> = weak
+        .map(|f| format!("{}: {}", f.name, f.detail))
+        .collect();
+    let what = if found.works {
+        format!("it offers isolation '{}' and '{wanted}' is required", found.isolation)
+    } else {
+        "a sandbox could not be started".to_owned()
+    };
+    Some(format!(
+        "this host cannot isolate tools: {what} ({}); `freehold doctor` says how to mend it",
+        why.join("; "),
+    ))
+}

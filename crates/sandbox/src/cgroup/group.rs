@@ -1,0 +1,170 @@
+//! The control groups of one sandbox.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::Parent;
+use crate::{Limits, Stats};
+
+/// Microseconds over which CPU time is shared out.
+const CPU_PERIOD_US: u64 = 100_000;
+/// How long the last processes may take to leave after they were killed.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const DRAIN_STEP: Duration = Duration::from_millis(5);
+
+/// One directory in each hierarchy.
+#[derive(Debug)]
+pub(crate) struct Group {
+    dirs: Vec<Dir>,
+}
+
+#[derive(Debug)]
+struct Dir {
+    path: PathBuf,
+    version2: bool,
+    controllers: Vec<&'static str>,
+}
+
+impl Group {
+    /// Makes the directories and sets the limits; removes them again if one cannot be set.
+    pub(super) fn create(parents: &[Parent], id: &str, limits: &Limits) -> io::Result<Self> {
+        let group = Self::existing(parents, id);
+        let made = group.dirs.iter().try_for_each(|dir| {
+            match fs::create_dir(&dir.path) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+                _ => {}
+            }
+            dir.limit(limits)
+        });
+        if let Err(e) = made {
+            // The error that counts is the first one.
+            let _ = group.remove();
+            return Err(e);
+        }
+        Ok(group)
+    }
+
+    /// The directories a sandbox of this name has or had.
+    pub(super) fn existing(parents: &[Parent], id: &str) -> Self {
+        let dir = |p: &Parent| Dir {
+            path: p.dir.join(id),
+            version2: p.version2,
+            controllers: p.controllers.clone(),
+        };
+        Self {
+            dirs: parents.iter().map(dir).collect(),
+        }
+    }
+
+    /// The files to write a process into.
+    pub(crate) fn procs(&self) -> Vec<PathBuf> {
+        self.dirs
+            .iter()
+            .map(|d| d.path.join("cgroup.procs"))
+            .collect()
+    }
+
+    /// Kills whatever is inside.
+    pub(crate) fn kill(&self) {
+        for dir in &self.dirs {
+            if dir.version2 && fs::write(dir.path.join("cgroup.kill"), "1").is_ok() {
+                continue;
+            }
+            let pids = fs::read_to_string(dir.path.join("cgroup.procs")).unwrap_or_default();
+            for pid in pids.lines().filter_map(|l| l.parse().ok()) {
+                if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                    // It may have gone meanwhile, which is what is wanted.
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
+        }
+    }
+
+    /// Removes the directories, waiting for killed processes to leave them. Blocks up to 5 s.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        let start = Instant::now();
+        for dir in &self.dirs {
+            loop {
+                match fs::remove_dir(&dir.path) {
+                    Ok(()) => break,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => break,
+                    Err(e) if start.elapsed() > DRAIN => return Err(e),
+                    // There is no event for it in version 1.
+                    Err(_) => std::thread::sleep(DRAIN_STEP),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what the groups know to `stats`.
+    pub(crate) fn stats(&self, stats: &mut Stats) {
+        for dir in &self.dirs {
+            dir.stats(stats);
+        }
+    }
+}
+
+impl Dir {
+    fn limit(&self, limits: &Limits) -> io::Result<()> {
+        let set = |file: &str, value: String| fs::write(self.path.join(file), value);
+        let optional = |file: &str, value: String| match set(file, value) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            // The file exists where the kernel was built to account swap, and cannot be opened for
+            // writing where it does not.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
+        };
+        let memory = limits.memory_bytes.to_string();
+        let quota = u64::from(limits.cpu_millis) * CPU_PERIOD_US / 1000;
+        for controller in &self.controllers {
+            match (*controller, self.version2) {
+                ("memory", false) => {
+                    set("memory.limit_in_bytes", memory.clone())?;
+                    optional("memory.memsw.limit_in_bytes", memory.clone())?;
+                }
+                ("memory", true) => {
+                    set("memory.max", memory.clone())?;
+                    optional("memory.swap.max", "0".to_owned())?;
+                }
+                ("cpu", false) => {
+                    set("cpu.cfs_period_us", CPU_PERIOD_US.to_string())?;
+                    set("cpu.cfs_quota_us", quota.to_string())?;
+                }
+                ("cpu", true) => set("cpu.max", format!("{quota} {CPU_PERIOD_US}"))?,
+                ("pids", _) => set("pids.max", limits.pids.to_string())?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn stats(&self, stats: &mut Stats) {
+        let text = |file: &str| fs::read_to_string(self.path.join(file)).ok();
+        let number = |file: &str| text(file)?.trim().parse().ok();
+        let field = |file: &str, name: &str| {
+            text(file)?
+                .lines()
+                .find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+        };
+        for controller in &self.controllers {
+            match (*controller, self.version2) {
+                ("memory", false) => {
+                    stats.memory_bytes = number("memory.usage_in_bytes");
+                    stats.memory_peak_bytes = number("memory.max_usage_in_bytes");
+                    stats.oom_kills = field("memory.oom_control", "oom_kill");
+                }
+                ("memory", true) => {
+                    stats.memory_bytes = number("memory.current");
+                    stats.memory_peak_bytes = number("memory.peak");
+                    stats.oom_kills = field("memory.events", "oom_kill");
+                }
+                ("pids", _) => stats.pids = number("pids.current"),
+                _ => {}
+            }
+        }
+    }
+}

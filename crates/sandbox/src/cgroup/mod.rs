@@ -1,0 +1,179 @@
+//! Control groups by hand: version 1, version 2 and both mixed, decided for each controller.
+//!
+//! Groups are made below the server's own group, so its limits hold for all sandboxes together:
+//! `<own>/freehold-<instance>/<sandbox>`.
+
+mod detect;
+mod group;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+pub(crate) use group::Group;
+
+use detect::Hierarchy;
+
+/// The controllers a sandbox is limited by.
+const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
+
+/// The groups sandboxes may be made in.
+#[derive(Debug, Clone)]
+pub(crate) struct Groups {
+    parents: Vec<Parent>,
+    missing: Vec<String>,
+}
+
+/// A writable directory, and what it can limit.
+#[derive(Debug, Clone)]
+struct Parent {
+    dir: PathBuf,
+    version2: bool,
+    controllers: Vec<&'static str>,
+}
+
+impl Groups {
+    /// No control groups at all.
+    pub(crate) fn none(why: &str) -> Self {
+        Self {
+            parents: Vec::new(),
+            missing: vec![why.to_owned()],
+        }
+    }
+
+    /// Finds and prepares what this host allows.
+    pub(crate) fn prepare(instance: &str) -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let found = detect::hierarchies(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+        let mut groups = Self::none("");
+        groups.missing.clear();
+        for hierarchy in found {
+            match open(&hierarchy, instance) {
+                Ok(Some(parent)) => groups.parents.push(parent),
+                Ok(None) => {}
+                Err(e) => {
+                    groups
+                        .missing
+                        .push(format!("{} ({e})", hierarchy.dir.display()));
+                }
+            }
+        }
+        for controller in CONTROLLERS {
+            if !groups.limits(controller) {
+                groups
+                    .missing
+                    .push(format!("no writable '{controller}' controller"));
+            }
+        }
+        groups
+    }
+
+    /// Whether the named controller is enforced.
+    pub(crate) fn limits(&self, controller: &str) -> bool {
+        self.parents
+            .iter()
+            .any(|p| p.controllers.contains(&controller))
+    }
+
+    /// Whether memory, processes and CPU are all enforced.
+    pub(crate) fn complete(&self) -> bool {
+        CONTROLLERS.iter().all(|c| self.limits(c))
+    }
+
+    /// In words: what is enforced and how.
+    pub(crate) fn describe(&self) -> String {
+        let of = |p: &Parent| {
+            let version = if p.version2 { "v2" } else { "v1" };
+            format!("{} ({version})", p.controllers.join(", "))
+        };
+        let have: Vec<_> = self.parents.iter().map(of).collect();
+        if have.is_empty() {
+            "none".to_owned()
+        } else {
+            have.join("; ")
+        }
+    }
+
+    /// In words: what is not there and why.
+    pub(crate) fn missing(&self) -> String {
+        self.missing.join("; ")
+    }
+
+    /// Makes the groups of one sandbox.
+    pub(crate) fn create(&self, id: &str, limits: &crate::Limits) -> io::Result<Group> {
+        Group::create(&self.parents, id, limits)
+    }
+
+    /// Removes what `prepare` made, as far as it is empty.
+    pub(crate) fn withdraw(&self) {
+        for parent in &self.parents {
+            // Still in use by another server with the same name, or gone: neither is ours to mend.
+            let _ = fs::remove_dir(&parent.dir);
+        }
+    }
+
+    /// Kills and removes groups of sandboxes that are not in `keep`; how many sandboxes.
+    pub(crate) fn reap(&self, keep: &HashSet<String>) -> io::Result<usize> {
+        let mut ids = HashSet::new();
+        for parent in &self.parents {
+            for entry in fs::read_dir(&parent.dir)? {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if entry.file_type()?.is_dir() && !keep.contains(&name) {
+                    ids.insert(name);
+                }
+            }
+        }
+        for id in &ids {
+            let group = Group::existing(&self.parents, id);
+            group.kill();
+            group.remove()?;
+        }
+        Ok(ids.len())
+    }
+}
+
+/// The directory in a hierarchy below which sandboxes get groups; `None` if it has no controller
+/// we use.
+fn open(hierarchy: &Hierarchy, instance: &str) -> io::Result<Option<Parent>> {
+    let dir = hierarchy.dir.join(format!("freehold-{instance}"));
+    if !hierarchy.version2 {
+        fs::create_dir_all(&dir)?;
+        return Ok(Some(Parent {
+            dir,
+            version2: false,
+            controllers: hierarchy.controllers.clone(),
+        }));
+    }
+    let available = fs::read_to_string(hierarchy.dir.join("cgroup.controllers"))?;
+    let wanted: Vec<_> = CONTROLLERS
+        .into_iter()
+        .filter(|c| available.split_whitespace().any(|a| a == *c))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    fs::create_dir_all(&dir)?;
+    enable(&hierarchy.dir, &wanted).or_else(|_| {
+        // A group with processes of its own cannot share its controllers out: make room by moving
+        // the server into a leaf (what systemd's Delegate= asks of its users).
+        let leaf = hierarchy.dir.join(format!("freehold-{instance}-server"));
+        fs::create_dir_all(&leaf)?;
+        fs::write(leaf.join("cgroup.procs"), "0")?;
+        enable(&hierarchy.dir, &wanted)
+    })?;
+    enable(&dir, &wanted)?;
+    Ok(Some(Parent {
+        dir,
+        version2: true,
+        controllers: wanted,
+    }))
+}
+
+fn enable(dir: &std::path::Path, controllers: &[&str]) -> io::Result<()> {
+    for controller in controllers {
+        fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"))?;
+    }
+    Ok(())
+}

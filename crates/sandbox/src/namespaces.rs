@@ -1,0 +1,399 @@
+//! The default provider: Linux namespaces, as root or as an ordinary user.
+
+mod report;
+
+use std::collections::HashSet;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::cgroup::Groups;
+use crate::egress::{Egress, EgressConfig};
+use crate::host::{Parts, Running, start};
+use crate::launch::plan::{HOME, Ids, Isolate, PROXY, Plan, Root, USER};
+use crate::protocol::Handshake;
+use crate::{
+    Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Provider, Sandbox, SandboxError,
+    SandboxSpec, spec,
+};
+
+/// The provider's name.
+const NAME: &str = "namespaces";
+/// First outside id of the range that sandboxes started by root use.
+const FIRST_ID: u32 = 100_000;
+/// How many ids.
+const ID_COUNT: u32 = 65_536;
+
+/// Settings of [`NamespaceProvider`].
+#[derive(Clone)]
+pub struct NamespaceConfig {
+    /// The in-sandbox program.
+    pub launcher: Launcher,
+    /// `[a-z0-9_]`; tells this provider's control groups from another's on the same host, and must
+    /// be its alone.
+    pub instance: String,
+    /// Where [`Provider::probe`] may make and delete a state directory.
+    pub probe_dir: PathBuf,
+    /// An unpacked image whose directories become the read-only system; the host's own if `None`.
+    pub image: Option<PathBuf>,
+    /// How ids map.
+    pub ids: IdMapping,
+    /// Whether to use control groups where they can be written.
+    pub control_groups: bool,
+    /// How egress resolves names and judges addresses.
+    pub egress: EgressConfig,
+}
+
+impl NamespaceConfig {
+    /// The usual settings.
+    pub fn new(launcher: Launcher, instance: impl Into<String>, probe_dir: PathBuf) -> Self {
+        Self {
+            launcher,
+            instance: instance.into(),
+            probe_dir,
+            image: None,
+            ids: IdMapping::Auto,
+            control_groups: true,
+            egress: EgressConfig::default(),
+        }
+    }
+}
+
+/// How ids inside a sandbox map to the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdMapping {
+    /// A range of unprivileged ids if the server is root, else as `Single`.
+    Auto,
+    /// The one user the launcher runs as.
+    Single,
+}
+
+/// See the module's documentation.
+pub struct NamespaceProvider {
+    config: NamespaceConfig,
+    groups: Groups,
+    open: Arc<Mutex<HashSet<String>>>,
+}
+
+impl NamespaceProvider {
+    /// Prepares control groups; starts nothing.
+    pub fn new(config: NamespaceConfig) -> Self {
+        let groups = if config.control_groups {
+            Groups::prepare(&config.instance)
+        } else {
+            Groups::none("control groups are switched off")
+        };
+        Self {
+            config,
+            groups,
+            open: Arc::default(),
+        }
+    }
+
+    fn offers(&self) -> Isolation {
+        if self.groups.complete() {
+            Isolation::NamespacesAndLimits
+        } else {
+            Isolation::Namespaces
+        }
+    }
+
+    async fn open(&self, spec: &SandboxSpec) -> Result<(Running, Handshake), SandboxError> {
+        spec.check()?;
+        let offered = self.offers();
+        if offered < spec.min_isolation {
+            return Err(SandboxError::TooWeak {
+                wanted: spec.min_isolation,
+                offered,
+                why: self.groups.missing(),
+            });
+        }
+        let claim = Claim::new(&self.open, &spec.id)?;
+        let ids = self.ids()?;
+        prepare_dirs(&spec.dir, ids)
+            .map_err(SandboxError::host("preparing the state directory"))?;
+        let group = self
+            .groups
+            .create(&spec.id, &spec.limits)
+            .map_err(SandboxError::host("making a control group"))?;
+        let plan = self.plan(spec, ids, &group);
+        let started = match start(&self.config.launcher, &plan, &environment(&spec.network)).await {
+            Ok(started) => started,
+            Err(error) => {
+                // The launcher was killed with the error; its group empties at once.
+                let removed = tokio::task::spawn_blocking(move || {
+                    group.kill();
+                    group.remove()
+                });
+                if let Ok(Err(e)) = removed.await {
+                    tracing::warn!(sandbox = %spec.id, error = %e, "a control group was left behind");
+                }
+                return Err(error);
+            }
+        };
+        let mut started = started;
+        let egress = match started.listener.take() {
+            Some(listener) => Some(
+                Egress::serve(listener, spec.network.clone(), self.config.egress.clone())
+                    .map_err(SandboxError::host("serving the egress proxy"))?,
+            ),
+            None => None,
+        };
+        let handshake = started.handshake.clone();
+        let parts = Parts {
+            id: spec.id.clone(),
+            group: Some(group),
+            egress,
+            on_end: Box::new(move || drop(claim)),
+        };
+        Ok((Running::new(started, parts), handshake))
+    }
+
+    fn plan(&self, spec: &SandboxSpec, ids: Ids, group: &crate::cgroup::Group) -> Plan {
+        let root = match &self.config.image {
+            Some(dir) => Root::Image { dir: dir.clone() },
+            None => Root::Host {
+                dirs: SYSTEM.iter().map(PathBuf::from).collect(),
+            },
+        };
+        Plan {
+            dir: spec.dir.clone(),
+            isolated: Some(Isolate {
+                ids,
+                groups: group.procs(),
+                memory_by_rlimit: !self.groups.limits("memory"),
+                limits: spec.limits,
+                root,
+                proxy: spec.network.reaches_out(),
+            }),
+        }
+    }
+
+    fn ids(&self) -> Result<Ids, SandboxError> {
+        if self.config.ids == IdMapping::Single || !rustix::process::geteuid().is_root() {
+            return Ok(Ids::Single);
+        }
+        let map = std::fs::read_to_string("/proc/self/uid_map")
+            .map_err(SandboxError::host("reading the id map"))?;
+        if maps_range(&map) {
+            return Ok(Ids::Range {
+                first: FIRST_ID,
+                count: ID_COUNT,
+            });
+        }
+        // Root of a container without those ids: its own id is an ordinary one outside, unless it
+        // is the real root, which no sandbox may run as.
+        let real_root = map.split_whitespace().nth(1) == Some("0");
+        if real_root {
+            return Err(SandboxError::Start {
+                stage: "id map".to_owned(),
+                detail: format!(
+                    "root without the ids {FIRST_ID} to {} cannot map an unprivileged user",
+                    FIRST_ID + ID_COUNT - 1
+                ),
+            });
+        }
+        Ok(Ids::Single)
+    }
+}
+
+/// Top-level directories of the host that make up the system.
+const SYSTEM: [&str; 8] = [
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec",
+];
+
+/// Whether `/proc/self/uid_map` covers the range.
+fn maps_range(map: &str) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line
+            .split_whitespace()
+            .map(|n| n.parse::<u64>().unwrap_or(0));
+        let (inside, _outside, count) = (numbers.next(), numbers.next(), numbers.next());
+        let (Some(inside), Some(count)) = (inside, count) else {
+            return false;
+        };
+        inside <= FIRST_ID.into() && inside + count >= u64::from(FIRST_ID) + u64::from(ID_COUNT)
+    })
+}
+
+/// What processes inside see; nothing is inherited from the server.
+fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
+    let mut env = vec![
+        (
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        ),
+        ("HOME", HOME.to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("TERM", "dumb".to_owned()),
+    ];
+    if network.reaches_out() {
+        let proxy = format!("http://{}:{}", PROXY.0, PROXY.1);
+        for name in [
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "ALL_PROXY",
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+        ] {
+            env.push((name, proxy.clone()));
+        }
+        for name in ["NO_PROXY", "no_proxy"] {
+            env.push((name, "localhost,127.0.0.1,::1".to_owned()));
+        }
+        // Node reads the variables above only when told to.
+        env.push(("NODE_USE_ENV_PROXY", "1".to_owned()));
+    }
+    env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+}
+
+/// Makes the state directories, owned by the tools' user where that is not the server's own. Only
+/// when missing: later the inside of the writable ones is the sandbox's.
+fn prepare_dirs(dir: &Path, ids: Ids) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700))?;
+    for name in [spec::WORKSPACE, spec::OUTPUTS, spec::HOME, spec::UPLOADS] {
+        let path = dir.join(name);
+        match std::fs::create_dir(&path) {
+            Ok(()) => std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755))?,
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+        if let (Ids::Range { first, .. }, true) = (ids, name != spec::UPLOADS) {
+            chown(&path, Some(first + USER), Some(first + USER))?;
+        }
+    }
+    Ok(())
+}
+
+/// An id in use; given back when dropped.
+struct Claim {
+    open: Arc<Mutex<HashSet<String>>>,
+    id: String,
+}
+
+impl Claim {
+    fn new(open: &Arc<Mutex<HashSet<String>>>, id: &str) -> Result<Self, SandboxError> {
+        let fresh = open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id.to_owned());
+        if !fresh {
+            return Err(SandboxError::AlreadyOpen);
+        }
+        Ok(Self {
+            open: open.clone(),
+            id: id.to_owned(),
+        })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
+    }
+}
+
+impl Drop for NamespaceProvider {
+    fn drop(&mut self) {
+        self.groups.withdraw();
+    }
+}
+
+#[async_trait]
+impl Provider for NamespaceProvider {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn probe(&self) -> Capabilities {
+        let dir = self
+            .config
+            .probe_dir
+            .join(format!("probe-{}", std::process::id()));
+        let spec = SandboxSpec {
+            id: format!("probe_{}", std::process::id()),
+            dir: dir.clone(),
+            limits: Limits::default(),
+            network: NetworkPolicy::Public,
+            min_isolation: Isolation::Namespaces,
+        };
+        let result = self.try_out(&spec).await;
+        if let Err(error) = self.remove_state(&dir) {
+            tracing::warn!(%error, "the probe's directory could not be removed");
+        }
+        match result {
+            Ok(handshake) => self.capabilities(&handshake),
+            Err(error) => Capabilities::broken(self.name(), &error),
+        }
+    }
+
+    async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let (running, handshake) = self.open(spec).await?;
+        tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
+        Ok(Arc::new(running))
+    }
+
+    async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError> {
+        let mut keep = keep.clone();
+        keep.extend(
+            self.open
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .cloned(),
+        );
+        let groups = self.groups.clone();
+        let reaped = tokio::task::spawn_blocking(move || groups.reap(&keep)).await;
+        reaped
+            .map_err(|e| SandboxError::lost(e.to_string()))?
+            .map_err(SandboxError::host("removing control groups left behind"))
+    }
+}
+
+impl NamespaceProvider {
+    /// Runs a sandbox and has it write and read a file.
+    async fn try_out(&self, spec: &SandboxSpec) -> Result<Handshake, SandboxError> {
+        let (sandbox, handshake) = self.open(spec).await?;
+        let done = async {
+            sandbox.write_file("/workspace/probe", "ok".into()).await?;
+            sandbox
+                .read_file("/workspace/probe", 16)
+                .await?
+                .collect()
+                .await
+        }
+        .await;
+        sandbox.destroy().await?;
+        done.map(|_| handshake)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_must_be_mapped_whole() {
+        assert!(maps_range("         0          0 4294967295\n"));
+        assert!(maps_range("0 1000 1\n1 100000 165535\n"));
+        for short in ["", "0 1000 1\n", "0 100000 65536\n", "junk"] {
+            assert!(!maps_range(short), "{short}");
+        }
+    }
+
+    #[test]
+    fn without_network_no_proxy_is_named() {
+        assert!(
+            !environment(&NetworkPolicy::None)
+                .iter()
+                .any(|(k, _)| k.to_lowercase().contains("proxy"))
+        );
+    }
+}

@@ -1,0 +1,86 @@
+//! What a probe found, for people.
+
+use super::{NAME, NamespaceProvider};
+use crate::launch::plan::{Ids, USER};
+use crate::protocol::Handshake;
+use crate::{Capabilities, Feature, Status};
+
+impl NamespaceProvider {
+    /// The report on a sandbox that started and did its work.
+    pub(super) fn capabilities(&self, handshake: &Handshake) -> Capabilities {
+        let ids = match self.ids() {
+            Ok(Ids::Range { first, .. }) => {
+                format!("tools run as unprivileged id {}", first + USER)
+            }
+            _ => "tools run as the server's own user, confined".to_owned(),
+        };
+        let mut features = vec![
+            Feature::enforced("namespaces", "user, mount, pid, network, ipc, uts, cgroup"),
+            Feature::enforced("user mapping", ids),
+            Feature::enforced(
+                "seccomp",
+                "allow-list; refused calls answer EPERM or ENOSYS",
+            ),
+            Feature::enforced("capabilities", "none, bounding set empty, no_new_privs"),
+            Feature::enforced(
+                "egress",
+                "loopback only; outside through the server's proxy",
+            ),
+        ];
+        features.push(match handshake.landlock.as_str() {
+            "fully enforced" => Feature::enforced("landlock", "fully enforced"),
+            other => Feature::weak(
+                "landlock",
+                if other.starts_with("partially") {
+                    Status::Partial
+                } else {
+                    Status::Missing
+                },
+                other,
+                "a second line only; a kernel of 6.12 or newer with landlock in lsm= has it",
+            ),
+        });
+        features.push(if handshake.agent_protected {
+            Feature::enforced("agent protection", "tools cannot signal the agent")
+        } else {
+            Feature::weak(
+                "agent protection",
+                Status::Missing,
+                "a tool can stop or kill its own sandbox's agent; the call then fails",
+                "needs Landlock signal scoping, Linux 6.12 or newer",
+            )
+        });
+        features.push(if self.groups.complete() {
+            Feature::enforced("control groups", self.groups.describe())
+        } else {
+            let status = if self.groups.describe() == "none" {
+                Status::Missing
+            } else {
+                Status::Partial
+            };
+            Feature::weak(
+                "control groups",
+                status,
+                format!(
+                    "have: {}; missing: {}",
+                    self.groups.describe(),
+                    self.groups.missing()
+                ),
+                "run as root, or in a systemd unit of its own with Delegate=yes; without them \
+                 memory is limited for each process only, and CPU time is not limited",
+            )
+        });
+        features.push(Feature::weak(
+            "disk quota",
+            Status::Partial,
+            "the size of a single file is limited, not their sum",
+            "put the data directory on a file system of its own",
+        ));
+        Capabilities {
+            provider: NAME,
+            isolation: self.offers(),
+            works: true,
+            features,
+        }
+    }
+}

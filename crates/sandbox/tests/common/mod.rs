@@ -1,0 +1,195 @@
+//! Shared by the integration tests.
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use freehold_sandbox::{
+    IdMapping, Isolation, Launcher, Limits, NamespaceConfig, NamespaceProvider, NetworkPolicy,
+    Provider, Sandbox, SandboxSpec, ToolReply, ToolRequest,
+};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+/// The crate's own in-sandbox program.
+pub const AGENT: &str = env!("CARGO_BIN_EXE_freehold-sandbox-test-agent");
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A provider with a place for state, removed at the end.
+pub struct Bench {
+    pub provider: NamespaceProvider,
+    pub dir: TempDir,
+}
+
+pub fn launcher() -> Launcher {
+    Launcher {
+        program: AGENT.into(),
+        args: Vec::new(),
+    }
+}
+
+/// A name no other test process uses.
+pub fn instance(name: &str) -> String {
+    format!("test_{name}_{}", std::process::id())
+}
+
+pub fn config(name: &str, dir: &Path) -> NamespaceConfig {
+    NamespaceConfig::new(launcher(), instance(name), dir.to_owned())
+}
+
+pub fn bench(name: &str) -> Bench {
+    bench_with(name, |_| ())
+}
+
+pub fn bench_with(name: &str, change: impl FnOnce(&mut NamespaceConfig)) -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(name, dir.path());
+    change(&mut config);
+    Bench {
+        provider: NamespaceProvider::new(config),
+        dir,
+    }
+}
+
+/// A provider whose launcher runs as an ordinary user, from a test that runs as root.
+pub fn ordinary_user(name: &str) -> Bench {
+    let bench = bench_with(name, |config| {
+        config.ids = IdMapping::Single;
+        config.control_groups = false;
+        config.launcher = Launcher {
+            program: "/usr/bin/setpriv".into(),
+            args: [
+                "--reuid=12345",
+                "--regid=12345",
+                "--clear-groups",
+                "--",
+                AGENT,
+            ]
+            .map(String::from)
+            .to_vec(),
+        };
+    });
+    std::os::unix::fs::chown(bench.dir.path(), Some(12345), Some(12345)).unwrap();
+    bench
+}
+
+impl Bench {
+    pub fn spec(&self, id: &str) -> SandboxSpec {
+        SandboxSpec {
+            id: id.to_owned(),
+            dir: self.dir.path().join(id),
+            limits: Limits::default(),
+            network: NetworkPolicy::None,
+            min_isolation: Isolation::Namespaces,
+        }
+    }
+
+    pub async fn sandbox(&self, id: &str) -> Arc<dyn Sandbox> {
+        self.provider.create(&self.spec(id)).await.unwrap()
+    }
+}
+
+/// As `Bench::sandbox` for [`ordinary_user`]: the state directories must belong to that user.
+pub async fn ordinary_sandbox(bench: &Bench, id: &str) -> Arc<dyn Sandbox> {
+    let spec = bench.spec(id);
+    for dir in ["", "workspace", "outputs", "uploads", "home"] {
+        let dir = spec.dir.join(dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::os::unix::fs::chown(&dir, Some(12345), Some(12345)).unwrap();
+    }
+    bench.provider.create(&spec).await.unwrap()
+}
+
+pub fn request(name: &str, input: Value) -> ToolRequest {
+    ToolRequest {
+        id: "toolu_test".to_owned(),
+        name: name.to_owned(),
+        input: RawValue::from_string(input.to_string()).unwrap(),
+    }
+}
+
+/// The text of a reply's only block.
+pub fn text(reply: &ToolReply) -> String {
+    let block: Value = serde_json::from_str(reply.content[0].get()).unwrap();
+    block["text"].as_str().unwrap().to_owned()
+}
+
+/// Calls a tool that answers with JSON.
+pub async fn call(sandbox: &Arc<dyn Sandbox>, name: &str, input: Value) -> Value {
+    let reply = sandbox
+        .call(request(name, input), &CancellationToken::new())
+        .await
+        .unwrap();
+    assert!(!reply.is_error, "{}", text(&reply));
+    serde_json::from_str(&text(&reply)).unwrap()
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: Option<i64>,
+    pub signal: Option<i64>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+pub async fn exec(sandbox: &Arc<dyn Sandbox>, argv: &[&str]) -> Outcome {
+    let value = call(sandbox, "exec", json!({ "argv": argv })).await;
+    let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    Outcome {
+        code: value["code"].as_i64(),
+        signal: value["signal"].as_i64(),
+        stdout: text("stdout"),
+        stderr: text("stderr"),
+    }
+}
+
+pub async fn bash(sandbox: &Arc<dyn Sandbox>, script: &str) -> Outcome {
+    exec(sandbox, &["/bin/bash", "-c", script]).await
+}
+
+/// Runs a script that must succeed; its trimmed output.
+pub async fn ok(sandbox: &Arc<dyn Sandbox>, script: &str) -> String {
+    let outcome = bash(sandbox, script).await;
+    assert_eq!(outcome.code, Some(0), "{script}: {outcome:?}");
+    outcome.stdout.trim().to_owned()
+}
+
+/// What a sandbox could leave behind on the host.
+pub fn leftovers(instance: &str) -> (usize, usize, usize, Vec<String>) {
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")
+        .unwrap()
+        .lines()
+        .count();
+    let out = std::process::Command::new("pgrep")
+        .args(["-P", &std::process::id().to_string()])
+        .output()
+        .unwrap();
+    let children = out.stdout.iter().filter(|b| **b == b'\n').count();
+    let mut groups = Vec::new();
+    let mut dirs = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                if dir.to_string_lossy().ends_with(instance) {
+                    groups.push(entry.file_name().to_string_lossy().into_owned());
+                }
+                dirs.push(entry.path());
+            }
+        }
+    }
+    (fds, mounts, children, groups)
+}
+
+/// Says which check does not run here, past the test runner's capture.
+pub fn not_run(what: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "NOT RUN: {what}");
+}

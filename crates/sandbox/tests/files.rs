@@ -1,0 +1,199 @@
+//! The host reads and writes files through the agent, whatever a hostile process prepared.
+
+mod common;
+
+use common::*;
+use freehold_sandbox::{FileProblem, Provider, SandboxError};
+
+fn problem<T>(result: Result<T, SandboxError>) -> FileProblem {
+    match result {
+        Err(SandboxError::File { problem }) => problem,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it was allowed"),
+    }
+}
+
+#[tokio::test]
+async fn files_come_and_go() {
+    let bench = bench("files");
+    let sandbox = bench.sandbox("files").await;
+    let bytes: Vec<u8> = (0..3_000_000u32).flat_map(u32::to_le_bytes).collect();
+    sandbox
+        .write_file("/workspace/a/b/c.bin", bytes.clone().into())
+        .await
+        .unwrap();
+    sandbox
+        .write_file("/mnt/session/outputs/empty", "".into())
+        .await
+        .unwrap();
+    sandbox
+        .write_file("/workspace/a/b/c.bin", bytes.clone().into())
+        .await
+        .unwrap();
+    let stream = sandbox
+        .read_file("/workspace/a/b/c.bin", 12_000_000)
+        .await
+        .unwrap();
+    assert_eq!(stream.size(), 12_000_000);
+    assert!(stream.collect().await.unwrap() == bytes);
+    let empty = sandbox
+        .read_file("/mnt/session/outputs/empty", 0)
+        .await
+        .unwrap();
+    assert!(empty.collect().await.unwrap().is_empty());
+    assert_eq!(
+        ok(
+            &sandbox,
+            "stat -c '%s %U %a' /workspace/a/b/c.bin; ls -A /workspace/a/b"
+        )
+        .await,
+        "12000000 agent 644\nc.bin"
+    );
+    assert_eq!(
+        problem(sandbox.read_file("/workspace/a/b/c.bin", 11_999_999).await),
+        FileProblem::TooLarge
+    );
+    // A reader that leaves early holds nothing up.
+    drop(
+        sandbox
+            .read_file("/workspace/a/b/c.bin", u64::MAX)
+            .await
+            .unwrap(),
+    );
+    for _ in 0..100 {
+        drop(
+            sandbox
+                .read_file("/workspace/a/b/c.bin", u64::MAX)
+                .await
+                .unwrap(),
+        );
+        ok(&sandbox, ":").await;
+    }
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_file_or_elsewhere_is_refused_without_waiting() {
+    let bench = bench("odd");
+    let sandbox = bench.sandbox("odd").await;
+    ok(&sandbox, "cd /mnt/session/outputs && mkfifo pipe && mkdir dir && ln -s /etc/passwd link && ln -s / root && ln -s dir dirlink && echo x > dir/f && ln dir/f hard && python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'").await;
+    let outputs = |name: &str| format!("/mnt/session/outputs/{name}");
+    for name in [
+        "pipe",
+        "dir",
+        "link",
+        "root/etc/passwd",
+        "dirlink/f",
+        "sock",
+    ] {
+        assert_eq!(
+            problem(sandbox.read_file(&outputs(name), 100).await),
+            FileProblem::NotRegular,
+            "{name}"
+        );
+    }
+    assert_eq!(
+        problem(sandbox.read_file(&outputs("none"), 100).await),
+        FileProblem::NotFound
+    );
+    for path in [
+        "/etc/passwd",
+        "/proc/self/environ",
+        "relative",
+        "/workspace/../etc/passwd",
+        "/workspacex",
+        "",
+        "/",
+        "/workspace/\0",
+    ] {
+        assert_eq!(
+            problem(sandbox.read_file(path, 100).await),
+            FileProblem::Outside,
+            "{path:?}"
+        );
+        assert_eq!(
+            problem(sandbox.write_file(path, "x".into()).await),
+            FileProblem::Outside,
+            "{path:?}"
+        );
+    }
+    assert_eq!(
+        problem(
+            sandbox
+                .write_file("/mnt/session/uploads/x", "x".into())
+                .await
+        ),
+        FileProblem::Denied
+    );
+    assert_eq!(
+        problem(sandbox.write_file(&outputs("root/tmp/x"), "x".into()).await),
+        FileProblem::NotRegular
+    );
+    // Writing over a link or pipe replaces it and touches nothing behind it.
+    for name in ["link", "pipe"] {
+        sandbox
+            .write_file(&outputs(name), "new".into())
+            .await
+            .unwrap();
+        assert_eq!(
+            sandbox
+                .read_file(&outputs(name), 3)
+                .await
+                .unwrap()
+                .collect()
+                .await
+                .unwrap(),
+            b"new"
+        );
+    }
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn listings_are_bounded_and_only_of_files() {
+    let bench = bench("listing");
+    let sandbox = bench.sandbox("listing").await;
+    let list = async |dir: &str| sandbox.list_files(dir).await.unwrap();
+    assert!(list("/mnt/session/outputs").await.files.is_empty());
+    ok(&sandbox, "cd /mnt/session/outputs && mkdir -p a/b && echo xy > a/b/f && echo 1 > 'sp ace' && ln -s a l && mkfifo p && touch -d @1000000000 old && touch $'new\\nline'").await;
+    let listing = list("/mnt/session/outputs").await;
+    let names: Vec<_> = listing.files.iter().map(|f| f.path.as_str()).collect();
+    assert_eq!(names, ["a/b/f", "new\nline", "old", "sp ace"]);
+    assert!(!listing.truncated);
+    assert_eq!(listing.files[0].size, 3);
+    assert_eq!(listing.files[2].mtime_micros, 1_000_000_000_000_000);
+    assert_eq!(
+        problem(sandbox.list_files("/etc").await),
+        FileProblem::Outside
+    );
+    assert_eq!(
+        problem(sandbox.list_files("/workspace/none").await),
+        FileProblem::NotFound
+    );
+    // Depth, a name that is not UTF-8, and numbers.
+    ok(&sandbox, "cd /workspace && for i in $(seq 200); do mkdir d && cd d; done; touch deep; cd /workspace; touch $'\\xff' ok").await;
+    let listing = list("/workspace").await;
+    assert_eq!(
+        listing
+            .files
+            .iter()
+            .map(|f| f.path.as_str())
+            .collect::<Vec<_>>(),
+        ["ok"]
+    );
+    assert!(listing.truncated);
+    ok(
+        &sandbox,
+        "mkdir /tmp/many && cd /tmp/many && seq 12000 | xargs touch",
+    )
+    .await;
+    let listing = list("/tmp/many").await;
+    assert!(
+        listing.truncated && listing.files.len() == 10_000,
+        "{}",
+        listing.files.len()
+    );
+    let spec = bench.spec("listing");
+    sandbox.destroy().await.unwrap();
+    bench.provider.remove_state(&spec.dir).unwrap();
+}

@@ -1,0 +1,228 @@
+//! Resource attacks stay inside, and the sandbox answers or ends; the host is unaffected.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::*;
+use freehold_sandbox::{Isolation, Limits, Provider, SandboxError, Status};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+/// Whether control groups enforce all limits here; says which checks do not run if not.
+async fn limited(bench: &Bench, check: &str) -> bool {
+    let capabilities = bench.provider.probe().await;
+    assert!(capabilities.works, "{capabilities:?}");
+    let groups = capabilities
+        .features
+        .iter()
+        .find(|f| f.name == "control groups")
+        .unwrap();
+    if groups.status != Status::Enforced {
+        not_run(&format!("{check}: {}", groups.detail));
+        assert!(groups.remedy.is_some());
+    }
+    groups.status == Status::Enforced
+}
+
+#[tokio::test]
+async fn a_fork_bomb_hits_the_limit_and_the_sandbox_can_be_ended() {
+    let bench = bench("forks");
+    let mut spec = bench.spec("forks");
+    spec.limits.pids = 64;
+    let sandbox = bench.provider.create(&spec).await.unwrap();
+    // Its children let go of the pipes, or the call would last as long as they do.
+    let bomb = "import os,time\nn=0\ntry:\n  while True:\n    if os.fork()==0: os.closerange(0,3); time.sleep(300)\n    n+=1\nexcept BlockingIOError: print(n)";
+    let made: u32 = ok(&sandbox, &format!("python3 -c '{bomb}'"))
+        .await
+        .parse()
+        .unwrap();
+    assert!((30..64).contains(&made), "{made}");
+    // Other work may or may not find a process left; ending the sandbox always works.
+    let reply = sandbox
+        .call(request("echo", json!(1)), &CancellationToken::new())
+        .await;
+    assert!(
+        matches!(reply, Ok(_) | Err(SandboxError::Busy(_))),
+        "{reply:?}"
+    );
+    sandbox.destroy().await.unwrap();
+    let again = bench.provider.create(&spec).await.unwrap();
+    ok(&again, "true").await;
+    again.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_memory_bomb_is_killed_inside() {
+    let bench = bench("memory");
+    if !limited(&bench, "memory of all processes together").await {
+        return;
+    }
+    let mut spec = bench.spec("memory");
+    spec.limits.memory_bytes = 128 << 20;
+    spec.min_isolation = Isolation::NamespacesAndLimits;
+    let sandbox = bench.provider.create(&spec).await.unwrap();
+    let bomb = bash(&sandbox, "exec python3 -c 'b=bytearray(900<<20)'").await;
+    assert_eq!(bomb.signal, Some(9), "{bomb:?}");
+    let stats = sandbox.stats().await.unwrap();
+    assert!(stats.oom_kills.unwrap() >= 1, "{stats:?}");
+    assert!(
+        stats.memory_peak_bytes.unwrap() <= 128 << 20 && stats.pids.unwrap() >= 3,
+        "{stats:?}"
+    );
+    assert_eq!(
+        ok(&sandbox, "python3 -c 'b=bytearray(20<<20);print(len(b))'").await,
+        "20971520"
+    );
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_groups_memory_is_limited_for_each_process_and_said_so() {
+    let bench = bench_with("rlimits", |c| c.control_groups = false);
+    let mut spec = bench.spec("rlimits");
+    spec.limits = Limits {
+        memory_bytes: 128 << 20,
+        pids: 32,
+        ..Limits::default()
+    };
+    let capabilities = bench.provider.probe().await;
+    assert_eq!(capabilities.isolation, Isolation::Namespaces);
+    spec.min_isolation = Isolation::NamespacesAndLimits;
+    let refused = bench.provider.create(&spec).await.err().unwrap();
+    assert!(matches!(refused, SandboxError::TooWeak { .. }), "{refused}");
+    spec.min_isolation = Isolation::Namespaces;
+    let sandbox = bench.provider.create(&spec).await.unwrap();
+    let bomb = bash(&sandbox, "python3 -c 'b=bytearray(900<<20)'").await;
+    assert!(bomb.stderr.contains("MemoryError"), "{bomb:?}");
+    let forks = "import os,time\nfor n in range(60):\n  if os.fork()==0: os.closerange(0,3); time.sleep(300)";
+    let forks = bash(&sandbox, &format!("python3 -c '{forks}'")).await;
+    assert!(forks.stderr.contains("BlockingIOError"), "{forks:?}");
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn temporary_space_and_file_size_are_bounded() {
+    let bench = bench("space");
+    let mut spec = bench.spec("space");
+    spec.limits.tmp_bytes = 8 << 20;
+    spec.limits.file_bytes = 4 << 20;
+    let sandbox = bench.provider.create(&spec).await.unwrap();
+    let full = bash(
+        &sandbox,
+        "for i in 1 2 3 4 5; do head -c 3M /dev/zero > /tmp/$i || exit 1; done",
+    )
+    .await;
+    assert!(full.stderr.contains("No space left"), "{full:?}");
+    let shm = bash(
+        &sandbox,
+        "for i in $(seq 30); do head -c 3M /dev/zero > /dev/shm/$i || exit 1; done",
+    )
+    .await;
+    assert!(shm.stderr.contains("No space left"), "{shm:?}");
+    let large = bash(&sandbox, "exec head -c 9M /dev/zero > /workspace/large").await;
+    assert_eq!(large.signal, Some(i64::from(libc::SIGXFSZ)), "{large:?}");
+    ok(&sandbox, "head -c 3M /dev/zero > /workspace/fits").await;
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn cpu_time_is_shared_out() {
+    let bench = bench("cpu");
+    if !limited(&bench, "CPU quota").await {
+        return;
+    }
+    let mut spec = bench.spec("cpu");
+    spec.limits.cpu_millis = 200;
+    let sandbox = bench.provider.create(&spec).await.unwrap();
+    // Compares CPU time with wall time of the same work, so a busy machine does not matter: it
+    // can only lower the ratio.
+    let code = "import time\nw=time.monotonic()\nwhile time.process_time()<0.4: pass\nprint(0.4/(time.monotonic()-w))";
+    let ratio: f64 = ok(&sandbox, &format!("python3 -c '{code}'"))
+        .await
+        .parse()
+        .unwrap();
+    assert!(ratio < 0.5, "{ratio}");
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn endless_output_zombies_and_daemons_end_with_the_sandbox() {
+    let bench = bench("mess");
+    let sandbox = bench.sandbox("mess").await;
+    // Orphans are reaped: no zombie is left.
+    ok(
+        &sandbox,
+        "for i in $(seq 100); do (sleep 0.01 &) ; done; sleep 0.5",
+    )
+    .await;
+    assert_eq!(
+        ok(
+            &sandbox,
+            "cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z ' || true"
+        )
+        .await,
+        "0"
+    );
+    let marker = format!("daemon-{}", std::process::id());
+    ok(&sandbox, &format!("(setsid bash -c 'trap \"\" TERM HUP INT; exec -a {marker} sleep 1000' </dev/null >/dev/null 2>&1 &)")).await;
+    let running = || {
+        std::process::Command::new("pgrep")
+            .args(["-f", &format!("^{marker}")])
+            .status()
+            .unwrap()
+            .success()
+    };
+    assert_eq!(ok(&sandbox, &format!("cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '^{marker}\\|{marker} 1000' || true")).await, "1");
+    assert!(running());
+    sandbox.destroy().await.unwrap();
+    assert!(!running(), "a daemon outlived its sandbox");
+}
+
+#[tokio::test]
+async fn a_cancelled_call_ends_at_once_and_the_sandbox_goes_on() {
+    let bench = bench("cancel");
+    let sandbox = bench.sandbox("cancel").await;
+    let cancel = CancellationToken::new();
+    let start = Instant::now();
+    let endless = request(
+        "exec",
+        json!({"argv": ["/bin/bash", "-c", "trap '' TERM; yes"]}),
+    );
+    let call = sandbox.call(endless, &cancel);
+    let fire = async {
+        // It must really run: another call sees it.
+        while bash(&sandbox, "cat /proc/[0-9]*/comm | grep -qx yes")
+            .await
+            .code
+            != Some(0)
+        {}
+        cancel.cancel();
+    };
+    let (reply, ()) = tokio::join!(call, fire);
+    let reply: serde_json::Value = serde_json::from_str(&text(&reply.unwrap())).unwrap();
+    assert_eq!(reply["signal"], json!(9));
+    assert!(start.elapsed() < Duration::from_secs(60));
+    ok(&sandbox, "true").await;
+    // Dropping the future kills the call, too.
+    {
+        let sleep = request("exec", json!({"argv": ["sleep", "12345"]}));
+        let never = CancellationToken::new();
+        let call = sandbox.call(sleep, &never);
+        tokio::pin!(call);
+        let seen = async {
+            while bash(&sandbox, "cat /proc/[0-9]*/comm | grep -qx sleep")
+                .await
+                .code
+                != Some(0)
+            {}
+        };
+        tokio::select! { _ = &mut call => panic!("it sleeps for hours"), () = seen => {} }
+    }
+    while bash(&sandbox, "cat /proc/[0-9]*/comm | grep -qx sleep")
+        .await
+        .code
+        == Some(0)
+    {}
+    sandbox.destroy().await.unwrap();
+}

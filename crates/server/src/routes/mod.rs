@@ -1,0 +1,93 @@
+//! Every endpoint, and where it lives.
+
+mod agents;
+mod answers;
+mod environments;
+mod events;
+mod files;
+mod health;
+mod keys;
+mod messages;
+mod models;
+mod query;
+mod resources;
+mod sessions;
+mod status;
+mod stream;
+mod threads;
+mod upload;
+mod workspaces;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use freehold_wire::{ApiError, ErrorKind};
+
+use crate::app::App;
+use crate::http::{Fail, outer};
+
+/// The whole API.
+pub fn router(app: Arc<App>) -> Router {
+    let files = Router::new()
+        .route("/v1/files", post(files::create).get(files::list))
+        // The upload is streamed and counts its bytes itself.
+        .layer(DefaultBodyLimit::disable());
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/v1/agents", post(agents::create).get(agents::list))
+        .route("/v1/agents/{id}", get(agents::retrieve).post(agents::update))
+        .route("/v1/agents/{id}/archive", post(agents::archive))
+        .route("/v1/agents/{id}/versions", get(agents::versions))
+        .route("/v1/environments", post(environments::create).get(environments::list))
+        .route(
+            "/v1/environments/{id}",
+            get(environments::retrieve).post(environments::update).delete(environments::delete),
+        )
+        .route("/v1/environments/{id}/archive", post(environments::archive))
+        .route("/v1/sessions", post(sessions::create).get(sessions::list))
+        .route(
+            "/v1/sessions/{id}",
+            get(sessions::retrieve).post(sessions::update).delete(sessions::delete),
+        )
+        .route("/v1/sessions/{id}/archive", post(sessions::archive))
+        .route("/v1/sessions/{id}/resources", post(resources::add).get(resources::list))
+        .route(
+            "/v1/sessions/{id}/resources/{resource}",
+            get(resources::retrieve).post(resources::update).delete(resources::delete),
+        )
+        .route("/v1/sessions/{id}/events", post(events::send).get(events::list))
+        .route("/v1/sessions/{id}/events/stream", get(events::stream))
+        .route("/v1/sessions/{id}/threads", get(threads::list))
+        .route("/v1/sessions/{id}/threads/{thread}", get(threads::retrieve))
+        .route("/v1/sessions/{id}/threads/{thread}/archive", post(threads::archive))
+        .route("/v1/sessions/{id}/threads/{thread}/events", get(threads::events))
+        .route("/v1/sessions/{id}/threads/{thread}/stream", get(threads::stream))
+        .merge(files)
+        .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
+        .route("/v1/files/{id}/content", get(files::content))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{id}", get(models::retrieve))
+        .route("/v1/messages", post(messages::create))
+        .route("/v1/messages/count_tokens", post(messages::count_tokens))
+        .route("/v1/freehold/keys", post(keys::create).get(keys::list))
+        .route("/v1/freehold/keys/{id}/revoke", post(keys::revoke))
+        .route("/v1/freehold/workspaces", post(workspaces::create).get(workspaces::list))
+        .route("/v1/freehold/workspaces/{id}/archive", post(workspaces::archive))
+        .route("/v1/freehold/status", get(status::status))
+        .fallback(no_such_endpoint)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&app), outer))
+        .with_state(app)
+}
+
+async fn no_such_endpoint() -> Fail {
+    ApiError::new(ErrorKind::NotFound, "no such endpoint").into()
+}
+
+async fn wrong_method() -> Fail {
+    ApiError::new(ErrorKind::MethodNotAllowed, "method not allowed at this endpoint").into()
+}

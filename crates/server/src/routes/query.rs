@@ -1,0 +1,54 @@
+//! What handlers read beside bodies: query strings, and the rows that paths name.
+
+use axum::extract::FromRequestParts;
+use freehold_base::{Id, Kind, Timestamp};
+use freehold_store::SessionRow;
+use freehold_wire::cursor::{Cursor, Position};
+use freehold_wire::{ApiError, Query};
+use http::request::Parts;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::http::{Fail, path_id};
+
+/// The decoded query string.
+pub(crate) struct Asked(pub(crate) Query);
+
+impl<S: Sync> FromRequestParts<S> for Asked {
+    type Rejection = Fail;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Fail> {
+        Ok(Self(Query::parse(parts.uri.query().unwrap_or_default())?))
+    }
+}
+
+/// The session a path names, in the caller's workspace.
+///
+/// # Errors
+/// 404 for one that does not exist or belongs to another workspace: they cannot be told apart.
+pub(crate) async fn session(app: &App, caller: &Caller, id: &str) -> Result<SessionRow, Fail> {
+    let parsed = path_id("Session", id)?;
+    let row = app.store.session(&caller.workspace, &parsed).await?;
+    row.ok_or_else(|| ApiError::not_found("Session", id).into())
+}
+
+/// Where a list ordered by creation goes on.
+///
+/// # Errors
+/// 400 for a cursor whose id is none.
+pub(crate) fn created_position<K: Kind>(cursor: Cursor) -> Result<(Timestamp, Id<K>), ApiError> {
+    let id = match &cursor.position {
+        Position::Created(at, id) => id.parse().map(|id| (Timestamp::from_micros(*at), id)).ok(),
+        _ => None,
+    };
+    id.ok_or_else(|| ApiError::invalid("page: not a valid page cursor"))
+}
+
+/// Reads JSON that this server stored; failing to is a fault of ours.
+pub(crate) fn stored<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Fail> {
+    serde_json::from_str(text).map_err(|error| Fail::internal(&error))
+}
+
+/// The JSON of a value of ours.
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, Fail> {
+    serde_json::to_string(value).map_err(|error| Fail::internal(&error))
+}

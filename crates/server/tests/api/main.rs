@@ -1,0 +1,15 @@
+//! The API as a client sees it: a real server on a loopback port with a real store, the real
+//! runtime and the rehearsal model. Only the sandbox is replaced, by an executor that answers
+//! tool calls from a script.
+
+mod admin;
+mod agents;
+mod conventions;
+mod environments;
+mod events;
+mod executor;
+mod files;
+mod harness;
+mod messages;
+mod sessions;
+mod stream;

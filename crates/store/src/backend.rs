@@ -1,0 +1,215 @@
+//! What a database engine must offer: run one synchronous operation in a transaction, and execute
+//! portable SQL inside it. All knowledge of sessions, agents and files stands above this line, in
+//! one set of files for every engine.
+//!
+//! Portable SQL means: parameters `?1 … ?n`, columns of 64-bit integers, text and bytes only,
+//! `RETURNING`, `ON CONFLICT`, partial indexes and row values; no function beyond `COUNT`, `SUM`
+//! and `COALESCE`; the time is always a parameter.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use freehold_base::{Id, Kind, SessionId, Timestamp};
+
+use crate::{StoreError, StoredEvent};
+
+/// One SQL value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value<'a> {
+    /// Absent.
+    Null,
+    /// A number, a boolean (0 or 1), or microseconds since the epoch.
+    Int(i64),
+    /// Text; also ids and JSON.
+    Text(Cow<'a, str>),
+    /// Bytes.
+    Blob(Cow<'a, [u8]>),
+}
+
+impl From<i64> for Value<'_> {
+    fn from(v: i64) -> Self {
+        Self::Int(v)
+    }
+}
+impl From<bool> for Value<'_> {
+    fn from(v: bool) -> Self {
+        Self::Int(v.into())
+    }
+}
+/// Sizes, counts and versions; all are far below the limit at which this saturates.
+impl From<u64> for Value<'_> {
+    fn from(v: u64) -> Self {
+        Self::Int(i64::try_from(v).unwrap_or(i64::MAX))
+    }
+}
+impl From<usize> for Value<'_> {
+    fn from(v: usize) -> Self {
+        Self::Int(i64::try_from(v).unwrap_or(i64::MAX))
+    }
+}
+impl From<Timestamp> for Value<'_> {
+    fn from(v: Timestamp) -> Self {
+        Self::Int(v.as_micros())
+    }
+}
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(v: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(v))
+    }
+}
+impl<'a> From<&'a String> for Value<'a> {
+    fn from(v: &'a String) -> Self {
+        Self::Text(Cow::Borrowed(v))
+    }
+}
+impl From<String> for Value<'_> {
+    fn from(v: String) -> Self {
+        Self::Text(Cow::Owned(v))
+    }
+}
+impl<'a> From<&'a [u8]> for Value<'a> {
+    fn from(v: &'a [u8]) -> Self {
+        Self::Blob(Cow::Borrowed(v))
+    }
+}
+impl<'a, K: Kind> From<&'a Id<K>> for Value<'a> {
+    fn from(v: &'a Id<K>) -> Self {
+        Self::Text(Cow::Borrowed(v.as_str()))
+    }
+}
+impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
+    fn from(v: Option<T>) -> Self {
+        v.map_or(Self::Null, Into::into)
+    }
+}
+
+/// A result row, read column by column in the order they were selected.
+#[derive(Debug)]
+pub struct Row(std::vec::IntoIter<Value<'static>>);
+
+impl Row {
+    /// A row of these columns.
+    pub fn new(columns: Vec<Value<'static>>) -> Self {
+        Self(columns.into_iter())
+    }
+    fn next(&mut self) -> Value<'static> {
+        // A column too many is read as null, which every caller that cannot take it refuses.
+        self.0.next().unwrap_or(Value::Null)
+    }
+    pub(crate) fn int(&mut self, what: &'static str) -> Result<i64, StoreError> {
+        self.opt_int(what)?.ok_or(StoreError::Corrupt { what })
+    }
+    pub(crate) fn opt_int(&mut self, what: &'static str) -> Result<Option<i64>, StoreError> {
+        match self.next() {
+            Value::Int(v) => Ok(Some(v)),
+            Value::Null => Ok(None),
+            _ => Err(StoreError::Corrupt { what }),
+        }
+    }
+    pub(crate) fn count(&mut self, what: &'static str) -> Result<u64, StoreError> {
+        u64::try_from(self.int(what)?).map_err(|_| StoreError::Corrupt { what })
+    }
+    pub(crate) fn flag(&mut self, what: &'static str) -> Result<bool, StoreError> {
+        Ok(self.int(what)? != 0)
+    }
+    pub(crate) fn time(&mut self, what: &'static str) -> Result<Timestamp, StoreError> {
+        self.int(what).map(Timestamp::from_micros)
+    }
+    pub(crate) fn opt_time(&mut self, what: &'static str) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.opt_int(what)?.map(Timestamp::from_micros))
+    }
+    pub(crate) fn text(&mut self, what: &'static str) -> Result<String, StoreError> {
+        self.opt_text(what)?.ok_or(StoreError::Corrupt { what })
+    }
+    pub(crate) fn opt_text(&mut self, what: &'static str) -> Result<Option<String>, StoreError> {
+        match self.next() {
+            Value::Text(v) => Ok(Some(v.into_owned())),
+            Value::Null => Ok(None),
+            _ => Err(StoreError::Corrupt { what }),
+        }
+    }
+    pub(crate) fn bytes(&mut self, what: &'static str) -> Result<Vec<u8>, StoreError> {
+        match self.next() {
+            Value::Blob(v) => Ok(v.into_owned()),
+            _ => Err(StoreError::Corrupt { what }),
+        }
+    }
+    pub(crate) fn id<K: Kind>(&mut self, what: &'static str) -> Result<Id<K>, StoreError> {
+        self.opt_id(what)?.ok_or(StoreError::Corrupt { what })
+    }
+    pub(crate) fn opt_id<K: Kind>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<Option<Id<K>>, StoreError> {
+        match self.opt_text(what)? {
+            Some(text) => text.parse().map(Some).map_err(|_| StoreError::Corrupt { what }),
+            None => Ok(None),
+        }
+    }
+}
+
+/// What the commit listener is told once a transaction is durable.
+#[derive(Debug, Clone)]
+pub enum Announcement {
+    /// Events of one session, in sequence order.
+    Committed(SessionId, Vec<Arc<StoredEvent>>),
+    /// The session is gone.
+    Deleted(SessionId),
+}
+
+/// One open transaction.
+pub trait Tx {
+    /// The engine's time: the injected clock, or one clock for all replicas.
+    fn now(&self) -> Timestamp;
+    /// Runs a statement that gives rows.
+    ///
+    /// # Errors
+    /// The engine's; the operation must then end with an error too.
+    fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError>;
+    /// Runs a statement; gives the number of rows it changed.
+    ///
+    /// # Errors
+    /// The engine's; the operation must then end with an error too.
+    fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<usize, StoreError>;
+    /// Queues an announcement for after the commit; forgotten if the operation fails.
+    fn announce(&mut self, announcement: Announcement);
+}
+
+/// Result or refusal of an operation, its type erased so that one queue carries them all.
+pub type Boxed = Box<dyn Any + Send>;
+/// An operation. `Err` undoes everything it did. May be run again if the engine asks for a retry,
+/// hence `Fn`.
+pub type Op = Box<dyn Fn(&mut dyn Tx) -> Result<Boxed, Boxed> + Send>;
+
+/// A database engine.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// Runs an operation and makes it durable before it answers. An operation whose caller went
+    /// away still runs.
+    ///
+    /// # Errors
+    /// Outer: the engine failed and nothing was kept. Inner: the operation refused.
+    async fn write(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError>;
+    /// Runs an operation that only reads, on one consistent snapshot that holds every write
+    /// answered before.
+    ///
+    /// # Errors
+    /// As for [`Backend::write`].
+    async fn read(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError>;
+    /// Finishes what is queued and lets go of the database; later calls fail with
+    /// [`StoreError::Closed`].
+    async fn close(&self);
+}
+
+/// A parameter list.
+macro_rules! params {
+    ($($value:expr),* $(,)?) => { &[$($crate::backend::Value::from($value)),*] };
+}
+pub(crate) use params;
+
+/// The only row of a result, if there is one.
+pub(crate) fn one(rows: Vec<Row>) -> Option<Row> {
+    rows.into_iter().next()
+}

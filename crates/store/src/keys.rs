@@ -1,0 +1,183 @@
+//! API keys, known by their hash only.
+
+use freehold_base::{ApiKeyId, Timestamp, WorkspaceId};
+
+use crate::backend::{Row, one, params};
+use crate::{Store, StoreError};
+
+/// A key to be stored.
+#[derive(Debug, Clone)]
+pub struct NewApiKey {
+    /// The workspace it opens.
+    pub workspace_id: WorkspaceId,
+    /// A name for people.
+    pub name: String,
+    /// Whether it may also administer.
+    pub admin: bool,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+    /// The key's last four characters, to recognise it by.
+    pub last4: String,
+}
+
+/// A stored key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeyRow {
+    /// The row's id.
+    pub id: ApiKeyId,
+    /// The workspace it opens.
+    pub workspace_id: WorkspaceId,
+    /// A name for people.
+    pub name: String,
+    /// Whether it may also administer.
+    pub admin: bool,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+    /// The key's last four characters.
+    pub last4: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stopped working.
+    pub revoked_at: Option<Timestamp>,
+    /// About when it was last used; written now and then.
+    pub last_used_at: Option<Timestamp>,
+}
+
+const COLUMNS: &str = "k.id, k.workspace_id, k.name, k.admin, k.hash, k.last4, k.created_at, k.revoked_at, \
+   k.last_used_at";
+
+fn key(mut row: Row) -> Result<ApiKeyRow, StoreError> {
+    Ok(ApiKeyRow {
+        id: row.id("key id")?,
+        workspace_id: row.id("key workspace")?,
+        name: row.text("key name")?,
+        admin: row.flag("key flag")?,
+        hash: row
+            .bytes("key hash")?
+            .try_into()
+            .map_err(|_| StoreError::Corrupt { what: "key hash" })?,
+        last4: row.text("key hint")?,
+        created_at: row.time("key time")?,
+        revoked_at: row.opt_time("key time")?,
+        last_used_at: row.opt_time("key time")?,
+    })
+}
+
+impl Store {
+    /// Stores a key.
+    ///
+    /// # Errors
+    /// [`StoreError::Unique`] if the same key exists; or the store failed.
+    pub async fn create_key(&self, new: NewApiKey) -> Result<ApiKeyRow, StoreError> {
+        let id: ApiKeyId = self.ids().next();
+        self.write(move |tx| {
+            let now = tx.now();
+            tx.execute(
+                "INSERT INTO api_key (id, workspace_id, name, admin, hash, last4, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    &id,
+                    &new.workspace_id,
+                    &new.name,
+                    new.admin,
+                    &new.hash[..],
+                    &new.last4,
+                    now,
+                ],
+            )?;
+            Ok(ApiKeyRow {
+                id: id.clone(),
+                workspace_id: new.workspace_id.clone(),
+                name: new.name.clone(),
+                admin: new.admin,
+                hash: new.hash,
+                last4: new.last4.clone(),
+                created_at: now,
+                revoked_at: None,
+                last_used_at: None,
+            })
+        })
+        .await
+    }
+
+    /// The key with this SHA-256, if it works: not revoked, its workspace not archived.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKeyRow>, StoreError> {
+        let hash = *hash;
+        self.read(move |tx| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM api_key k JOIN workspace w ON w.id = k.workspace_id
+                 WHERE k.hash = ?1 AND k.revoked_at IS NULL AND w.archived_at IS NULL"
+            );
+            one(tx.query(&sql, params![&hash[..]])?).map(key).transpose()
+        })
+        .await
+    }
+
+    /// All keys, of one workspace or of all, oldest first, revoked ones too. They are made by the
+    /// operator and few: no pages.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn list_keys(
+        &self,
+        workspace: Option<&WorkspaceId>,
+    ) -> Result<Vec<ApiKeyRow>, StoreError> {
+        let workspace = workspace.cloned();
+        self.read(move |tx| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM api_key k WHERE ?1 IS NULL OR k.workspace_id = ?1
+                 ORDER BY k.created_at, k.id"
+            );
+            tx.query(&sql, params![workspace.as_ref()])?.into_iter().map(key).collect()
+        })
+        .await
+    }
+
+    /// Stops a key for good; again changes nothing. `None` if there is no such key.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn revoke_key(&self, id: &ApiKeyId) -> Result<Option<ApiKeyRow>, StoreError> {
+        let id = id.clone();
+        self.write(move |tx| {
+            let now = tx.now();
+            let sql = format!(
+                "UPDATE api_key AS k SET revoked_at = COALESCE(revoked_at, ?2) WHERE id = ?1
+                 RETURNING {}",
+                COLUMNS.replace("k.", "")
+            );
+            one(tx.query(&sql, params![&id, now])?).map(key).transpose()
+        })
+        .await
+    }
+
+    /// Notes when keys were last used. Call it now and then with what was gathered, not on each
+    /// request: it is a durable write.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn touch_keys(&self, used: Vec<(ApiKeyId, Timestamp)>) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            for (id, at) in &used {
+                tx.execute(
+                    "UPDATE api_key SET last_used_at = ?2
+                     WHERE id = ?1 AND (last_used_at IS NULL OR last_used_at < ?2)",
+                    params![id, *at],
+                )?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether no key was ever made: the first start.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn keys_is_empty(&self) -> Result<bool, StoreError> {
+        self.read(|tx| Ok(tx.query("SELECT 1 FROM api_key LIMIT 1", &[])?.is_empty())).await
+    }
+}

@@ -1,0 +1,120 @@
+//! Who drives a session.
+
+use freehold_base::{ReplicaId, SessionId, Timestamp};
+
+use super::Claim;
+use crate::backend::{one, params};
+use crate::{Store, StoreError};
+
+impl Store {
+    /// Takes a session's lease under a new epoch, which fences every older driver. `None` if the
+    /// session is gone, is terminated with nothing left to do, or is driven by another live
+    /// replica.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn claim(
+        &self,
+        session: &SessionId,
+        replica: &ReplicaId,
+    ) -> Result<Option<Claim>, StoreError> {
+        let (session, replica) = (session.clone(), replica.clone());
+        self.write(move |tx| {
+            let now = tx.now();
+            let taken = tx.query(
+                "UPDATE session SET lease_owner = ?2, lease_epoch = lease_epoch + 1
+                 WHERE id = ?1 AND (status <> 'terminated' OR wake_at IS NOT NULL)
+                   AND (lease_owner IS NULL OR lease_owner = ?2 OR NOT EXISTS (
+                     SELECT 1 FROM replica r WHERE r.id = session.lease_owner AND r.lease_until > ?3))
+                 RETURNING lease_epoch, head_seq, inbox_head",
+                params![&session, &replica, now],
+            )?;
+            one(taken)
+                .map(|mut row| {
+                    Ok(Claim {
+                        epoch: row.int("epoch")?,
+                        head: row.int("head")?,
+                        inbox_head: row.int("inbox")?,
+                    })
+                })
+                .transpose()
+        })
+        .await
+    }
+
+    /// Gives up a lease without ending the work: a driver is wanted at `wake_at`, or earlier if
+    /// one was wanted earlier. Nothing happens if the lease was lost.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn release(
+        &self,
+        session: &SessionId,
+        epoch: i64,
+        wake_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let session = session.clone();
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE session SET lease_owner = NULL,
+                   wake_at = CASE WHEN ?3 IS NOT NULL AND (wake_at IS NULL OR wake_at > ?3)
+                     THEN ?3 ELSE wake_at END
+                 WHERE id = ?1 AND lease_epoch = ?2",
+                params![&session, epoch, wake_at],
+            )
+            .map(drop)
+        })
+        .await
+    }
+
+    /// Sessions that want a driver now and have none, longest waiting first; at most `limit`.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn runnable(&self, limit: usize) -> Result<Vec<SessionId>, StoreError> {
+        self.read(move |tx| {
+            let now = tx.now();
+            tx.query(
+                "SELECT s.id FROM session s WHERE s.wake_at IS NOT NULL AND s.wake_at <= ?1
+                   AND (s.lease_owner IS NULL OR NOT EXISTS (
+                     SELECT 1 FROM replica r WHERE r.id = s.lease_owner AND r.lease_until > ?1))
+                 ORDER BY s.wake_at LIMIT ?2",
+                params![now, limit],
+            )?
+            .into_iter()
+            .map(|mut row| row.id("session"))
+            .collect()
+        })
+        .await
+    }
+
+    /// Says that a replica lives for another `ttl_ms` milliseconds.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn heartbeat(&self, replica: &ReplicaId, ttl_ms: i64) -> Result<(), StoreError> {
+        let replica = replica.clone();
+        self.write(move |tx| {
+            let until = tx.now().plus_millis(ttl_ms);
+            tx.execute(
+                "INSERT INTO replica (id, lease_until) VALUES (?1, ?2)
+                 ON CONFLICT (id) DO UPDATE SET lease_until = ?2",
+                params![&replica, until],
+            )
+            .map(drop)
+        })
+        .await
+    }
+
+    /// Says that a replica has ended: others may take its sessions at once.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn retire(&self, replica: &ReplicaId) -> Result<(), StoreError> {
+        let replica = replica.clone();
+        self.write(move |tx| {
+            tx.execute("DELETE FROM replica WHERE id = ?1", params![&replica]).map(drop)
+        })
+        .await
+    }
+}

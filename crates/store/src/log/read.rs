@@ -1,0 +1,122 @@
+//! Reading the log and the inbox.
+
+use freehold_base::{EventId, SessionId};
+
+use super::{InboxItem, StoredEvent};
+use crate::backend::{Row, one, params};
+use crate::{Store, StoreError};
+
+/// Column order of [`event`], with `detail`.
+pub(super) const EVENT: &str = "seq, id, kind, epoch, ref_id, processed_at, payload, detail";
+/// Column order of [`item`].
+pub(super) const ITEM: &str = "seq, id, kind, accepted_at, payload";
+
+/// Reads the columns of [`EVENT`]; a row without the last has no detail.
+pub(super) fn event(mut row: Row) -> Result<StoredEvent, StoreError> {
+    Ok(StoredEvent {
+        seq: row.int("event seq")?,
+        id: row.id("event id")?,
+        kind: row.text("event type")?,
+        epoch: row.int("event epoch")?,
+        ref_id: row.opt_id("event reference")?,
+        processed_at: row.time("event time")?,
+        payload: row.text("event")?,
+        detail: row.opt_text("event detail")?,
+    })
+}
+
+pub(super) fn item(mut row: Row) -> Result<InboxItem, StoreError> {
+    Ok(InboxItem {
+        seq: row.int("input seq")?,
+        id: row.id("input id")?,
+        kind: row.text("input type")?,
+        accepted_at: row.time("input time")?,
+        payload: row.text("input")?,
+    })
+}
+
+impl Store {
+    /// The events after `after`, oldest first, with their details; at most `limit`.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn tail(
+        &self,
+        session: &SessionId,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let session = session.clone();
+        self.read(move |tx| {
+            let sql = format!(
+                "SELECT {EVENT} FROM event WHERE session_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+            );
+            tx.query(&sql, params![&session, after, limit])?.into_iter().map(event).collect()
+        })
+        .await
+    }
+
+    /// The inbox's last `seq` and what waits in it, in the order it was accepted. `(0, [])` for a
+    /// session that does not exist.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn inbox(
+        &self,
+        session: &SessionId,
+    ) -> Result<(i64, Vec<InboxItem>), StoreError> {
+        let session = session.clone();
+        self.read(move |tx| {
+            let head = tx.query("SELECT inbox_head FROM session WHERE id = ?1", params![&session])?;
+            let head = one(head).map_or(Ok(0), |mut row| row.int("inbox"))?;
+            // No limit: what waits is bounded when it is accepted.
+            let sql = format!("SELECT {ITEM} FROM inbox WHERE session_id = ?1 ORDER BY seq");
+            let items = tx.query(&sql, params![&session])?.into_iter().map(item);
+            Ok((head, items.collect::<Result<_, StoreError>>()?))
+        })
+        .await
+    }
+
+    /// One event of the log, with its detail.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn event(
+        &self,
+        session: &SessionId,
+        id: &EventId,
+    ) -> Result<Option<StoredEvent>, StoreError> {
+        let (session, id) = (session.clone(), id.clone());
+        self.read(move |tx| {
+            let sql = format!("SELECT {EVENT} FROM event WHERE id = ?1 AND session_id = ?2");
+            one(tx.query(&sql, params![&id, &session])?).map(event).transpose()
+        })
+        .await
+    }
+
+    /// The events and the waiting input that answer or refer to `ref_id`, in order.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn references(
+        &self,
+        session: &SessionId,
+        ref_id: &EventId,
+    ) -> Result<(Vec<StoredEvent>, Vec<InboxItem>), StoreError> {
+        let (session, ref_id) = (session.clone(), ref_id.clone());
+        self.read(move |tx| {
+            let of = params![&session, &ref_id];
+            let sql = format!(
+                "SELECT {EVENT} FROM event WHERE session_id = ?1 AND ref_id = ?2 ORDER BY seq"
+            );
+            let events = tx.query(&sql, of)?.into_iter().map(event);
+            let events = events.collect::<Result<_, StoreError>>()?;
+            let sql = format!(
+                "SELECT {ITEM} FROM inbox WHERE session_id = ?1 AND ref_id = ?2 ORDER BY seq"
+            );
+            let items = tx.query(&sql, of)?.into_iter().map(item);
+            Ok((events, items.collect::<Result<_, StoreError>>()?))
+        })
+        .await
+    }
+}

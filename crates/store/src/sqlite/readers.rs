@@ -1,0 +1,66 @@
+//! Reader threads: each its own connection, all on one queue. WAL lets them read while the writer
+//! writes, and a read that starts after a commit was answered sees it.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use freehold_base::SharedClock;
+use rusqlite::Connection;
+use tokio::sync::mpsc;
+
+use super::connection::{self, Mode, SqliteTx, control};
+use super::job::{self, Job, Message, Outcome};
+use crate::StoreError;
+
+/// Enough to use the cores while one waits for the disk; more only cost memory.
+const READERS: usize = 3;
+
+pub(super) fn start(
+    path: &Path,
+    clock: &SharedClock,
+    queue: mpsc::Receiver<Message>,
+) -> Result<(), StoreError> {
+    let queue = Arc::new(Mutex::new(queue));
+    for n in 0..READERS {
+        let connection = connection::open(path, Mode::Read)?;
+        let (queue, clock) = (Arc::clone(&queue), Arc::clone(clock));
+        std::thread::Builder::new()
+            .name(format!("store-reader-{n}"))
+            .spawn(move || serve(&connection, &clock, &queue))
+            .map_err(|source| StoreError::Io {
+                action: "start a thread for",
+                path: path.to_owned(),
+                source,
+            })?;
+    }
+    Ok(())
+}
+
+fn serve(connection: &Connection, clock: &SharedClock, queue: &Mutex<mpsc::Receiver<Message>>) {
+    loop {
+        // One thread waits on the queue, the others on the lock; nothing panics while holding it.
+        let message = queue.lock().unwrap_or_else(|e| e.into_inner()).blocking_recv();
+        match message {
+            Some(Message::Job(Job { op, answer })) => {
+                if answer.is_closed() {
+                    continue; // Nobody waits any more, and a read has no effect.
+                }
+                let mut tx = SqliteTx::new(connection, clock.now());
+                let outcome = read(connection, || job::run(&op, &mut tx));
+                let _ = answer.send(outcome);
+            }
+            Some(Message::Stop) => {
+                // What is queued is still served; then everybody gets `None`.
+                queue.lock().unwrap_or_else(|e| e.into_inner()).close();
+            }
+            None => return,
+        }
+    }
+}
+
+fn read(connection: &Connection, op: impl FnOnce() -> Outcome) -> Outcome {
+    control(connection, "BEGIN")?;
+    let outcome = op();
+    control(connection, "COMMIT")?;
+    outcome
+}

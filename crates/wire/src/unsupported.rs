@@ -1,0 +1,100 @@
+//! What is stored faithfully but not run by this version. A session that would need it is refused
+//! with `details.error_code` `not_supported_yet` rather than run without it.
+
+use crate::ApiError;
+use crate::agent::SessionAgent;
+use crate::agent::identity::service_account;
+use crate::environment::EnvironmentConfig;
+use crate::event::EventParams;
+use crate::resource::ResourceParam;
+use crate::session::CreateSession;
+use crate::tool::Tool;
+
+/// A refusal of the named thing.
+pub fn not_yet(what: &str) -> ApiError {
+    ApiError::invalid(format!(
+        "This version of Freehold stores but does not yet run {what}; the request was refused so that nothing is silently left out."
+    ))
+    .with_code("not_supported_yet")
+}
+
+impl SessionAgent {
+    /// Why no session can run this agent, if so.
+    pub fn unsupported(&self) -> Option<ApiError> {
+        let is_mcp = |tool: &Tool| matches!(tool, Tool::McpToolset(_));
+        let what = if self.multiagent.is_some() {
+            "multiagent agents"
+        } else if !self.mcp_servers.is_empty() || self.tools.iter().any(is_mcp) {
+            "agents with mcp_servers"
+        } else if !self.skills.is_empty() {
+            "agents with skills"
+        } else if self.execution_identity != service_account() {
+            "agents with an aws_role execution_identity"
+        } else if self.model.inference_geo.is_some() {
+            "agents with an inference_geo pin"
+        } else {
+            return None;
+        };
+        Some(not_yet(what))
+    }
+}
+
+impl EnvironmentConfig {
+    /// Why no session can run in this environment, if so.
+    pub fn unsupported(&self) -> Option<ApiError> {
+        match self {
+            Self::Cloud(cloud) if !cloud.packages.is_empty() => {
+                Some(not_yet("environments with packages"))
+            }
+            Self::Cloud(_) | Self::SelfHosted => None,
+        }
+    }
+}
+
+impl ResourceParam {
+    /// Why it cannot be attached, if so.
+    pub fn unsupported(&self) -> Option<ApiError> {
+        match self {
+            Self::File(_) => None,
+            Self::GithubRepository(_) => Some(not_yet("github_repository resources")),
+            Self::MemoryStore(_) => Some(not_yet("memory_store resources")),
+        }
+    }
+}
+
+impl EventParams {
+    /// Why it cannot be accepted, if so.
+    pub fn unsupported(&self) -> Option<ApiError> {
+        matches!(self, Self::DefineOutcome(_)).then(|| not_yet("user.define_outcome events"))
+    }
+}
+
+impl CreateSession {
+    /// Why the session cannot start, if so; its agent and environment are asked separately.
+    pub fn unsupported(&self) -> Option<ApiError> {
+        if !self.vault_ids.is_empty() {
+            return Some(not_yet("sessions with vault_ids"));
+        }
+        self.resources
+            .iter()
+            .find_map(ResourceParam::unsupported)
+            .or_else(|| self.initial_events.iter().find_map(EventParams::unsupported))
+    }
+
+    /// The refusal of resources that a self-hosted environment cannot hold (contract 20).
+    pub fn check_environment(&self, config: &EnvironmentConfig) -> Result<(), ApiError> {
+        let is_mounted = |r: &ResourceParam| !matches!(r, ResourceParam::MemoryStore(_));
+        if matches!(config, EnvironmentConfig::SelfHosted) && self.resources.iter().any(is_mounted)
+        {
+            return Err(self_hosted_resources(&self.environment_id));
+        }
+        Ok(())
+    }
+}
+
+/// The contract's literal refusal, also for adding a resource later.
+pub fn self_hosted_resources(environment: &freehold_base::EnvironmentId) -> ApiError {
+    ApiError::invalid(format!(
+        "Environment {environment} is a self-hosted environment. `resources` are not supported with self-hosted environments."
+    ))
+}

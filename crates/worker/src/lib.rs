@@ -1,0 +1,19 @@
+//! Runs tools for sessions: one sandbox per session, made when first needed, kept while the
+//! session lives. [`local`] is the part inside the server process, for `cloud` environments;
+//! [`agent`] is the program inside each sandbox.
+//!
+//! Nothing here knows the store or the engine: a session's place is given with each call, and what
+//! comes out of a sandbox is checked before anyone else sees it.
+
+pub mod agent;
+mod content;
+mod files;
+pub mod local;
+mod network;
+mod slot;
+mod uploads;
+
+pub use content::Reply;
+pub use files::{FileSource, OutputFile, OutputReader};
+pub use local::{Call, Options, Place, SandboxUnavailable, SessionSandboxes};
+pub use uploads::Upload;

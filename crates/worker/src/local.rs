@@ -1,0 +1,450 @@
+//! Sandboxes of `cloud` sessions, inside the server process.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use freehold_base::{SessionId, limits};
+use freehold_sandbox::{
+    FileProblem, HostPattern, Isolation, Limits, Provider, Sandbox, SandboxError, SandboxSpec,
+    ToolRequest,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::content::{self, Reply};
+use crate::files::{self, FileSource, OutputFile, OutputReader};
+use crate::network;
+use crate::slot::{Open, Slot, State};
+use crate::uploads::{self, Upload, UploadError};
+
+/// Where agents leave files for their users.
+const OUTPUTS: &str = "/mnt/session/outputs";
+/// Longest wait for a sandbox to come up.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest wait for room when as many sandboxes live as may, all of them at work.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(30);
+/// Removed sessions remembered, so that a late preparation does not bring one back.
+const REMEMBERED: usize = 1_024;
+/// What a tool call that was stopped says (contract 40, "Interrupt").
+const INTERRUPTED: &str = "Tool execution was interrupted before completion. Please retry.";
+
+/// What an operator can set.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// State directories are made here, one a session; absolute.
+    pub root: PathBuf,
+    /// Limits of each sandbox.
+    pub limits: Limits,
+    /// Sandboxes weaker than this are not made.
+    pub min_isolation: Isolation,
+    /// Sandboxes that live at a time. Above it the one unused for longest is closed.
+    pub max_live: usize,
+    /// A sandbox unused for this long is closed: its processes end, its files stay.
+    pub idle: Duration,
+    /// Hosts that `allow_package_managers` adds to a limited network.
+    pub package_hosts: Vec<HostPattern>,
+}
+
+/// Where a session's tools run.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The session.
+    pub session: &'a SessionId,
+    /// The environment's resolved `config` (contract 20).
+    pub config: &'a serde_json::Value,
+    /// Attached files.
+    pub uploads: &'a [Upload],
+}
+
+/// One tool call.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// What the sandbox is asked.
+    pub request: ToolRequest,
+    /// Whether running it twice is the same as once: it is then repeated if the sandbox is lost.
+    pub repeatable: bool,
+}
+
+/// Why a session has no sandbox now. The text is fit for the model.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxUnavailable {
+    /// The session was deleted.
+    #[error("the session was deleted")]
+    Removed,
+    /// All sandboxes that may live are at work.
+    #[error("all {max} sandboxes of this server are in use")]
+    NoRoom {
+        /// How many.
+        max: usize,
+    },
+    /// It did not come up in time.
+    #[error("the sandbox did not start within {} seconds", START_TIMEOUT.as_secs())]
+    Slow,
+    /// It could not be made, or failed at a file operation.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// Attached files could not be shown in it.
+    #[error(transparent)]
+    Uploads(#[from] UploadError),
+}
+
+/// All sandboxes of this process.
+pub struct SessionSandboxes {
+    provider: Arc<dyn Provider>,
+    source: Arc<dyn FileSource>,
+    options: Options,
+    room: Arc<Semaphore>,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Default)]
+struct Slots {
+    by_session: HashMap<SessionId, Arc<Slot>>,
+    removed: VecDeque<SessionId>,
+}
+
+impl SessionSandboxes {
+    /// Makes nothing yet.
+    pub fn new(
+        provider: Arc<dyn Provider>,
+        source: Arc<dyn FileSource>,
+        options: Options,
+    ) -> Self {
+        let room = Arc::new(Semaphore::new(options.max_live.max(1)));
+        Self { provider, source, options, room, slots: Mutex::default() }
+    }
+
+    /// Brings the session's sandbox up. Safe to call at any time; does nothing if it is up.
+    ///
+    /// # Errors
+    /// [`SandboxUnavailable`].
+    pub async fn prepare(&self, place: Place<'_>) -> Result<(), SandboxUnavailable> {
+        let slot = self.slot(place.session)?;
+        let _using = slot.enter();
+        self.sandbox(&slot, place).await.map(drop)
+    }
+
+    /// Runs one call to its end. Every failure becomes a reply the model can read. When `cancel`
+    /// fires, what runs inside is killed.
+    pub async fn call(&self, place: Place<'_>, call: Call, cancel: &CancellationToken) -> Reply {
+        let slot = match self.slot(place.session) {
+            Ok(slot) => slot,
+            Err(error) => return unavailable(place.session, &error),
+        };
+        let _using = slot.enter();
+        let mut attempts = if call.repeatable { 2 } else { 1 };
+        loop {
+            attempts -= 1;
+            let sandbox = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Reply::error(INTERRUPTED),
+                sandbox = self.sandbox(&slot, place) => match sandbox {
+                    Ok(sandbox) => sandbox,
+                    Err(error) => return unavailable(place.session, &error),
+                },
+            };
+            slot.state.lock().await.unlisted = true;
+            return match sandbox.call(call.request.clone(), cancel).await {
+                Ok(reply) => content::check(&reply),
+                Err(SandboxError::Lost { .. }) if attempts > 0 && !cancel.is_cancelled() => continue,
+                Err(error) => failed(place.session, &call.request, &error),
+            };
+        }
+    }
+
+    /// Writes a file inside the session's sandbox.
+    ///
+    /// # Errors
+    /// [`SandboxUnavailable`].
+    pub async fn write_file(
+        &self,
+        place: Place<'_>,
+        path: &str,
+        bytes: Vec<u8>,
+    ) -> Result<(), SandboxUnavailable> {
+        let slot = self.slot(place.session)?;
+        let _using = slot.enter();
+        let sandbox = self.sandbox(&slot, place).await?;
+        Ok(sandbox.write_file(path, bytes.into()).await?)
+    }
+
+    /// What lies in the outputs folder. Empty if the session never had a sandbox, and none is
+    /// made then; empty also if its sandbox is closed and no tool ran since the last listing,
+    /// because then nothing can be new.
+    ///
+    /// # Errors
+    /// [`SandboxUnavailable`].
+    pub async fn outputs(&self, place: Place<'_>) -> Result<Vec<OutputFile>, SandboxUnavailable> {
+        let slot = self.slot(place.session)?;
+        let _using = slot.enter();
+        let exists = tokio::fs::try_exists(self.dir(place.session)).await.unwrap_or(true);
+        {
+            let state = slot.state.lock().await;
+            if !exists || (state.open.is_none() && !state.unlisted) {
+                return Ok(Vec::new());
+            }
+        }
+        let sandbox = self.sandbox(&slot, place).await?;
+        // Cleared first: what a call that runs now writes is listed next time.
+        slot.state.lock().await.unlisted = false;
+        match sandbox.list_files(OUTPUTS).await {
+            Ok(listing) => {
+                if listing.truncated {
+                    tracing::warn!(session = %place.session, "some outputs were left out");
+                }
+                let all = listing.files.into_iter().map(|f| OutputFile {
+                    path: f.path,
+                    size: f.size,
+                    mtime_micros: f.mtime_micros,
+                });
+                Ok(all.collect())
+            }
+            // The agent may have removed its own folder.
+            Err(SandboxError::File { problem: FileProblem::NotFound }) => Ok(Vec::new()),
+            Err(error) => {
+                slot.state.lock().await.unlisted = true;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Reads one output of at most [`limits::MAX_FILE`] bytes.
+    ///
+    /// # Errors
+    /// [`SandboxUnavailable`].
+    pub async fn read_output(
+        &self,
+        place: Place<'_>,
+        path: &str,
+    ) -> Result<OutputReader, SandboxUnavailable> {
+        let slot = self.slot(place.session)?;
+        let _using = slot.enter();
+        let sandbox = self.sandbox(&slot, place).await?;
+        let file = sandbox.read_file(&format!("{OUTPUTS}/{path}"), limits::MAX_FILE).await?;
+        Ok(files::reader(file))
+    }
+
+    /// Ends the session's sandbox and deletes its files, in the background where that takes time.
+    pub async fn remove(&self, session: &SessionId) {
+        let slot = {
+            let mut slots = self.slots();
+            slots.removed.push_back(session.clone());
+            if slots.removed.len() > REMEMBERED {
+                slots.removed.pop_front();
+            }
+            slots.by_session.remove(session)
+        };
+        if let Some(slot) = slot {
+            let mut state = slot.state.lock().await;
+            state.removed = true;
+            close(session, &mut state).await;
+        }
+        self.discard(self.dir(session)).await;
+    }
+
+    /// Closes what has been unused for [`Options::idle`]; returns how many. To be called now and
+    /// then.
+    pub async fn close_idle(&self) -> usize {
+        let mut closed = 0;
+        for (session, slot) in self.all() {
+            if slot.idle_for().is_none_or(|idle| idle < self.options.idle) {
+                continue;
+            }
+            if close_if_unused(&session, &slot).await {
+                closed += 1;
+            }
+        }
+        // What is closed and known to nobody else need not be remembered.
+        self.slots().by_session.retain(|_, slot| {
+            let unused = Arc::strong_count(slot) == 1;
+            !(unused && slot.state.try_lock().is_ok_and(|state| state.open.is_none()))
+        });
+        closed
+    }
+
+    /// Clears what earlier processes left behind: control groups, and deletions that were cut
+    /// short. Gives the sessions that have files here; [`SessionSandboxes::remove`] those that no
+    /// longer exist.
+    ///
+    /// # Errors
+    /// The root cannot be read.
+    pub async fn reap(&self) -> std::io::Result<Vec<SessionId>> {
+        if let Err(error) = self.provider.reap(&self.live()).await {
+            tracing::warn!(%error, "left-over sandboxes not cleared");
+        }
+        let mut sessions = Vec::new();
+        let mut entries = match tokio::fs::read_dir(&self.options.root).await {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(sessions),
+            Err(e) => return Err(e),
+        };
+        while let Some(entry) = entries.next_entry().await? {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            match name.parse::<SessionId>() {
+                Ok(session) => sessions.push(session),
+                Err(_) if name.starts_with(".trash-") => self.discard(entry.path()).await,
+                Err(_) => {}
+            }
+        }
+        Ok(sessions)
+    }
+
+    /// Ends every sandbox; files stay. Calls that run lose theirs.
+    pub async fn close_all(&self) {
+        for (session, slot) in self.all() {
+            close(&session, &mut *slot.state.lock().await).await;
+        }
+    }
+
+    /// Sandboxes that live now.
+    pub fn live_count(&self) -> usize {
+        self.options.max_live.max(1) - self.room.available_permits()
+    }
+
+    fn live(&self) -> std::collections::HashSet<String> {
+        self.slots().by_session.keys().map(sandbox_id).collect()
+    }
+
+    fn dir(&self, session: &SessionId) -> PathBuf {
+        self.options.root.join(session.as_str())
+    }
+
+    fn slot(&self, session: &SessionId) -> Result<Arc<Slot>, SandboxUnavailable> {
+        let mut slots = self.slots();
+        if slots.removed.contains(session) {
+            return Err(SandboxUnavailable::Removed);
+        }
+        let slot = slots.by_session.entry(session.clone()).or_insert_with(|| Arc::new(Slot::new()));
+        Ok(Arc::clone(slot))
+    }
+
+    /// The session's live sandbox with its files in place.
+    async fn sandbox(
+        &self,
+        slot: &Slot,
+        place: Place<'_>,
+    ) -> Result<Arc<dyn Sandbox>, SandboxUnavailable> {
+        let mut state = slot.state.lock().await;
+        if state.removed {
+            return Err(SandboxUnavailable::Removed);
+        }
+        let spec = self.spec(place);
+        if state.uploads.as_deref() != Some(place.uploads) {
+            uploads::sync(&spec, place.uploads, &*self.source).await?;
+            state.uploads = Some(place.uploads.to_vec());
+        }
+        if let Some(open) = &state.open {
+            if open.sandbox.alive() {
+                return Ok(Arc::clone(&open.sandbox));
+            }
+            tracing::info!(session = %place.session, "sandbox lost; starting it again");
+            close(place.session, &mut state).await;
+        }
+        let permit = self.room().await?;
+        let sandbox = tokio::time::timeout(START_TIMEOUT, self.provider.create(&spec))
+            .await
+            .map_err(|_| SandboxUnavailable::Slow)??;
+        state.open = Some(Open { sandbox: Arc::clone(&sandbox), _permit: permit });
+        Ok(sandbox)
+    }
+
+    fn spec(&self, place: Place<'_>) -> SandboxSpec {
+        SandboxSpec {
+            id: sandbox_id(place.session),
+            dir: self.dir(place.session),
+            limits: self.options.limits,
+            network: network::policy(place.config, &self.options.package_hosts),
+            min_isolation: self.options.min_isolation,
+        }
+    }
+
+    /// A share of the number that may live, taken from the longest unused if need be.
+    async fn room(&self) -> Result<OwnedSemaphorePermit, SandboxUnavailable> {
+        if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let mut idle: Vec<_> = self
+            .all()
+            .into_iter()
+            .filter_map(|(session, slot)| Some((slot.idle_for()?, session, slot)))
+            .collect();
+        idle.sort_by_key(|(idle, ..)| std::cmp::Reverse(*idle));
+        for (_, session, slot) in idle {
+            if close_if_unused(&session, &slot).await {
+                break;
+            }
+        }
+        let wait = tokio::time::timeout(ROOM_TIMEOUT, Arc::clone(&self.room).acquire_owned());
+        match wait.await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(SandboxUnavailable::NoRoom { max: self.options.max_live }),
+        }
+    }
+
+    async fn discard(&self, dir: PathBuf) {
+        let provider = Arc::clone(&self.provider);
+        let done = tokio::task::spawn_blocking(move || provider.remove_state(&dir)).await;
+        match done {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "a sandbox's files were not deleted"),
+            Err(error) => tracing::error!(%error, "a sandbox's files were not deleted"),
+        }
+    }
+
+    fn all(&self) -> Vec<(SessionId, Arc<Slot>)> {
+        self.slots().by_session.iter().map(|(s, slot)| (s.clone(), Arc::clone(slot))).collect()
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        // Whole between any two statements, so a poisoned lock is still usable.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where state directories are made.
+    pub fn root(&self) -> &Path {
+        &self.options.root
+    }
+}
+
+fn sandbox_id(session: &SessionId) -> String {
+    session.as_str().to_ascii_lowercase()
+}
+
+/// Closes an open sandbox that nobody uses or is about to use.
+async fn close_if_unused(session: &SessionId, slot: &Slot) -> bool {
+    let Ok(mut state) = slot.state.try_lock() else { return false };
+    if state.open.is_none() || slot.idle_for().is_none() {
+        return false;
+    }
+    close(session, &mut state).await;
+    true
+}
+
+async fn close(session: &SessionId, state: &mut State) {
+    let Some(open) = state.open.take() else { return };
+    if let Err(error) = open.sandbox.destroy().await {
+        tracing::warn!(%session, %error, "sandbox not destroyed cleanly");
+    }
+}
+
+fn unavailable(session: &SessionId, error: &SandboxUnavailable) -> Reply {
+    tracing::warn!(%session, error = error as &dyn std::error::Error, "no sandbox");
+    Reply::error(format!("The tool could not run: {error}."))
+}
+
+fn failed(session: &SessionId, request: &ToolRequest, error: &SandboxError) -> Reply {
+    tracing::warn!(
+        %session, call = %request.id, error = error as &dyn std::error::Error, "tool call failed"
+    );
+    match error {
+        SandboxError::Cancelled => Reply::error(INTERRUPTED),
+        SandboxError::Lost { .. } => Reply::error(
+            "The sandbox ended while the tool ran. Whether the call took effect is unknown. \
+             Files are kept; running processes and shell state are gone. The next call starts \
+             a new sandbox.",
+        ),
+        other => Reply::error(format!("The tool could not run: {other}.")),
+    }
+}

@@ -1,0 +1,74 @@
+//! One session's sandbox, open or not.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use freehold_sandbox::Sandbox;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
+
+use crate::uploads::Upload;
+
+/// What is shared by everyone who uses one session's sandbox.
+pub(crate) struct Slot {
+    /// Held while the sandbox is made, re-made or closed, not while tools run.
+    pub(crate) state: Mutex<State>,
+    users: AtomicUsize,
+    last_used: SyncMutex<Instant>,
+}
+
+/// A sandbox and what is known of its files.
+pub(crate) struct State {
+    pub(crate) open: Option<Open>,
+    /// What the uploads folder holds, once it is known.
+    pub(crate) uploads: Option<Vec<Upload>>,
+    /// Whether tools may have written outputs since they were last listed.
+    pub(crate) unlisted: bool,
+    /// The session is gone: nothing may be made again.
+    pub(crate) removed: bool,
+}
+
+/// A live sandbox, with its share of the number that may live at a time.
+pub(crate) struct Open {
+    pub(crate) sandbox: Arc<dyn Sandbox>,
+    pub(crate) _permit: OwnedSemaphorePermit,
+}
+
+/// Keeps a sandbox from being closed for idleness.
+pub(crate) struct Using(Arc<Slot>);
+
+impl Slot {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                open: None,
+                uploads: None,
+                // An earlier process may have left some.
+                unlisted: true,
+                removed: false,
+            }),
+            users: AtomicUsize::new(0),
+            last_used: SyncMutex::new(Instant::now()),
+        }
+    }
+
+    pub(crate) fn enter(self: &Arc<Self>) -> Using {
+        self.users.fetch_add(1, Ordering::SeqCst);
+        Using(Arc::clone(self))
+    }
+
+    /// For how long nobody has used it; `None` while someone does.
+    pub(crate) fn idle_for(&self) -> Option<Duration> {
+        if self.users.load(Ordering::SeqCst) > 0 {
+            return None;
+        }
+        Some(self.last_used.lock().unwrap_or_else(PoisonError::into_inner).elapsed())
+    }
+}
+
+impl Drop for Using {
+    fn drop(&mut self) {
+        *self.0.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.users.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,107 @@
+"""One server process on a port and a data directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+from .watch import PATIENCE_S
+
+LISTENING = re.compile(r"listening on (http://[0-9.:]+)")
+
+
+def binary() -> str:
+    """The program under test, named by `FREEHOLD_BIN` (`cargo xtask test` sets it)."""
+    path = os.environ.get("FREEHOLD_BIN")
+    if not path:
+        raise RuntimeError("FREEHOLD_BIN must name the server binary; `cargo xtask test --only python` sets it")
+    return path
+
+
+class Server:
+    """Starts in the constructor; `url` and `key` are what a client needs."""
+
+    def __init__(self, folder: Path, model_url: str | None, config: str, key: str = "sk-fh-sdk-tests") -> None:
+        self.folder = folder
+        self.key = key
+        self.model_url = model_url
+        self._config = folder / "freehold.toml"
+        self._config.write_text(config)
+        self.log = folder / "server.log"
+        self.start()
+
+    def start(self) -> None:
+        """Starts, or starts again on the same data directory, and waits until it listens."""
+        env = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "TMPDIR", "USER", "LANG"}}
+        env["FREEHOLD_BOOTSTRAP_KEY"] = self.key
+        env["FREEHOLD_MODEL_KEY"] = "upstream-key"
+        command = [
+            binary(),
+            "serve",
+            "--config",
+            str(self._config),
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            str(self.folder / "data"),
+            "--log-format",
+            "json",
+        ]
+        if self.model_url:
+            command += ["--model-url", self.model_url]
+        self.process = subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        self._found = threading.Event()
+        self.url = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if not self._found.wait(PATIENCE_S) or not self.url:
+            self.process.kill()
+            raise RuntimeError(f"the server did not say where it listens:\n{self.log.read_text()[-4000:]}")
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.log.open("ab") as log:
+            for line in self.process.stderr:
+                log.write(line)
+                log.flush()
+                found = LISTENING.search(line.decode(errors="replace"))
+                if found and not self.url:
+                    self.url = found.group(1)
+                    self._found.set()
+        self._found.set()
+
+    def stop(self) -> int:
+        """Asks it to end and waits; returns the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(PATIENCE_S)
+        finally:
+            self._reader.join(PATIENCE_S)
+
+    def kill(self) -> None:
+        """Ends it at once, as a crash would."""
+        self.process.kill()
+        self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+
+    def complaints(self) -> list[str]:
+        """Log lines that no test should cause: panics and errors of the server's own."""
+        found = []
+        for line in self.log.read_text(errors="replace").splitlines():
+            if "panicked" in line:
+                found.append(line)
+                continue
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict) and entry.get("level") == "ERROR":
+                found.append(line)
+        return found

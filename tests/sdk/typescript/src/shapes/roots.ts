@@ -1,0 +1,32 @@
+// What each endpoint answers with, in the SDK's own types. `generate.ts` turns these into shapes that
+// responses are checked against at run time: TypeScript's types are gone by then.
+import type Anthropic from '@anthropic-ai/sdk';
+
+type Page<T> = { data: T[]; next_page: string | null };
+type IdPage<T> = { data: T[]; has_more: boolean; first_id: string | null; last_id: string | null };
+
+export interface Roots {
+  agent: Anthropic.Beta.BetaManagedAgentsAgent;
+  agents: Page<Anthropic.Beta.BetaManagedAgentsAgent>;
+  environment: Anthropic.Beta.BetaEnvironment;
+  environments: Page<Anthropic.Beta.BetaEnvironment>;
+  environmentDeleted: Anthropic.Beta.BetaEnvironmentDeleteResponse;
+  session: Anthropic.Beta.BetaManagedAgentsSession;
+  sessions: Page<Anthropic.Beta.BetaManagedAgentsSession> & { prev_page: string | null };
+  sessionDeleted: Anthropic.Beta.BetaManagedAgentsDeletedSession;
+  sent: Anthropic.Beta.Sessions.BetaManagedAgentsSendSessionEvents;
+  events: Page<Anthropic.Beta.Sessions.BetaManagedAgentsSessionEvent>;
+  streamed: Anthropic.Beta.Sessions.BetaManagedAgentsStreamSessionEvents;
+  thread: Anthropic.Beta.Sessions.BetaManagedAgentsSessionThread;
+  threads: Page<Anthropic.Beta.Sessions.BetaManagedAgentsSessionThread>;
+  resource: Anthropic.Beta.Sessions.BetaManagedAgentsSessionResource;
+  resources: Page<Anthropic.Beta.Sessions.BetaManagedAgentsSessionResource>;
+  resourceDeleted: Anthropic.Beta.Sessions.BetaManagedAgentsDeleteSessionResource;
+  file: Anthropic.Beta.BetaFileMetadata;
+  files: Page<Anthropic.Beta.BetaFileMetadata>;
+  fileDeleted: Anthropic.Beta.BetaDeletedFile;
+  model: Anthropic.ModelInfo;
+  models: IdPage<Anthropic.ModelInfo>;
+  error: { type: 'error'; error: { type: Anthropic.ErrorType; message: string; details?: object }; request_id: string };
+}
+

@@ -1,0 +1,195 @@
+//! What the tests need beyond Rust: Python environments and Node packages. Everything goes below
+//! `target/xtask` and `tests/sdk/typescript/node_modules`; system packages only if they are missing.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::paths;
+use crate::run::{command, quiet, read, works};
+
+/// Oldest Node with a usable test runner.
+const NODE_MAJOR: u32 = 20;
+
+/// A Python environment: which folder of `tests/sdk/python` it serves, and where it lives.
+pub struct Venv {
+    /// Folder with its tests and `requirements.txt`.
+    pub suite: &'static str,
+    folder: &'static str,
+}
+
+/// The newest SDK of major version 2.
+pub const CURRENT: Venv = Venv {
+    suite: "current",
+    folder: "py-2",
+};
+/// The SDK with the older wire form.
+pub const OLD: Venv = Venv {
+    suite: "old",
+    folder: "py-097",
+};
+
+impl Venv {
+    /// Makes the environment unless it is there already, and gives its interpreter.
+    ///
+    /// # Errors
+    /// Python cannot make environments, or a package cannot be installed.
+    pub fn ready(&self) -> Result<PathBuf> {
+        let home = paths::own()?.join(self.folder);
+        let python = home.join("bin/python");
+        let requirements = paths::root()
+            .join("tests/sdk/python")
+            .join(self.suite)
+            .join("requirements.txt");
+        let wanted = read(&requirements)? + &quiet(command("python3").arg("--version"))?;
+        let stamp = home.join("stamp");
+        if std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) && python.exists() {
+            return Ok(python);
+        }
+        quiet(
+            command("python3")
+                .args(["-m", "venv", "--clear"])
+                .arg(&home),
+        )?;
+        quiet(
+            command(&python)
+                .args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "-r",
+                ])
+                .arg(&requirements),
+        )?;
+        std::fs::write(&stamp, wanted)
+            .with_context(|| format!("cannot write {}", stamp.display()))?;
+        Ok(python)
+    }
+}
+
+/// Sees to it that Python can make environments.
+///
+/// # Errors
+/// It cannot, and the package that would mend it cannot be installed.
+pub fn python() -> Result<()> {
+    let usable = || works("python3", &["-c", "import venv, ensurepip"]);
+    if !usable() {
+        apt(&["python3", "python3-venv"])?;
+    }
+    if !usable() {
+        bail!(
+            "python3 still cannot make virtual environments (module venv or ensurepip is missing)"
+        );
+    }
+    Ok(())
+}
+
+/// Sees to it that Node is new enough, and installs the packages of the TypeScript suite.
+///
+/// # Errors
+/// Node or npm is missing or too old, or a package cannot be installed.
+pub fn node() -> Result<PathBuf> {
+    if !works("node", &["--version"]) || !works("npm", &["--version"]) {
+        apt(&["nodejs", "npm"])?;
+    }
+    let version = quiet(command("node").arg("--version"))?;
+    let major = version.trim().trim_start_matches('v').split('.').next();
+    let major: u32 = major
+        .and_then(|m| m.parse().ok())
+        .context("node does not tell its version")?;
+    if major < NODE_MAJOR {
+        bail!(
+            "node {} is too old: the TypeScript suite needs {NODE_MAJOR} or newer",
+            version.trim()
+        );
+    }
+    let suite = paths::root().join("tests/sdk/typescript");
+    let lock = read(&suite.join("package-lock.json"))?;
+    check_lock(&lock)?;
+    let stamp = paths::own()?.join("typescript-stamp");
+    let wanted = format!("{version}{lock}");
+    if std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted)
+        && suite.join("node_modules").is_dir()
+    {
+        return Ok(suite);
+    }
+    quiet(
+        command("npm")
+            .args(["ci", "--no-audit", "--no-fund"])
+            .current_dir(&suite),
+    )?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
+    Ok(suite)
+}
+
+/// A lock file must work with any registry: hashes pin the packages, addresses only get in the way.
+fn check_lock(lock: &str) -> Result<()> {
+    if lock.contains("\"resolved\"") || lock.contains("://") {
+        bail!(
+            "tests/sdk/typescript/package-lock.json names where packages come from; \
+             make it again with the .npmrc beside it (`rm package-lock.json && npm install`)"
+        );
+    }
+    Ok(())
+}
+
+/// Installs system packages, as root or through `sudo` if that asks for no password.
+fn apt(packages: &[&str]) -> Result<()> {
+    let by_hand = format!(
+        "apt-get update && apt-get install -y {}",
+        packages.join(" ")
+    );
+    if !Path::new("/usr/bin/apt-get").exists() {
+        bail!(
+            "needed and not found: {} (install them with your package manager)",
+            packages.join(", ")
+        );
+    }
+    let root = quiet(command("id").arg("-u"))?.trim() == "0";
+    if !root && !works("sudo", &["-n", "true"]) {
+        bail!(
+            "needed and not found: {}; run as root: {by_hand}",
+            packages.join(", ")
+        );
+    }
+    println!("    installing {}", packages.join(" "));
+    let apt = |args: &[&str]| {
+        let mut whole = if root {
+            command("apt-get")
+        } else {
+            command("sudo")
+        };
+        if !root {
+            whole.args(["-n", "apt-get"]);
+        }
+        quiet(whole.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    apt(&["update", "-qq"]).context(by_hand.clone())?;
+    let install = [
+        &["install", "-y", "-qq", "--no-install-recommends"],
+        packages,
+    ]
+    .concat();
+    apt(&install).context(by_hand)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_lock;
+
+    #[test]
+    fn a_lock_file_names_no_registry() {
+        check_lock(r#"{"packages":{"a":{"version":"1.0.0","integrity":"sha512-x"}}}"#).unwrap();
+        check_lock(r#"{"packages":{"a":{"resolved":"elsewhere"}}}"#).unwrap_err();
+        check_lock(r#"{"packages":{"a":{"from":"https://example.com/a.tgz"}}}"#).unwrap_err();
+    }
+
+    #[test]
+    fn ours_does_not() {
+        let lock = crate::paths::root().join("tests/sdk/typescript/package-lock.json");
+        check_lock(&crate::run::read(&lock).unwrap()).unwrap();
+    }
+}

@@ -1,0 +1,138 @@
+//! `cargo xtask test`.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::run::{Steps, cargo, command, works};
+use crate::{docs, paths, setup};
+
+/// One choice of packages, targets and features for every cargo command, so that nothing is
+/// compiled twice.
+const EVERYTHING: &[&str] = &["--workspace", "--all-targets", "--all-features"];
+
+/// The parts, in the order in which they run: what is quick to fail comes first.
+const PARTS: &[(&str, fn(&mut Steps) -> Result<()>)] = &[
+    ("lint", lint),
+    ("rust", rust),
+    ("docs", documents),
+    ("python", python),
+    ("ts", typescript),
+];
+
+/// Runs one part or all. Stops at the first step that fails.
+///
+/// # Errors
+/// A step failed, or there is no such part.
+pub fn run(only: Option<&str>) -> Result<()> {
+    if let Some(part) = only
+        && !PARTS.iter().any(|(name, _)| *name == part)
+    {
+        let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+        bail!("there is no part `{part}`; there are {}", names.join(", "));
+    }
+    let mut steps = Steps::new();
+    let outcome = PARTS
+        .iter()
+        .filter(|(name, _)| only.is_none_or(|part| part == *name))
+        .try_for_each(|(_, part)| part(&mut steps));
+    steps.summary();
+    outcome
+}
+
+fn lint(steps: &mut Steps) -> Result<()> {
+    steps.command("format", cargo().args(["fmt", "--all", "--check"]))?;
+    let mut clippy = cargo();
+    clippy
+        .arg("clippy")
+        .args(EVERYTHING)
+        .args(["--", "-D", "warnings"]);
+    steps.command("clippy", &mut clippy)?;
+    Ok(())
+}
+
+fn build(steps: &mut Steps) -> Result<()> {
+    steps.command("build", cargo().arg("build").args(EVERYTHING))?;
+    Ok(())
+}
+
+fn rust(steps: &mut Steps) -> Result<()> {
+    build(steps)?;
+    let mut tests = cargo();
+    // Faster, and each test in a process of its own; but not everybody has it.
+    if works("cargo-nextest", &["nextest", "--version"]) {
+        tests.args(["nextest", "run"]).args(EVERYTHING);
+    } else {
+        tests.arg("test").args(EVERYTHING);
+    }
+    counted(steps, "rust tests", &mut tests)?;
+    steps.command(
+        "rust doc tests",
+        cargo().args(["test", "--doc", "--workspace", "--all-features"]),
+    )?;
+    Ok(())
+}
+
+fn documents(steps: &mut Steps) -> Result<()> {
+    let mut doc = cargo();
+    doc.args([
+        "doc",
+        "--workspace",
+        "--all-features",
+        "--no-deps",
+        "--document-private-items",
+    ]);
+    steps.command("docs", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    steps.own("links", "relative links in the documents", docs::check)
+}
+
+fn python(steps: &mut Steps) -> Result<()> {
+    build(steps)?;
+    steps.own("python set-up", "python3 with venv", setup::python)?;
+    for (name, venv) in [
+        ("python, newest SDK", setup::CURRENT),
+        ("python, SDK 0.97", setup::OLD),
+    ] {
+        let python = steps.own(&format!("{name} set-up"), "virtual environment", || {
+            venv.ready()
+        })?;
+        let mut tests = command(python);
+        tests
+            .args(["-m", "pytest"])
+            .current_dir(paths::root().join("tests/sdk/python").join(venv.suite));
+        counted(steps, name, tests.env("FREEHOLD_BIN", paths::freehold()?))?;
+    }
+    Ok(())
+}
+
+fn typescript(steps: &mut Steps) -> Result<()> {
+    build(steps)?;
+    let suite = steps.own("typescript set-up", "node and its packages", setup::node)?;
+    let mut build = command("npm");
+    steps.command(
+        "typescript types",
+        build.args(["run", "--silent", "build"]).current_dir(&suite),
+    )?;
+    let mut tests = command("npm");
+    tests.args(["test", "--silent"]).current_dir(&suite);
+    counted(
+        steps,
+        "typescript SDK",
+        tests.env("FREEHOLD_BIN", paths::freehold()?),
+    )
+}
+
+/// A run without tests would prove nothing.
+fn counted(steps: &mut Steps, name: &str, tests: &mut Command) -> Result<()> {
+    let counts = steps.command(name, tests)?;
+    if counts.passed == 0 {
+        bail!("{name}: no test was counted");
+    }
+    if counts.failed != 0 {
+        bail!(
+            "{name}: {} failed although the runner reported success",
+            counts.failed
+        );
+    }
+    Ok(())
+}
