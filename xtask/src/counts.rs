@@ -24,9 +24,8 @@ impl Counts {
                     .trim_matches(['=', ' '])
                     .starts_with(|c: char| c.is_ascii_digit()));
         if summary {
-            self.passed += before(&line, "passed");
-            self.failed +=
-                before(&line, "failed") + before(&line, "error") + before(&line, "errors");
+            self.passed += before(line, "passed");
+            self.failed += before(line, "failed") + before(line, "error") + before(line, "errors");
         }
         // node --test: `ℹ pass 12` or `# pass 12`
         for mark in ["ℹ ", "# "] {

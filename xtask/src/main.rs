@@ -1,5 +1,7 @@
-//! Project chores: `cargo xtask test` and `cargo xtask demo`. Sets up by itself what they need.
+//! Project chores: `cargo xtask test`, `cargo xtask demo` and `cargo xtask bench`. Sets up by
+//! itself what they need.
 
+mod bench;
 mod counts;
 mod demo;
 mod docs;
@@ -16,11 +18,13 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask test [--only rust|python|ts|lint|docs]
        cargo xtask demo [--exit]
+       cargo xtask bench [--quick] [--json] [--rounds N] [--only SECTION]
 
 test   format, lints, unit and integration tests, documentation, and both official SDKs against a
        freshly built server; sets up everything it needs below target/xtask
 demo   starts a server on embedded defaults and runs a real session on it; then serves until Ctrl-C,
-       or with --exit ends, with status 0 only if the session ended well";
+       or with --exit ends, with status 0 only if the session ended well
+bench  builds in release and measures the server, about five minutes; see docs/benchmarks.md";
 
 fn main() -> ExitCode {
     match dispatch() {
@@ -40,6 +44,7 @@ fn dispatch() -> Result<()> {
         ["test", "--only", part] => suite::run(Some(part)),
         ["demo"] => demo::run(false),
         ["demo", "--exit"] => demo::run(true),
+        ["bench", rest @ ..] => bench::run(rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

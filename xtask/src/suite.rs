@@ -11,8 +11,10 @@ use crate::{docs, paths, setup};
 /// compiled twice.
 const EVERYTHING: &[&str] = &["--workspace", "--all-targets", "--all-features"];
 
+type Part = fn(&mut Steps) -> Result<()>;
+
 /// The parts, in the order in which they run: what is quick to fail comes first.
-const PARTS: &[(&str, fn(&mut Steps) -> Result<()>)] = &[
+const PARTS: &[(&str, Part)] = &[
     ("lint", lint),
     ("rust", rust),
     ("docs", documents),

@@ -36,6 +36,11 @@ pub trait Provider: Send + Sync {
     fn remove_state(&self, dir: &Path) -> Result<(), SandboxError> {
         crate::trash::discard(dir)
     }
+    /// Goes on, in the background, with removals in `parent` (the directory that holds state
+    /// directories) that an earlier server process did not finish. Call once at start.
+    fn resume_removals(&self, parent: &Path) -> Result<(), SandboxError> {
+        crate::trash::resume(parent)
+    }
 }
 
 /// A live sandbox. Dropping the last handle ends its processes; files stay until

@@ -15,20 +15,42 @@ use crate::SandboxError;
 /// Names in the trash are made unique with this.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
+/// What names of directories being deleted begin with.
+const PREFIX: &str = ".trash-";
+
 /// Moves `dir` aside and deletes it on a thread of its own.
 pub(crate) fn discard(dir: &Path) -> Result<(), SandboxError> {
-    let Some(aside) =
-        move_aside(dir).map_err(SandboxError::host("moving a state directory aside"))?
-    else {
+    let aside = move_aside(dir).map_err(SandboxError::host("moving a state directory aside"))?;
+    delete_aside(aside.into_iter().collect())
+}
+
+/// Goes on with what an earlier server process began to delete in `parent`.
+pub(crate) fn resume(parent: &Path) -> Result<(), SandboxError> {
+    let entries = match std::fs::read_dir(parent) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(SandboxError::host("looking for unfinished deletions"))?,
+    };
+    let left = entries.flatten().filter(|e| {
+        let name = e.file_name();
+        name.to_str().is_some_and(|n| n.starts_with(PREFIX))
+    });
+    delete_aside(left.map(|e| e.path()).collect())
+}
+
+fn delete_aside(dirs: Vec<PathBuf>) -> Result<(), SandboxError> {
+    if dirs.is_empty() {
         return Ok(());
+    }
+    let work = move || {
+        for dir in dirs {
+            if let Err(error) = delete(&dir) {
+                tracing::warn!(%error, "a sandbox's state could not be deleted completely");
+            }
+        }
     };
     let deleted = std::thread::Builder::new()
         .name("trash".to_owned())
-        .spawn(move || {
-            if let Err(error) = delete(&aside) {
-                tracing::warn!(%error, "a sandbox's state could not be deleted completely");
-            }
-        });
+        .spawn(work);
     deleted
         .map(drop)
         .map_err(SandboxError::host("starting the thread that deletes"))
@@ -39,7 +61,7 @@ fn move_aside(dir: &Path) -> io::Result<Option<PathBuf>> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     loop {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let aside = dir.with_file_name(format!(".trash-{}-{n}-{name}", std::process::id()));
+        let aside = dir.with_file_name(format!("{PREFIX}{}-{n}-{name}", std::process::id()));
         match rustix::fs::renameat_with(CWD, dir, CWD, &aside, rustix::fs::RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(Some(aside)),
             Err(Errno::NOENT) => return Ok(None),
@@ -186,5 +208,19 @@ mod tests {
         std::fs::create_dir(&dir).unwrap();
         discard(&dir).unwrap();
         assert!(!dir.exists());
+    }
+
+    #[test]
+    fn deletion_cut_short_goes_on_at_the_next_start() {
+        let base = tempfile::tempdir().unwrap();
+        let (left, kept) = (base.path().join(".trash-1-0-x"), base.path().join("kept"));
+        std::fs::create_dir_all(left.join("a/b")).unwrap();
+        std::fs::create_dir(&kept).unwrap();
+        resume(base.path()).unwrap();
+        while left.exists() {
+            std::thread::yield_now();
+        }
+        assert!(kept.exists());
+        resume(&base.path().join("missing")).unwrap();
     }
 }

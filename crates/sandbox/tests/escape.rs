@@ -117,6 +117,17 @@ async fn check_signals(sandbox: &Arc<dyn Sandbox>, protected: bool) {
     assert_eq!(ok(sandbox, "echo still here").await, "still here");
 }
 
+/// The agent and pid 1 run as the tools' own user, yet must not be seen.
+async fn check_hidden(sandbox: &Arc<dyn Sandbox>) {
+    let seen = bash(
+        sandbox,
+        "ls -d /proc/1 /proc/2; cat /proc/2/environ /proc/2/maps",
+    )
+    .await;
+    assert_eq!(seen.stdout, "", "{seen:?}");
+    ok(sandbox, "ls -d /proc/$$").await;
+}
+
 async fn agent_protected(bench: &Bench) -> bool {
     use freehold_sandbox::{Provider, Status};
     let capabilities = bench.provider.probe().await;
@@ -131,6 +142,7 @@ async fn every_attempt_gets_its_answer() {
     let bench = bench("escape");
     let sandbox = bench.sandbox("escape").await;
     check_table(&sandbox).await;
+    check_hidden(&sandbox).await;
     check_signals(&sandbox, agent_protected(&bench).await).await;
     sandbox.destroy().await.unwrap();
 }
@@ -144,6 +156,7 @@ async fn every_attempt_gets_its_answer_as_an_ordinary_user() {
     let bench = ordinary_user("escape_ordinary");
     let sandbox = ordinary_sandbox(&bench, "escape").await;
     check_table(&sandbox).await;
+    check_hidden(&sandbox).await;
     let protected = agent_protected(&common::bench("escape_protected")).await;
     check_signals(&sandbox, protected).await;
     assert_eq!(

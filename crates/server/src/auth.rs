@@ -34,7 +34,11 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Fail;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Fail> {
         // The outer layer puts it there for every route but the health checks.
-        parts.extensions.get::<Self>().cloned().ok_or_else(|| unauthenticated().into())
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or_else(|| unauthenticated().into())
     }
 }
 
@@ -146,7 +150,11 @@ pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Calle
 async fn look_up(app: &App, hash: &[u8; 32]) -> Result<Caller, Fail> {
     // Found by the SHA-256 of the whole key: how far a wrong hash agrees with a stored one says
     // nothing about any key, so the look-up needs no constant time.
-    let row = app.store.api_key_by_hash(hash).await?.ok_or_else(unauthenticated)?;
+    let row = app
+        .store
+        .key_by_hash(hash)
+        .await?
+        .ok_or_else(unauthenticated)?;
     Ok(Caller {
         workspace: row.workspace_id,
         key: row.id,
@@ -158,7 +166,9 @@ async fn look_up(app: &App, hash: &[u8; 32]) -> Result<Caller, Fail> {
 /// they agree, so that no request runs under a key its sender did not mean.
 fn presented(headers: &HeaderMap) -> Result<&str, ApiError> {
     let api_key = headers.get("x-api-key").map(|v| v.to_str().map(str::trim));
-    let bearer = headers.get(http::header::AUTHORIZATION).map(|v| v.to_str().map(bearer));
+    let bearer = headers
+        .get(http::header::AUTHORIZATION)
+        .map(|v| v.to_str().map(bearer));
     let key = match (api_key, bearer) {
         (None, None) => {
             return Err(ApiError::new(
@@ -177,7 +187,8 @@ fn presented(headers: &HeaderMap) -> Result<&str, ApiError> {
         }
         _ => None,
     };
-    key.filter(|k| (1..=credential::MAX_KEY).contains(&k.len())).ok_or_else(unauthenticated)
+    key.filter(|k| (1..=credential::MAX_KEY).contains(&k.len()))
+        .ok_or_else(unauthenticated)
 }
 
 fn bearer(value: &str) -> Option<&str> {

@@ -36,7 +36,9 @@ pub fn last4(key: &str) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The operator's key would be guessed, or cannot be sent in a header.
-    #[error("the bootstrap key must have {MIN_BOOTSTRAP_KEY} to {MAX_KEY} visible ASCII characters")]
+    #[error(
+        "the bootstrap key must have {MIN_BOOTSTRAP_KEY} to {MAX_KEY} visible ASCII characters"
+    )]
     Unfit,
     /// The store failed.
     #[error("the first API key was not stored")]
@@ -53,7 +55,7 @@ pub async fn bootstrap(
     ids: &IdSource,
     given: Option<&Secret<String>>,
 ) -> Result<Option<Secret<String>>, BootstrapError> {
-    if !store.api_keys_empty().await? {
+    if !store.keys_is_empty().await? {
         return Ok(None);
     }
     let generated = given.is_none();
@@ -65,8 +67,7 @@ pub async fn bootstrap(
     }
     let workspace = store.default_workspace().await?;
     store
-        .create_api_key(NewApiKey {
-            id: ids.next(),
+        .create_key(NewApiKey {
             workspace_id: workspace.id,
             name: "bootstrap".into(),
             admin: true,

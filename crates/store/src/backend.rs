@@ -198,6 +198,11 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// As for [`Backend::write`].
     async fn read(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError>;
+    /// Removes what deleted rows leave behind in logs and journals, as far as the engine can.
+    ///
+    /// # Errors
+    /// The store is closed.
+    async fn scrub(&self) -> Result<(), StoreError>;
     /// Finishes what is queued and lets go of the database; later calls fail with
     /// [`StoreError::Closed`].
     async fn close(&self);

@@ -24,7 +24,8 @@ pub struct Collected {
 }
 
 impl Store {
-    /// Removes unreferenced blobs older than a day, and finishes deletions that a crash cut off.
+    /// Removes unreferenced blobs older than a day, finishes deletions that a crash cut off, and
+    /// clears the database's log of what was deleted.
     /// Call it at start and now and then; it may run beside everything else.
     ///
     /// # Errors
@@ -45,6 +46,7 @@ impl Store {
         for key in self.blobs().place().older_than(before, MAX_BLOBS).await? {
             collected.blobs += usize::from(self.drop_blob(&key).await?);
         }
+        self.scrub().await?;
         Ok(collected)
     }
 

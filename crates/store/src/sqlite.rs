@@ -25,8 +25,13 @@ const QUEUE: usize = 1024;
 pub struct Sqlite {
     writer: mpsc::Sender<Message>,
     readers: mpsc::Sender<Message>,
-    /// Becomes ready (by being dropped) when the writer thread has let go of the files.
-    ended: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
+    /// Each becomes ready (by being dropped) when its threads have let go of the files.
+    ended: tokio::sync::Mutex<Option<Ended>>,
+}
+
+struct Ended {
+    readers: oneshot::Receiver<()>,
+    writer: oneshot::Receiver<()>,
 }
 
 impl Sqlite {
@@ -49,10 +54,11 @@ impl Sqlite {
         migrate::run(&connection, &*clock)?;
         connection::transaction(&connection, &*clock, first)?;
         let (readers, read_queue) = mpsc::channel(QUEUE);
-        readers::start(&path, &clock, read_queue)?;
+        let readers_ended = readers::start(&path, &clock, read_queue)?;
         let (writer, write_queue) = mpsc::channel(QUEUE);
-        let (alive, ended) = oneshot::channel();
+        let (alive, writer_ended) = oneshot::channel();
         writer::Writer { connection, clock, listener, queue: write_queue, lock, alive }.start()?;
+        let ended = Ended { readers: readers_ended, writer: writer_ended };
         Ok(Self { writer, readers, ended: tokio::sync::Mutex::new(Some(ended)) })
     }
 }
@@ -77,12 +83,20 @@ impl Backend for Sqlite {
         ask(&self.readers, op).await
     }
 
+    async fn scrub(&self) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.writer.send(Message::Scrub(answer)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)
+    }
+
     async fn close(&self) {
-        // A thread that has ended already has closed its queue: then there is nothing to ask.
+        let mut ended = self.ended.lock().await;
+        let Some(Ended { readers, writer }) = ended.take() else { return };
+        // The writer goes last: the last connection to close folds the log into the database. A
+        // queue that is closed already has no thread left to ask, and an end is a dropped sender.
         let _ = self.readers.send(Message::Stop).await;
+        let _ = readers.await;
         let _ = self.writer.send(Message::Stop).await;
-        if let Some(ended) = self.ended.lock().await.take() {
-            let _ = ended.await;
-        }
+        let _ = writer.await;
     }
 }

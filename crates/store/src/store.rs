@@ -87,6 +87,10 @@ impl Store {
         &self.inner.ids
     }
 
+    pub(crate) async fn scrub(&self) -> Result<(), StoreError> {
+        self.inner.backend.scrub().await
+    }
+
     /// Runs `op` in a durable transaction; an `Err` undoes all of it.
     pub(crate) async fn write<T, E, F>(&self, op: F) -> Result<T, E>
     where

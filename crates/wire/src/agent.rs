@@ -8,8 +8,10 @@ use serde_json::Value;
 
 use crate::tool::{McpServer, Tool};
 
+mod draft;
 pub mod identity;
 pub mod multiagent;
+mod multiagent_draft;
 pub mod multiagent_request;
 pub mod request;
 mod skill;

@@ -92,6 +92,14 @@ pub fn not_budgetable() -> ApiError {
     .with_code("model_not_budgetable")
 }
 
+/// The refusal of an event of type `kind` while the budget is spent (contract 30, "Budgets"; see
+/// [`crate::event::EventParams::is_accepted_at_cap`]).
+pub fn reached(kind: &str) -> ApiError {
+    ApiError::invalid(format!(
+        "The session's budget is spent (budget_reached), so `{kind}` is not accepted; only user.tool_confirmation, user.tool_result, user.custom_tool_result and user.interrupt are, until the budget is raised or removed."
+    ))
+}
+
 /// The cap in millionths of a millionth of a US dollar.
 pub fn cap(budget: &Budget) -> u128 {
     let Budget::Limit(limit) = budget;

@@ -2,6 +2,7 @@
 //! `processed_at` are added around it when it is written out.
 
 mod blocks;
+mod deltas;
 mod outcome;
 pub mod params;
 

@@ -101,7 +101,11 @@ impl Query {
             return Ok(None);
         };
         let digits = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
-        match text.parse().ok().filter(|n| digits && (min..=max).contains(n)) {
+        match text
+            .parse()
+            .ok()
+            .filter(|n| digits && (min..=max).contains(n))
+        {
             Some(n) => Ok(Some(n)),
             None if max == i64::MAX as u64 => Err(error(
                 key,
@@ -228,6 +232,5 @@ fn unescape(text: &str) -> Result<String, ApiError> {
         }
         at += 1;
     }
-    String::from_utf8(out)
-        .map_err(|_| ApiError::invalid("The query string is not valid UTF-8."))
+    String::from_utf8(out).map_err(|_| ApiError::invalid("The query string is not valid UTF-8."))
 }

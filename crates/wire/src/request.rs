@@ -80,9 +80,10 @@ struct Bounded<'a> {
 
 impl Bounded<'_> {
     fn deeper<E: de::Error>(self) -> Result<Self, E> {
-        let depth = self.depth.checked_sub(1).ok_or_else(|| {
-            E::custom(format_args!("more than {MAX_DEPTH} levels of nesting"))
-        })?;
+        let depth = self
+            .depth
+            .checked_sub(1)
+            .ok_or_else(|| E::custom(format_args!("more than {MAX_DEPTH} levels of nesting")))?;
         Ok(Self { depth, ..self })
     }
 }
@@ -90,9 +91,11 @@ impl Bounded<'_> {
 impl<'de> DeserializeSeed<'de> for Bounded<'_> {
     type Value = Value;
     fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Value, D::Error> {
-        let left = self.budget.get().checked_sub(1).ok_or_else(|| {
-            de::Error::custom(format_args!("more than {MAX_VALUES} values"))
-        })?;
+        let left = self
+            .budget
+            .get()
+            .checked_sub(1)
+            .ok_or_else(|| de::Error::custom(format_args!("more than {MAX_VALUES} values")))?;
         self.budget.set(left);
         d.deserialize_any(self)
     }

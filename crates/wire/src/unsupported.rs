@@ -78,7 +78,11 @@ impl CreateSession {
         self.resources
             .iter()
             .find_map(ResourceParam::unsupported)
-            .or_else(|| self.initial_events.iter().find_map(EventParams::unsupported))
+            .or_else(|| {
+                self.initial_events
+                    .iter()
+                    .find_map(EventParams::unsupported)
+            })
     }
 
     /// The refusal of resources that a self-hosted environment cannot hold (contract 20).

@@ -37,6 +37,7 @@ pub struct ModelUsage {
 
 /// Split of cache writes by lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CacheCreation {
     /// Five-minute entries.
     pub ephemeral_5m_input_tokens: u64,
@@ -46,6 +47,7 @@ pub struct CacheCreation {
 
 /// Server-side tool requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ServerToolUse {
     /// Searches made.
     pub web_search_requests: u64,
@@ -53,8 +55,10 @@ pub struct ServerToolUse {
     pub web_fetch_requests: u64,
 }
 
-/// Cumulative usage of a session or thread.
+/// Cumulative usage of a session or thread. We always write every key; a reader must not expect
+/// that, because the contract calls them all optional.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SessionUsage {
     /// Uncached input tokens.
     pub input_tokens: u64,

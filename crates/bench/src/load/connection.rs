@@ -102,16 +102,26 @@ impl Connection {
         let request = async {
             let (response, sent) = self.send(method, path, body).await?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            let body = Limited::new(response.into_body(), MAX_ANSWER)
+                .collect()
+                .await;
             let body = body.map_err(|e| anyhow::anyhow!(e))?.to_bytes();
             let received = Instant::now();
             if !status.is_success() {
                 let text: String = String::from_utf8_lossy(&body).chars().take(400).collect();
                 bail!("status {status}: {text}");
             }
-            Ok(Answer { body, sent, received })
+            Ok(Answer {
+                body,
+                sent,
+                received,
+            })
         };
-        timeout(PATIENCE, request).await.context("no answer in time").flatten().context(what)
+        timeout(PATIENCE, request)
+            .await
+            .context("no answer in time")
+            .flatten()
+            .context(what)
     }
 
     /// Sends a request for an answer that is read piece by piece, and says when.

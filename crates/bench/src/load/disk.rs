@@ -32,7 +32,10 @@ impl Disk {
             file.sync_all()?;
             Ok(file)
         };
-        Ok(Self { file: make().with_context(|| path.display().to_string())?, next: 0 })
+        Ok(Self {
+            file: make().with_context(|| path.display().to_string())?,
+            next: 0,
+        })
     }
 
     /// Milliseconds of one 4 KiB write with `fdatasync`. Blocks the thread.
@@ -40,7 +43,8 @@ impl Disk {
         self.next = (self.next + 1) % BLOCKS;
         let fill = u8::try_from(self.next % 251)?;
         let begun = Instant::now();
-        self.file.write_all_at(&[fill; BLOCK], self.next * BLOCK as u64)?;
+        self.file
+            .write_all_at(&[fill; BLOCK], self.next * BLOCK as u64)?;
         self.file.sync_data()?;
         Ok(begun.elapsed().as_secs_f64() * 1e3)
     }

@@ -12,14 +12,23 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     // SAFETY: writes one clock id to a local variable.
     let failed = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) };
     if failed != 0 {
-        bail!("no CPU clock of process {pid}: {}", std::io::Error::from_raw_os_error(failed));
+        bail!(
+            "no CPU clock of process {pid}: {}",
+            std::io::Error::from_raw_os_error(failed)
+        );
     }
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: writes one `timespec` to a local variable.
     if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
         return Err(std::io::Error::last_os_error()).context("CPU time not readable");
     }
-    Ok(Duration::new(u64::try_from(time.tv_sec)?, u32::try_from(time.tv_nsec)?))
+    Ok(Duration::new(
+        u64::try_from(time.tv_sec)?,
+        u32::try_from(time.tv_nsec)?,
+    ))
 }
 
 /// Resident memory of a process, MiB, without its children.
@@ -39,7 +48,13 @@ pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
 pub(crate) fn raise_open_files() -> Result<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )?;
     Ok(maximum.unwrap_or(u64::MAX))
 }
 

@@ -40,7 +40,10 @@ impl Server {
             .arg(format!("http://{model}"))
             // Nothing of the caller's environment changes what is measured.
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
             .env("FREEHOLD_BOOTSTRAP_KEY", KEY)
             .env("FREEHOLD_MODEL_KEY", "none-needed")
             .stdin(Stdio::null())
@@ -60,7 +63,10 @@ impl Server {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut server = Self {
             child,
-            target: Target { address: unknown, key: KEY.to_owned() },
+            target: Target {
+                address: unknown,
+                key: KEY.to_owned(),
+            },
             ready_in: 0.0,
         };
         server.target.address = tokio::task::spawn_blocking(move || address(&heard)).await??;
@@ -115,7 +121,9 @@ fn address(heard: &mpsc::Receiver<String>) -> Result<SocketAddr> {
     let mut lines = Vec::new();
     let begun = Instant::now();
     while let Some(left) = PATIENCE.checked_sub(begun.elapsed()) {
-        let Ok(line) = heard.recv_timeout(left) else { break };
+        let Ok(line) = heard.recv_timeout(left) else {
+            break;
+        };
         if let Some(address) = read_address(&line) {
             return Ok(address);
         }
@@ -141,7 +149,10 @@ mod tests {
     fn finds_the_address() {
         let want = Some("127.0.0.1:8787".parse().unwrap());
         assert_eq!(read_address("listening on http://127.0.0.1:8787"), want);
-        assert_eq!(read_address("freehold 0.1 listening on http://127.0.0.1:8787/ now"), want);
+        assert_eq!(
+            read_address("freehold 0.1 listening on http://127.0.0.1:8787/ now"),
+            want
+        );
         assert_eq!(read_address("listening"), None);
     }
 }

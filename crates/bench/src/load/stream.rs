@@ -74,11 +74,17 @@ pub(crate) struct Problem {
 impl Stream {
     /// Opens the stream of a session, with text previews if asked.
     pub(crate) async fn open(target: &Target, session: &str, previews: bool) -> Result<Self> {
-        let query = if previews { "?event_deltas[]=agent.message" } else { "" };
+        let query = if previews {
+            "?event_deltas[]=agent.message"
+        } else {
+            ""
+        };
         let path = format!("/v1/sessions/{session}/events/stream{query}");
         let mut connection = Connection::open(target).await?;
         let opening = connection.send(Method::GET, &path, Bytes::new());
-        let (response, sent) = timeout(PATIENCE, opening).await.context("no stream in time")??;
+        let (response, sent) = timeout(PATIENCE, opening)
+            .await
+            .context("no stream in time")??;
         let opened_in = sent.elapsed().as_secs_f64() * 1e3;
         if !response.status().is_success() {
             bail!("GET {path}: status {}", response.status());
@@ -98,10 +104,14 @@ impl Stream {
             if let Some(seen) = self.ready.pop_front() {
                 return Ok(seen);
             }
-            let piece = timeout(PATIENCE, self.body.frame()).await.context("no event in time")?;
+            let piece = timeout(PATIENCE, self.body.frame())
+                .await
+                .context("no event in time")?;
             let piece = piece.context("the stream ended")??;
             let (at, clock) = (Instant::now(), SystemClock.now());
-            let Ok(data) = piece.into_data() else { continue };
+            let Ok(data) = piece.into_data() else {
+                continue;
+            };
             self.decoder.push(&data)?;
             while let Some(frame) = self.decoder.next_frame() {
                 match frame.event.as_str() {
@@ -119,8 +129,10 @@ impl Stream {
     /// Reads to the end of the turn; what ended it.
     pub(crate) async fn rest(&mut self) -> Result<StopReason> {
         loop {
-            let event = self.next().await?.event;
-            if let Some(reason) = event.resting()? {
+            let mut event = self.next().await?.event;
+            if event.rested()?.is_some()
+                && let Some(reason) = event.stop_reason.take()
+            {
                 return Ok(reason);
             }
         }
@@ -130,13 +142,13 @@ impl Stream {
 impl Event {
     /// Why the session rests, if this event says so. A failure of the session is ours too: what is
     /// measured after it would be something else.
-    pub(crate) fn resting(self) -> Result<Option<StopReason>> {
+    pub(crate) fn rested(&self) -> Result<Option<&StopReason>> {
         match self.r#type.as_str() {
             "session.error" | "session.status_terminated" => {
-                let message = self.error.map_or(String::new(), |e| e.message);
+                let message = self.error.as_ref().map_or("", |e| e.message.as_str());
                 bail!("the session failed: {} {message}", self.r#type)
             }
-            "session.status_idle" => Ok(self.stop_reason),
+            "session.status_idle" => Ok(self.stop_reason.as_ref()),
             _ => Ok(None),
         }
     }

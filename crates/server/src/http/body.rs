@@ -27,7 +27,11 @@ impl<S: Sync> FromRequest<S> for Payload {
         let bytes = collect(request.into_body()).await?;
         Ok(Self(match charset {
             Charset::Utf8 => bytes,
-            Charset::Latin1 => bytes.iter().map(|b| char::from(*b)).collect::<String>().into(),
+            Charset::Latin1 => bytes
+                .iter()
+                .map(|b| char::from(*b))
+                .collect::<String>()
+                .into(),
         }))
     }
 }
@@ -49,12 +53,19 @@ pub(crate) fn guard_headers(headers: &HeaderMap) -> Result<Charset, ApiError> {
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
-        return Err(ApiError::invalid("content-encoding: send the body uncompressed")
-            .with_code("request_body_encoding_unsupported"));
+        return Err(
+            ApiError::invalid("content-encoding: send the body uncompressed")
+                .with_code("request_body_encoding_unsupported"),
+        );
     }
-    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Ok(Charset::Utf8) };
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(Charset::Utf8);
+    };
     let kind = String::from_utf8_lossy(kind.as_bytes()).to_ascii_lowercase();
-    let charset = kind.split(';').skip(1).find_map(|p| p.trim().strip_prefix("charset="));
+    let charset = kind
+        .split(';')
+        .skip(1)
+        .find_map(|p| p.trim().strip_prefix("charset="));
     match charset.map(|c| c.trim_matches([' ', '"'])) {
         None | Some("utf-8" | "utf8" | "us-ascii" | "ascii") => Ok(Charset::Utf8),
         Some("iso-8859-1" | "latin1") => Ok(Charset::Latin1),
@@ -81,14 +92,18 @@ async fn collect(mut body: Body) -> Result<Bytes, ApiError> {
     let mut all = BytesMut::new();
     let mut first: Option<Bytes> = None;
     loop {
-        let frame = tokio::time::timeout(MAX_BODY_IDLE, body.frame()).await.map_err(|_| {
-            ApiError::invalid("the request body did not arrive in time")
-                .with_code("request_body_timeout")
-        })?;
+        let frame = tokio::time::timeout(MAX_BODY_IDLE, body.frame())
+            .await
+            .map_err(|_| {
+                ApiError::invalid("the request body did not arrive in time")
+                    .with_code("request_body_timeout")
+            })?;
         let Some(frame) = frame else { break };
         // The client went away or broke the framing; if it still listens, it is told so.
         let frame = frame.map_err(|_| ApiError::invalid("the request body could not be read"))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         let so_far = first.as_ref().map_or(0, Bytes::len) + all.len();
         if so_far + data.len() > MAX_JSON_BODY {
             return Err(too_large());
@@ -119,7 +134,12 @@ mod tests {
 
     #[test]
     fn charsets_and_encodings() {
-        for good in ["application/json", "application/json; charset=UTF-8", "text/plain", "x"] {
+        for good in [
+            "application/json",
+            "application/json; charset=UTF-8",
+            "text/plain",
+            "x",
+        ] {
             assert_eq!(of("content-type", good).unwrap(), Charset::Utf8, "{good}");
         }
         let latin = of("content-type", "application/json;charset=\"ISO-8859-1\"");

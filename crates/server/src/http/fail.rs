@@ -18,15 +18,23 @@ impl From<ApiError> for Fail {
 impl From<StoreError> for Fail {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Closed => {
-                Self(ApiError::new(ErrorKind::Unavailable, "the server is stopping"))
-            }
+            StoreError::Closed => Self(ApiError::new(
+                ErrorKind::Unavailable,
+                "the server is stopping",
+            )),
             other => Self::internal(&other),
         }
     }
 }
 
 impl Fail {
+    /// The same, naming the part of the request that a 400 is about.
+    pub(crate) fn within(mut self, place: &str) -> Self {
+        if self.0.kind == ErrorKind::InvalidRequest {
+            self.0.message = format!("{place}.{}", self.0.message);
+        }
+        self
+    }
     /// A fault of ours: logged with its causes, told to the client as nothing more than that.
     pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "request failed");

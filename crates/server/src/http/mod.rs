@@ -9,7 +9,7 @@ mod reply;
 pub(crate) mod serve;
 pub(crate) mod sse;
 
-pub(crate) use body::{MAX_BODY_IDLE, Payload, guard_headers};
+pub(crate) use body::{MAX_BODY_IDLE, Payload};
 pub(crate) use fail::Fail;
 pub(crate) use id::path_id;
 pub(crate) use outer::{RequestName, outer};

@@ -13,6 +13,7 @@ use freehold_base::{RequestId, WorkspaceId};
 use freehold_wire::{ApiError, ErrorKind};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use tracing::Instrument;
 
 use super::{Fail, Kept};
 use crate::app::App;
@@ -32,14 +33,19 @@ const VERSIONS: [&str; 3] = ["2023-01-01", "2023-06-01", "2026-10-21"];
 pub(crate) struct RequestName(pub(crate) RequestId);
 
 /// See the module.
-pub(crate) async fn outer(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn outer(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let id: RequestId = app.ids.next();
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     request.extensions_mut().insert(RequestName(id.clone()));
     let mut workspace = None;
-    let inner = guarded(&app, matched.as_ref(), request, next, &mut workspace);
+    let span = tracing::info_span!("request", request_id = %id);
+    let inner = guarded(&app, matched.as_ref(), request, next, &mut workspace).instrument(span);
     // What a panicking handler shares with others is behind locks that tolerate poison.
     let mut response = match AssertUnwindSafe(inner).catch_unwind().await {
         Ok(Ok(response)) => response,
@@ -53,11 +59,22 @@ pub(crate) async fn outer(State(app): State<Arc<App>>, mut request: Request, nex
         write_envelope(&mut response, &id);
     }
     put(response.headers_mut(), REQUEST_ID, id.as_str());
-    put(response.headers_mut(), ORGANIZATION_ID, app.organization.as_str());
+    put(
+        response.headers_mut(),
+        ORGANIZATION_ID,
+        app.organization.as_str(),
+    );
     if let Some(workspace) = &workspace {
         put(response.headers_mut(), WORKSPACE_ID, workspace.as_str());
     }
-    log(&id, &method, matched.as_ref(), &response, workspace.as_ref(), started);
+    log(
+        &id,
+        &method,
+        matched.as_ref(),
+        &response,
+        workspace.as_ref(),
+        started,
+    );
     response
 }
 
@@ -73,7 +90,10 @@ async fn guarded(
     if matched.is_some_and(|m| m.as_str().starts_with("/v1/")) {
         let caller = auth::authenticate(app, request.headers()).await?;
         *workspace = Some(caller.workspace.clone());
-        check_version(request.headers())?;
+        // Our own endpoints have no versions of the vendor's.
+        if matched.is_some_and(|m| !m.as_str().starts_with("/v1/freehold/")) {
+            check_version(request.headers())?;
+        }
         request.extensions_mut().insert(caller);
     }
     Ok(next.run(request).await)
@@ -87,7 +107,9 @@ fn check_version(headers: &HeaderMap) -> Result<(), ApiError> {
         return Ok(());
     }
     let known = VERSIONS.join(", ");
-    Err(ApiError::invalid(format!("anthropic-version: unknown version; known are {known}")))
+    Err(ApiError::invalid(format!(
+        "anthropic-version: unknown version; known are {known}"
+    )))
 }
 
 /// Replaces a response's body by the envelope of its error: the handler's, or for a status that
@@ -116,9 +138,10 @@ fn write_envelope(response: &mut Response, id: &RequestId) {
 fn general(status: StatusCode) -> ApiError {
     match status {
         StatusCode::NOT_FOUND => ApiError::new(ErrorKind::NotFound, "no such endpoint"),
-        StatusCode::METHOD_NOT_ALLOWED => {
-            ApiError::new(ErrorKind::MethodNotAllowed, "method not allowed at this endpoint")
-        }
+        StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
+            ErrorKind::MethodNotAllowed,
+            "method not allowed at this endpoint",
+        ),
         StatusCode::PAYLOAD_TOO_LARGE => {
             ApiError::new(ErrorKind::TooLarge, "the request body is too large")
         }

@@ -91,7 +91,7 @@ async fn write_down_key_uses(app: &App) {
     if used.is_empty() {
         return;
     }
-    if let Err(error) = app.store.touch_api_keys(used).await {
+    if let Err(error) = app.store.touch_keys(used).await {
         tracing::warn!(%error, "uses of API keys not noted");
     }
 }
@@ -102,9 +102,15 @@ async fn connection(stream: TcpStream, router: Router, stopping: CancellationTok
         tracing::debug!(%error, "no TCP_NODELAY");
     }
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
     builder.http1().max_buf_size(MAX_HEADERS);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEADERS as u32);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(MAX_HEADERS as u32);
     let service = TowerToHyperService::new(router);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);

@@ -38,7 +38,11 @@ const NAMED: [&str; 20] = [
 /// The name a session event's frame gets: its type where every client takes that, else `message`
 /// (contract 40, "SSE").
 pub(crate) fn event_name(kind: &str) -> &str {
-    if NAMED.contains(&kind) { kind } else { "message" }
+    if NAMED.contains(&kind) {
+        kind
+    } else {
+        "message"
+    }
 }
 
 /// One frame. `data` is JSON; a line break in it can only be white space between tokens, since
@@ -49,7 +53,10 @@ pub(crate) fn frame(name: &str, data: &str) -> Bytes {
     out.put_slice(name.as_bytes());
     out.put_slice(b"\ndata: ");
     if data.bytes().any(|b| b == b'\n' || b == b'\r') {
-        out.extend(data.bytes().map(|b| if b == b'\n' || b == b'\r' { b' ' } else { b }));
+        out.extend(
+            data.bytes()
+                .map(|b| if b == b'\n' || b == b'\r' { b' ' } else { b }),
+        );
     } else {
         out.put_slice(data.as_bytes());
     }
@@ -66,8 +73,14 @@ where
     let body = Body::from_stream(frames.map(Ok::<_, std::convert::Infallible>));
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-transform"),
+    );
     // Asks reverse proxies not to buffer.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
@@ -86,8 +99,16 @@ mod tests {
     #[test]
     fn names_old_clients_drop_become_message() {
         assert_eq!(event_name("agent.message"), "agent.message");
-        assert_eq!(event_name("span.model_request_end"), "span.model_request_end");
-        for newer in ["session.usage", "session.updated", "user.tool_result", "event_start"] {
+        assert_eq!(
+            event_name("span.model_request_end"),
+            "span.model_request_end"
+        );
+        for newer in [
+            "session.usage",
+            "session.updated",
+            "user.tool_result",
+            "event_start",
+        ] {
             assert_eq!(event_name(newer), "message");
         }
     }

@@ -34,7 +34,11 @@ pub(crate) async fn create(
     let config = draft.finish(&id, &found)?;
     let now = app.now();
     let body = to_json(&config.into_agent(id.clone(), 1, now, now))?;
-    let new = NewAgent { id, workspace_id: caller.workspace, body };
+    let new = NewAgent {
+        id,
+        workspace_id: caller.workspace,
+        body,
+    };
     json(&shown(app.store.create_agent(new).await?)?)
 }
 
@@ -71,7 +75,10 @@ pub(crate) async fn retrieve(
     Asked(query): Asked,
 ) -> Reply {
     let version = query.integer("version", 1, i64::MAX as u64)?;
-    let row = app.store.agent(&caller.workspace, &path_id("Agent", &id)?, version).await?;
+    let row = app
+        .store
+        .agent(&caller.workspace, &path_id("Agent", &id)?, version)
+        .await?;
     match (row, version) {
         (Some(row), _) => json(&shown(row)?),
         (None, None) => Err(ApiError::not_found("Agent", &id).into()),
@@ -93,7 +100,9 @@ pub(crate) async fn update(
         let now = find(&app, &caller.workspace, &id).await?;
         let update = request.clone().resolve(&now, &Configured(&app.models))?;
         let found = look_up(&app, &caller.workspace, update.references()).await?;
-        let Some(config) = update.finish(&now, &found)? else { return json(&now) };
+        let Some(config) = update.finish(&now, &found)? else {
+            return json(&now);
+        };
         match put(&app, &caller.workspace, &now, config).await {
             Ok(row) => return json(&shown(row)?),
             // Named or not, the version looked at is no longer the newest: look again, which also
@@ -117,7 +126,9 @@ async fn put(
     let agent = config.into_agent(now.id.clone(), now.version + 1, now.created_at, app.now());
     // Our own closed types always serialise.
     let body = serde_json::to_string(&agent).unwrap_or_default();
-    app.store.update_agent(workspace, &now.id, now.version, body).await
+    app.store
+        .update_agent(workspace, &now.id, now.version, body)
+        .await
 }
 
 /// `POST /v1/agents/{id}/archive`
@@ -126,8 +137,13 @@ pub(crate) async fn archive(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Reply {
-    let row = app.store.archive_agent(&caller.workspace, &path_id("Agent", &id)?).await?;
-    json(&shown(row.ok_or_else(|| ApiError::not_found("Agent", &id))?)?)
+    let row = app
+        .store
+        .archive_agent(&caller.workspace, &path_id("Agent", &id)?)
+        .await?;
+    json(&shown(
+        row.ok_or_else(|| ApiError::not_found("Agent", &id))?,
+    )?)
 }
 
 /// `GET /v1/agents/{id}/versions`
@@ -158,7 +174,10 @@ pub(crate) async fn versions(
 }
 
 async fn find(app: &App, workspace: &WorkspaceId, id: &str) -> Result<Agent, Fail> {
-    let row = app.store.agent(workspace, &path_id("Agent", id)?, None).await?;
+    let row = app
+        .store
+        .agent(workspace, &path_id("Agent", id)?, None)
+        .await?;
     shown(row.ok_or_else(|| ApiError::not_found("Agent", id))?)
 }
 
@@ -183,7 +202,9 @@ async fn look_up(
 ) -> Result<BTreeMap<Reference, FoundAgent>, Fail> {
     let mut found = BTreeMap::new();
     for (id, version) in references {
-        let Some(row) = app.store.agent(workspace, &id, version).await? else { continue };
+        let Some(row) = app.store.agent(workspace, &id, version).await? else {
+            continue;
+        };
         let agent = shown(row)?;
         let entry = FoundAgent {
             id: agent.id,

@@ -49,7 +49,14 @@ async fn confirmation(
     sent: &ToolConfirmation,
 ) -> Result<Standing, Fail> {
     let id = &sent.tool_use_id;
-    let call = call(app, session, "tool_use_id", id, &["agent.tool_use", "agent.mcp_tool_use"]).await?;
+    let call = call(
+        app,
+        session,
+        "tool_use_id",
+        id,
+        &["agent.tool_use", "agent.mcp_tool_use"],
+    )
+    .await?;
     if used(&call)?.evaluated_permission != Permission::Ask {
         return Err(refuse("tool_use_id", id, "does not wait for a confirmation").into());
     }
@@ -70,7 +77,14 @@ async fn custom_result(
     sent: &CustomToolResult,
 ) -> Result<Standing, Fail> {
     let id = &sent.custom_tool_use_id;
-    call(app, session, "custom_tool_use_id", id, &["agent.custom_tool_use"]).await?;
+    call(
+        app,
+        session,
+        "custom_tool_use_id",
+        id,
+        &["agent.custom_tool_use"],
+    )
+    .await?;
     let given = given(app, session, id).await?;
     let Some(before) = given.iter().find(|g| is_result(&g.kind)) else {
         return Ok(Standing::New);
@@ -112,7 +126,10 @@ async fn tool_result(
         Permission::Deny => Err(refuse("tool_use_id", id, "was denied").into()),
         Permission::Ask => {
             let confirmed = given.iter().find(|g| g.kind == "user.tool_confirmation");
-            match confirmed.map(|g| read::<ToolConfirmation>(&g.payload)).transpose()? {
+            match confirmed
+                .map(|g| read::<ToolConfirmation>(&g.payload))
+                .transpose()?
+            {
                 Some(c) if c.result == Verdict::Allow => Ok(Standing::New),
                 Some(_) => Err(refuse("tool_use_id", id, "was denied").into()),
                 None => Err(refuse("tool_use_id", id, "waits for a confirmation").into()),

@@ -31,7 +31,12 @@ pub(crate) async fn create(
     let (id, now): (EnvironmentId, _) = (app.ids.next(), app.now());
     let name = data.name.clone();
     let body = to_json(&data.into_environment(id.clone(), now, now))?;
-    let new = NewEnvironment { id, workspace_id: caller.workspace, name, body };
+    let new = NewEnvironment {
+        id,
+        workspace_id: caller.workspace,
+        name,
+        body,
+    };
     match app.store.create_environment(new).await {
         Ok(row) => json(&shown(row)?),
         Err(UpdateEnvironmentError::NameTaken) => Err(name_taken().into()),
@@ -52,7 +57,10 @@ pub(crate) async fn list(
         after: asked.page.map(created_position).transpose()?,
         limit: asked.limit,
     };
-    let mut rows = app.store.list_environments(&caller.workspace, query).await?;
+    let mut rows = app
+        .store
+        .list_environments(&caller.workspace, query)
+        .await?;
     let more = rows.len() > asked.limit;
     rows.truncate(asked.limit);
     let next_page = rows.last().filter(|_| more).map(|last| {
@@ -82,12 +90,22 @@ pub(crate) async fn update(
     let request: UpdateEnvironment = parse(&body)?;
     for _ in 0..TRIES {
         let now = find(&app, &caller.workspace, &id).await?;
-        let Some(data) = request.clone().resolve(&now)? else { return json(&now) };
+        let Some(data) = request.clone().resolve(&now)? else {
+            return json(&now);
+        };
         let name = data.name.clone();
         let environment = data.into_environment(now.id.clone(), now.created_at, app.now());
         let body = to_json(&environment)?;
-        let change = EnvironmentChange { expected: Some(now.updated_at), name, body };
-        match app.store.update_environment(&caller.workspace, &now.id, change).await {
+        let change = EnvironmentChange {
+            expected: Some(now.updated_at),
+            name,
+            body,
+        };
+        match app
+            .store
+            .update_environment(&caller.workspace, &now.id, change)
+            .await
+        {
             Ok(row) => return json(&shown(row)?),
             Err(UpdateEnvironmentError::NameTaken) => return Err(name_taken().into()),
             Err(UpdateEnvironmentError::NotFound) => return Err(missing(&id).into()),
@@ -106,7 +124,10 @@ pub(crate) async fn archive(
     Path(id): Path<String>,
 ) -> Reply {
     let parsed = path_id("Environment", &id)?;
-    let row = app.store.archive_environment(&caller.workspace, &parsed).await?;
+    let row = app
+        .store
+        .archive_environment(&caller.workspace, &parsed)
+        .await?;
     json(&shown(row.ok_or_else(|| missing(&id))?)?)
 }
 
@@ -117,8 +138,15 @@ pub(crate) async fn delete(
     Path(id): Path<String>,
 ) -> Reply {
     let parsed = path_id("Environment", &id)?;
-    match app.store.delete_environment(&caller.workspace, &parsed).await {
-        Ok(()) => json(&Deleted { id, r#type: "environment_deleted" }),
+    match app
+        .store
+        .delete_environment(&caller.workspace, &parsed)
+        .await
+    {
+        Ok(()) => json(&Deleted {
+            id,
+            r#type: "environment_deleted",
+        }),
         Err(DeleteEnvironmentError::NotFound) => Err(missing(&id).into()),
         Err(DeleteEnvironmentError::InUse { sessions }) => Err(ApiError::conflict(format!(
             "the environment is used by {sessions} sessions; delete them first, or archive it"
@@ -137,7 +165,10 @@ pub(super) async fn find(
     workspace: &WorkspaceId,
     id: &str,
 ) -> Result<Environment, Fail> {
-    let row = app.store.environment(workspace, &path_id("Environment", id)?).await?;
+    let row = app
+        .store
+        .environment(workspace, &path_id("Environment", id)?)
+        .await?;
     shown(row.ok_or_else(|| missing(id))?)
 }
 

@@ -16,9 +16,9 @@ use freehold_wire::usage::Budget;
 use freehold_wire::{ApiError, ErrorKind, Scope, budget, parse};
 
 use super::answers::{Standing, standing};
+use super::files;
 use super::query::{Asked, session, stored};
 use super::stream::frames;
-use super::files;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::http::{Fail, Payload, Reply, path_id, raw_json, sse};
@@ -75,7 +75,11 @@ struct Prepared {
 async fn prepare(app: &App, row: &SessionRow, request: &SendEvents) -> Result<Prepared, Fail> {
     open(row)?;
     let capped = at_cap(app, row)?;
-    if let Some(n) = request.events.iter().position(|e| capped && !e.is_accepted_at_cap()) {
+    if let Some(n) = request
+        .events
+        .iter()
+        .position(|e| capped && !e.is_accepted_at_cap())
+    {
         return Err(ApiError::invalid(format!(
             "events.{n}: the session's budget is spent; until it is raised or removed only \
              user.tool_confirmation, user.tool_result, user.custom_tool_result and user.interrupt \
@@ -89,22 +93,32 @@ async fn prepare(app: &App, row: &SessionRow, request: &SendEvents) -> Result<Pr
         EnvironmentConfig::SelfHosted
     );
     let mut answered = HashSet::new();
-    let mut prepared = Prepared { slots: Vec::new(), inputs: Vec::new() };
+    let mut prepared = Prepared {
+        slots: Vec::new(),
+        inputs: Vec::new(),
+    };
     for (n, event) in request.events.iter().enumerate() {
-        let at = |fail| placed(fail, n);
-        if event.answers().is_some_and(|id| !answered.insert((event.kind(), id))) {
+        let at = |fail: Fail| fail.within(&format!("events.{n}"));
+        if event
+            .answers()
+            .is_some_and(|id| !answered.insert((event.kind(), id)))
+        {
             let twice = "the same call is answered twice in this request";
             return Err(ApiError::invalid(format!("events.{n}: {twice}")).into());
         }
         check_thread(row, event).map_err(at)?;
-        files::check_references(app, &row.workspace_id, event.file_ids()).await.map_err(at)?;
+        files::check_references(app, &row.workspace_id, event.file_ids())
+            .await
+            .map_err(at)?;
         let body = event.clone().into_body().map_err(Fail::from).map_err(at)?;
         let standing = standing(app, row, self_hosted, &body).await.map_err(at)?;
         match standing {
             Standing::Repeated(event) => prepared.slots.push(Slot::Shown(event)),
             Standing::New if capped && is_ignored(row, &body) => {
                 let event = body.payload(&app.ids.next());
-                prepared.slots.push(Slot::Shown(with_processed_at(&event, None)));
+                prepared
+                    .slots
+                    .push(Slot::Shown(with_processed_at(&event, None)));
             }
             Standing::New => {
                 prepared.slots.push(Slot::Taken);
@@ -129,8 +143,10 @@ pub(super) fn input(app: &App, body: &EventBody) -> Input {
             Input::Record { event }
         }
         _ => {
-            let starts_turn =
-                matches!(body, EventBody::UserMessage(_) | EventBody::UserToolConfirmation(_));
+            let starts_turn = matches!(
+                body,
+                EventBody::UserMessage(_) | EventBody::UserToolConfirmation(_)
+            );
             Input::Queue { event, starts_turn }
         }
     }
@@ -145,25 +161,36 @@ pub(super) fn open(row: &SessionRow) -> Result<(), ApiError> {
     } else {
         return Ok(());
     };
-    Err(ApiError::invalid(format!("Session `{}` is {state} and takes no more events.", row.id)))
+    Err(ApiError::invalid(format!(
+        "Session `{}` is {state} and takes no more events.",
+        row.id
+    )))
 }
 
 /// Whether the session has spent its budget.
 fn at_cap(app: &App, row: &SessionRow) -> Result<bool, Fail> {
-    let Some(cap) = &row.budget else { return Ok(false) };
+    let Some(cap) = &row.budget else {
+        return Ok(false);
+    };
     let cap = budget::cap(&stored::<Budget>(cap)?);
     let summary = summary(row)?;
     // A cost that cannot be known cannot be kept within a budget: the engine pauses it too.
-    Ok(summary.list_cost(app.now(), app.rates).is_none_or(|cost| cost >= cap))
+    Ok(summary
+        .list_cost(app.now(), app.rates)
+        .is_none_or(|cost| cost >= cap))
 }
 
 /// The totals of a session.
 pub(super) fn summary(row: &SessionRow) -> Result<Summary, Fail> {
-    row.summary.as_deref().map_or_else(|| Ok(Summary::default()), stored)
+    row.summary
+        .as_deref()
+        .map_or_else(|| Ok(Summary::default()), stored)
 }
 
 fn check_system(app: &App, row: &SessionRow, request: &SendEvents) -> Result<(), Fail> {
-    let [.., EventParams::System(_)] = request.events.as_slice() else { return Ok(()) };
+    let [.., EventParams::System(_)] = request.events.as_slice() else {
+        return Ok(());
+    };
     let agent: freehold_wire::agent::SessionAgent = stored(&row.agent)?;
     let entry = app.models.resolve(&agent.model.id);
     if !entry.is_some_and(|e| e.supports.system_messages) {
@@ -177,7 +204,11 @@ fn check_system(app: &App, row: &SessionRow, request: &SendEvents) -> Result<(),
     }
     let follows_result = matches!(
         request.events.as_slice(),
-        [.., EventParams::ToolResult(_) | EventParams::CustomToolResult(_), _]
+        [
+            ..,
+            EventParams::ToolResult(_) | EventParams::CustomToolResult(_),
+            _
+        ]
     );
     if row.blocked && !follows_result {
         return Err(ApiError::invalid(
@@ -197,14 +228,6 @@ fn check_thread(row: &SessionRow, event: &EventParams) -> Result<(), Fail> {
         .into()),
         _ => Ok(()),
     }
-}
-
-/// Names the event a refusal is about.
-fn placed(mut fail: Fail, n: usize) -> Fail {
-    if fail.0.kind == ErrorKind::InvalidRequest {
-        fail.0.message = format!("events.{n}.{}", fail.0.message);
-    }
-    fail
 }
 
 fn refusal(error: AcceptError, row: &SessionRow) -> Fail {
@@ -254,7 +277,17 @@ pub(crate) async fn list(
         descending: asked.order == Order::Desc,
         ..ranged(&asked.created_at)
     };
-    page(&app, &row, scope, asked.page, EventQuery { limit: asked.limit, ..query }).await
+    page(
+        &app,
+        &row,
+        scope,
+        asked.page,
+        EventQuery {
+            limit: asked.limit,
+            ..query
+        },
+    )
+    .await
 }
 
 fn ranged(range: &TimeRange) -> EventQuery {
@@ -266,6 +299,12 @@ fn ranged(range: &TimeRange) -> EventQuery {
         ..EventQuery::default()
     }
 }
+
+/// Bytes after which a page ends early; the next one goes on from there. One event may be as large
+/// as a request, so a page is bounded by more than its number of events.
+const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Events read before their size is known.
+const FIRST_READ: usize = 64;
 
 /// One page of a session's events.
 pub(super) async fn page(
@@ -279,22 +318,46 @@ pub(super) async fn page(
         Position::Sequence(log, inbox) => Some((log, inbox)),
         _ => None,
     });
-    let mut found = app.store.list_events(&row.id, query.clone()).await?;
-    let more = found.len() > query.limit;
-    found.truncate(query.limit);
-    let next = more
-        .then(|| query.position(&found))
-        .flatten()
-        .map(|(log, inbox)| format!("\"{}\"", scope.next(Position::Sequence(log, inbox))));
+    let limit = query.limit;
     let mut out = String::from("{\"data\":[");
-    for (n, event) in found.iter().enumerate() {
-        if n > 0 {
-            out.push(',');
+    let mut n = 0;
+    let more = loop {
+        // Few at first, then as many as fit by the size of those.
+        let room = MAX_PAGE_BYTES.saturating_sub(out.len());
+        let fitting = match out.len().checked_div(n) {
+            None => FIRST_READ,
+            Some(average) => (room / (average + 1)).max(1),
+        };
+        query.limit = fitting.min(limit - n);
+        let mut found = app.store.list_events(&row.id, query.clone()).await?;
+        let mut more = found.len() > query.limit;
+        found.truncate(query.limit);
+        for (read, event) in found.iter().enumerate() {
+            if out.len() >= MAX_PAGE_BYTES {
+                more = true;
+                found.truncate(read);
+                break;
+            }
+            if n > 0 {
+                out.push(',');
+            }
+            out.push_str(&event.wire());
+            n += 1;
         }
-        out.push_str(&event.wire());
-    }
+        query.after = query.position(&found).or(query.after);
+        if !more || n >= limit || out.len() >= MAX_PAGE_BYTES {
+            break more;
+        }
+    };
     out.push_str("],\"next_page\":");
-    out.push_str(next.as_deref().unwrap_or("null"));
+    match query.after.filter(|_| more) {
+        Some((log, inbox)) => {
+            out.push('"');
+            out.push_str(&scope.next(Position::Sequence(log, inbox)));
+            out.push('"');
+        }
+        None => out.push_str("null"),
+    }
     out.push('}');
     Ok(raw_json(out))
 }
@@ -311,5 +374,12 @@ pub(crate) async fn stream(
     let live = app.runtime.hub().subscribe(&path_id("Session", &id)?);
     let row = session(&app, &caller, &id).await?;
     let over = row.status == Status::Terminated;
-    Ok(sse::response(frames(&app, live, row.id, row.head_seq, deltas, over)))
+    Ok(sse::response(frames(
+        &app,
+        live,
+        row.id,
+        row.head_seq,
+        deltas,
+        over,
+    )))
 }

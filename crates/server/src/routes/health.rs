@@ -18,8 +18,11 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Reply {
     if app.stopping.is_cancelled() {
         return Err(ApiError::new(ErrorKind::Unavailable, "the server is stopping").into());
     }
-    if let Err(error) = app.store.api_keys_empty().await {
-        tracing::error!(error = &error as &dyn std::error::Error, "the store does not answer");
+    if let Err(error) = app.store.keys_is_empty().await {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the store does not answer"
+        );
         return Err(ApiError::new(ErrorKind::Unavailable, "the store does not answer").into());
     }
     json(&serde_json::json!({ "status": "ready" }))

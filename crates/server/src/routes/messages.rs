@@ -4,19 +4,17 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::State;
-use axum::response::Response;
 use freehold_base::RequestId;
 use freehold_model::{EventStream, ModelEntry, ModelError, ModelRequest, RawObject, RawReply};
 use freehold_wire::{ApiError, ErrorKind};
 use futures_util::{Stream, StreamExt, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::http::{Fail, Kept, Payload, Reply, RequestName, json, sse};
+use crate::http::{Fail, Kept, Payload, Reply, RequestName, json, raw_json, sse};
 
 /// `anthropic-beta` values that are passed on.
 const MAX_BETAS: usize = 100;
@@ -38,10 +36,18 @@ pub(crate) async fn create(
     };
     let (entry, request) = route(&app, body, &headers)?;
     if streamed {
-        let events = entry.provider.stream(request).await.map_err(|e| refused(&e))?;
+        let events = entry
+            .provider
+            .stream(request)
+            .await
+            .map_err(|e| refused(&e))?;
         return Ok(sse::response(frames(&app, events, id)));
     }
-    let reply = entry.provider.send(request).await.map_err(|e| refused(&e))?;
+    let reply = entry
+        .provider
+        .send(request)
+        .await
+        .map_err(|e| refused(&e))?;
     pass_on(reply, &id)
 }
 
@@ -54,7 +60,11 @@ pub(crate) async fn count_tokens(
     let body = object(&body)?;
     require::<Vec<&RawValue>>(&body, "messages", "an array")?;
     let (entry, request) = route(&app, body, &headers)?;
-    let tokens = entry.provider.count_tokens(request).await.map_err(|e| refused(&e))?;
+    let tokens = entry
+        .provider
+        .count_tokens(request)
+        .await
+        .map_err(|e| refused(&e))?;
     json(&serde_json::json!({ "input_tokens": tokens }))
 }
 
@@ -71,7 +81,9 @@ fn require<'a, T: serde::Deserialize<'a>>(
     key: &str,
     what: &str,
 ) -> Result<T, ApiError> {
-    let value = body.get(key).ok_or_else(|| ApiError::invalid(format!("{key}: Field required")))?;
+    let value = body
+        .get(key)
+        .ok_or_else(|| ApiError::invalid(format!("{key}: Field required")))?;
     serde_json::from_str(value.get())
         .map_err(|_| ApiError::invalid(format!("{key}: expected {what}")))
 }
@@ -84,17 +96,32 @@ fn route(
     let model: String = require(&body, "model", "a string")?;
     let Some(entry) = app.models.resolve(&model) else {
         let shown: String = model.chars().take(80).collect();
-        return Err(ApiError::new(ErrorKind::NotFound, format!("model: {shown}")));
+        return Err(ApiError::new(
+            ErrorKind::NotFound,
+            format!("model: {shown}"),
+        ));
     };
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let betas = headers.get_all("anthropic-beta").iter().filter_map(|v| v.to_str().ok());
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned)
+    };
+    let betas = headers
+        .get_all("anthropic-beta")
+        .iter()
+        .filter_map(|v| v.to_str().ok());
     let beta = betas
         .flat_map(|v| v.split(','))
         .map(|b| b.trim().to_owned())
         .filter(|b| !b.is_empty())
         .take(MAX_BETAS)
         .collect();
-    let request = ModelRequest { body, anthropic_version: text("anthropic-version"), beta };
+    let request = ModelRequest {
+        body,
+        anthropic_version: text("anthropic-version"),
+        beta,
+    };
     Ok((entry, request))
 }
 
@@ -122,30 +149,34 @@ fn kind(error: &ModelError) -> ErrorKind {
 }
 
 /// An upstream's answer with its status and body; an error envelope gets our request id, which is
-/// the one our log and the response header know.
+/// the one our log and the response header know. What is no JSON, no answer and no error is not for
+/// a client to see.
 fn pass_on(reply: RawReply, id: &RequestId) -> Reply {
     let status = StatusCode::from_u16(reply.status).map_err(|e| Fail::internal(&e))?;
-    // Anything but an answer or an error (a redirect, say) is not for a client to follow.
-    if !status.is_success() && !(400..600).contains(&status.as_u16()) {
-        return Err(ApiError::new(ErrorKind::Unavailable, "unexpected upstream status").into());
-    }
-    let body = if status.is_success() {
-        reply.body
+    let (status, body) = if status.is_success() {
+        serde_json::from_slice::<&RawValue>(&reply.body).map_err(|_| unusable(status))?;
+        // Never 201 or 204: contract 00 §4.
+        (StatusCode::OK, reply.body)
     } else {
-        renamed(&reply.body, id).unwrap_or(reply.body)
+        let is_error = (400..600).contains(&status.as_u16());
+        let envelope = renamed(&reply.body, id).filter(|_| is_error);
+        (status, envelope.ok_or_else(|| unusable(status))?)
     };
-    let mut response = Response::new(Body::from(body));
-    // Never 201 or 204: contract 00 §4.
-    *response.status_mut() = if status.is_success() { StatusCode::OK } else { status };
+    let mut response = raw_json(body);
+    *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     for (name, value) in &reply.headers {
         let name = name.to_ascii_lowercase();
         let wanted = name.starts_with("anthropic-ratelimit-")
-            || matches!(name.as_str(), "retry-after" | "retry-after-ms" | "x-should-retry");
-        if let (true, Ok(name), Ok(value)) =
-            (wanted, HeaderName::try_from(name), HeaderValue::try_from(value))
-        {
+            || matches!(
+                name.as_str(),
+                "retry-after" | "retry-after-ms" | "x-should-retry"
+            );
+        if let (true, Ok(name), Ok(value)) = (
+            wanted,
+            HeaderName::try_from(name),
+            HeaderValue::try_from(value),
+        ) {
             headers.insert(name, value);
         }
     }
@@ -153,9 +184,26 @@ fn pass_on(reply: RawReply, id: &RequestId) -> Reply {
     Ok(response)
 }
 
+fn unusable(status: StatusCode) -> ApiError {
+    tracing::warn!(
+        status = status.as_u16(),
+        "the model provider's answer is unusable"
+    );
+    let kind = match status.as_u16() {
+        429 => ErrorKind::RateLimit,
+        529 => ErrorKind::Overloaded,
+        _ => ErrorKind::Unavailable,
+    };
+    ApiError::new(
+        kind,
+        format!("the model provider's answer (status {status}) is unusable"),
+    )
+}
+
 fn renamed(body: &[u8], id: &RequestId) -> Option<bytes::Bytes> {
     let mut envelope = RawObject::parse(body).ok()?;
     envelope.get("error")?;
+    envelope.set("type", "error");
     envelope.set("request_id", id.as_str());
     Some(envelope.to_raw().get().to_owned().into())
 }
@@ -172,7 +220,12 @@ fn frames(
         id: RequestId,
         over: bool,
     }
-    let passing = Passing { app: Arc::clone(app), events, id, over: false };
+    let passing = Passing {
+        app: Arc::clone(app),
+        events,
+        id,
+        over: false,
+    };
     stream::unfold(passing, |mut p| async move {
         if p.over {
             return None;
@@ -201,5 +254,9 @@ fn frames(
 
 /// An event name fit for its line; upstream names are.
 fn line(name: &str) -> &str {
-    if name.contains(['\n', '\r']) { "message" } else { name }
+    if name.contains(['\n', '\r']) {
+        "message"
+    } else {
+        name
+    }
 }

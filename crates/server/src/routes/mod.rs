@@ -39,33 +39,60 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/v1/agents", post(agents::create).get(agents::list))
-        .route("/v1/agents/{id}", get(agents::retrieve).post(agents::update))
+        .route(
+            "/v1/agents/{id}",
+            get(agents::retrieve).post(agents::update),
+        )
         .route("/v1/agents/{id}/archive", post(agents::archive))
         .route("/v1/agents/{id}/versions", get(agents::versions))
-        .route("/v1/environments", post(environments::create).get(environments::list))
+        .route(
+            "/v1/environments",
+            post(environments::create).get(environments::list),
+        )
         .route(
             "/v1/environments/{id}",
-            get(environments::retrieve).post(environments::update).delete(environments::delete),
+            get(environments::retrieve)
+                .post(environments::update)
+                .delete(environments::delete),
         )
         .route("/v1/environments/{id}/archive", post(environments::archive))
         .route("/v1/sessions", post(sessions::create).get(sessions::list))
         .route(
             "/v1/sessions/{id}",
-            get(sessions::retrieve).post(sessions::update).delete(sessions::delete),
+            get(sessions::retrieve)
+                .post(sessions::update)
+                .delete(sessions::delete),
         )
         .route("/v1/sessions/{id}/archive", post(sessions::archive))
-        .route("/v1/sessions/{id}/resources", post(resources::add).get(resources::list))
+        .route(
+            "/v1/sessions/{id}/resources",
+            post(resources::add).get(resources::list),
+        )
         .route(
             "/v1/sessions/{id}/resources/{resource}",
-            get(resources::retrieve).post(resources::update).delete(resources::delete),
+            get(resources::retrieve)
+                .post(resources::update)
+                .delete(resources::delete),
         )
-        .route("/v1/sessions/{id}/events", post(events::send).get(events::list))
+        .route(
+            "/v1/sessions/{id}/events",
+            post(events::send).get(events::list),
+        )
         .route("/v1/sessions/{id}/events/stream", get(events::stream))
         .route("/v1/sessions/{id}/threads", get(threads::list))
         .route("/v1/sessions/{id}/threads/{thread}", get(threads::retrieve))
-        .route("/v1/sessions/{id}/threads/{thread}/archive", post(threads::archive))
-        .route("/v1/sessions/{id}/threads/{thread}/events", get(threads::events))
-        .route("/v1/sessions/{id}/threads/{thread}/stream", get(threads::stream))
+        .route(
+            "/v1/sessions/{id}/threads/{thread}/archive",
+            post(threads::archive),
+        )
+        .route(
+            "/v1/sessions/{id}/threads/{thread}/events",
+            get(threads::events),
+        )
+        .route(
+            "/v1/sessions/{id}/threads/{thread}/stream",
+            get(threads::stream),
+        )
         .merge(files)
         .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
         .route("/v1/files/{id}/content", get(files::content))
@@ -75,8 +102,14 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/messages/count_tokens", post(messages::count_tokens))
         .route("/v1/freehold/keys", post(keys::create).get(keys::list))
         .route("/v1/freehold/keys/{id}/revoke", post(keys::revoke))
-        .route("/v1/freehold/workspaces", post(workspaces::create).get(workspaces::list))
-        .route("/v1/freehold/workspaces/{id}/archive", post(workspaces::archive))
+        .route(
+            "/v1/freehold/workspaces",
+            post(workspaces::create).get(workspaces::list),
+        )
+        .route(
+            "/v1/freehold/workspaces/{id}/archive",
+            post(workspaces::archive),
+        )
         .route("/v1/freehold/status", get(status::status))
         .fallback(no_such_endpoint)
         .method_not_allowed_fallback(wrong_method)
@@ -89,5 +122,9 @@ async fn no_such_endpoint() -> Fail {
 }
 
 async fn wrong_method() -> Fail {
-    ApiError::new(ErrorKind::MethodNotAllowed, "method not allowed at this endpoint").into()
+    ApiError::new(
+        ErrorKind::MethodNotAllowed,
+        "method not allowed at this endpoint",
+    )
+    .into()
 }

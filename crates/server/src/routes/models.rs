@@ -22,7 +22,9 @@ pub(super) struct Configured<'a>(pub(super) &'a Catalog);
 
 impl Models for Configured<'_> {
     fn facts(&self, id: &str) -> Result<ModelFacts, ApiError> {
-        let Some(entry) = self.0.resolve(id) else { return Err(unmapped(self.0, id)) };
+        let Some(entry) = self.0.resolve(id) else {
+            return Err(unmapped(self.0, id));
+        };
         Ok(ModelFacts {
             default_effort: Effort::High,
             effort: entry.supports.effort,
@@ -35,11 +37,19 @@ impl Models for Configured<'_> {
 fn unmapped(catalog: &Catalog, id: &str) -> ApiError {
     let id: String = id.chars().take(80).flat_map(char::escape_debug).collect();
     let known = catalog.list();
-    let mut names: Vec<_> = known.iter().take(NAMED).map(|m| format!("`{}`", m.id)).collect();
+    let mut names: Vec<_> = known
+        .iter()
+        .take(NAMED)
+        .map(|m| format!("`{}`", m.id))
+        .collect();
     if known.len() > NAMED {
         names.push("…".into());
     }
-    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let names = if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    };
     ApiError::invalid(format!(
         "model: `{id}` is not configured on this server (configured: {names}). Map it with a \
          [[models]] entry in the server's configuration, or start the server with --model-url to \
@@ -62,7 +72,10 @@ pub(crate) async fn list(State(app): State<Arc<App>>, _: Caller, Asked(query): A
     let (page, has_more) = match (&asked.after_id, &asked.before_id) {
         (Some(id), _) => {
             let rest = &all[place("after_id", id)? + 1..];
-            (&rest[..rest.len().min(asked.limit)], rest.len() > asked.limit)
+            (
+                &rest[..rest.len().min(asked.limit)],
+                rest.len() > asked.limit,
+            )
         }
         (None, Some(id)) => {
             let rest = &all[..place("before_id", id)?];
@@ -86,7 +99,10 @@ pub(crate) async fn retrieve(
     _: Caller,
     Path(id): Path<String>,
 ) -> Reply {
-    let entry = app.models.resolve(&id).ok_or_else(|| ApiError::not_found("Model", &id))?;
+    let entry = app
+        .models
+        .resolve(&id)
+        .ok_or_else(|| ApiError::not_found("Model", &id))?;
     json(&info(&entry))
 }
 

@@ -33,7 +33,11 @@ pub(crate) async fn add(
     let held = all(&app, &row).await?;
     request.check_mount(held.iter().filter_map(|r| r.mount_path.as_deref()))?;
     let new = new_file(&app, &request.0);
-    match app.store.add_resource(&caller.workspace, &row.id, new).await {
+    match app
+        .store
+        .add_resource(&caller.workspace, &row.id, new)
+        .await
+    {
         Ok(added) => {
             app.runtime.resources_changed(&row.id);
             json(&shown(added)?)
@@ -66,7 +70,9 @@ pub(crate) async fn list(
         Position::Created(position, _) => Some(position),
         _ => None,
     });
-    let found = app.store.list_resources(&caller.workspace, &row.id, after, asked.limit);
+    let found = app
+        .store
+        .list_resources(&caller.workspace, &row.id, after, asked.limit);
     let mut rows = found.await?;
     let more = rows.len() > asked.limit;
     rows.truncate(asked.limit);
@@ -114,22 +120,35 @@ pub(crate) async fn delete(
 ) -> Reply {
     let row = session(&app, &caller, &id).await?;
     let parsed: SessionResourceId = path_id("Resource", &resource)?;
-    if !app.store.delete_resource(&caller.workspace, &row.id, &parsed).await? {
+    if !app
+        .store
+        .delete_resource(&caller.workspace, &row.id, &parsed)
+        .await?
+    {
         return Err(ApiError::not_found("Resource", &resource).into());
     }
     app.runtime.resources_changed(&row.id);
-    json(&Deleted { id: resource, r#type: "session_resource_deleted" })
+    json(&Deleted {
+        id: resource,
+        r#type: "session_resource_deleted",
+    })
 }
 
 async fn find(app: &App, row: &SessionRow, id: &str) -> Result<ResourceRow, Fail> {
     let parsed = path_id("Resource", id)?;
-    let found = app.store.resource(&row.workspace_id, &row.id, &parsed).await?;
+    let found = app
+        .store
+        .resource(&row.workspace_id, &row.id, &parsed)
+        .await?;
     found.ok_or_else(|| ApiError::not_found("Resource", id).into())
 }
 
 /// All resources of a session; their number is bounded.
 pub(super) async fn all(app: &App, row: &SessionRow) -> Result<Vec<ResourceRow>, Fail> {
-    Ok(app.store.resources_of(&row.workspace_id, vec![row.id.clone()]).await?)
+    Ok(app
+        .store
+        .resources_of(&row.workspace_id, vec![row.id.clone()])
+        .await?)
 }
 
 /// A file to attach: a copy of its row with an id of its own.
@@ -138,7 +157,10 @@ pub(super) fn new_file(app: &App, param: &FileParam) -> NewResource {
         id: app.ids.next(),
         kind: "file".into(),
         mount_path: Some(param.mount_path.clone()),
-        file: Some(FileCopy { source: param.file_id.clone(), id: app.ids.next() }),
+        file: Some(FileCopy {
+            source: param.file_id.clone(),
+            id: app.ids.next(),
+        }),
         memory_store_id: None,
         body: "{}".into(),
     }
@@ -155,6 +177,8 @@ pub(super) fn shown(row: ResourceRow) -> Result<Resource, Fail> {
             updated_at: row.updated_at,
         })),
         // Only files are attached by this version.
-        _ => Err(Fail::internal(&freehold_store::StoreError::Corrupt { what: "resource" })),
+        _ => Err(Fail::internal(&freehold_store::StoreError::Corrupt {
+            what: "resource",
+        })),
     }
 }

@@ -73,13 +73,17 @@ pub(crate) fn frames(
         next_ping: Instant::now() + app.ping,
         stopping: app.stopping.clone(),
     };
-    stream::unfold(connection, |mut connection| async move {
-        let frame = connection.next().await?;
-        Some((frame, connection))
-    })
+    connection.frames()
 }
 
 impl Connection {
+    fn frames(self) -> impl Stream<Item = Bytes> + Send + use<> {
+        stream::unfold(self, |mut connection| async move {
+            let frame = connection.next().await?;
+            Some((frame, connection))
+        })
+    }
+
     /// The next frame to send; `None` ends the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
@@ -115,7 +119,12 @@ impl Connection {
 
     fn take(&mut self, frame: Result<Frame, Missed>) {
         match frame {
-            Ok(Frame::Event { seq, kind, id, data }) => {
+            Ok(Frame::Event {
+                seq,
+                kind,
+                id,
+                data,
+            }) => {
                 if seq > self.last + 1 {
                     self.fall_behind();
                 } else if seq == self.last + 1 {
@@ -127,16 +136,19 @@ impl Connection {
                     && self.started.len() < MAX_PREVIEWS
                     && self.started.insert(id)
                 {
-                    self.ready.push_back(sse::frame(sse::event_name("event_start"), &data));
+                    self.ready
+                        .push_back(sse::frame(sse::event_name("event_start"), &data));
                 }
             }
             Ok(Frame::Delta { id, data }) => {
                 if self.started.contains(&id) {
-                    self.ready.push_back(sse::frame(sse::event_name("event_delta"), &data));
+                    self.ready
+                        .push_back(sse::frame(sse::event_name("event_delta"), &data));
                 }
             }
             Ok(Frame::Deleted { data }) => {
-                self.ready.push_back(sse::frame(sse::event_name("session.deleted"), &data));
+                self.ready
+                    .push_back(sse::frame(sse::event_name("session.deleted"), &data));
                 self.over = true;
             }
             Err(Missed::Lagged) => self.fall_behind(),
@@ -163,7 +175,8 @@ impl Connection {
         self.last = seq;
         // The committed event is the last frame of its preview.
         self.started.remove(id);
-        self.ready.push_back(sse::frame(sse::event_name(kind), data));
+        self.ready
+            .push_back(sse::frame(sse::event_name(kind), data));
         self.next_ping = Instant::now() + self.ping;
         if kind == LAST {
             self.over = true;
@@ -179,3 +192,6 @@ fn wants(asked: Deltas, kind: &str) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

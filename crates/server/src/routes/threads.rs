@@ -35,7 +35,10 @@ pub(crate) async fn list(
     if wanted && asked.page.is_none() {
         data.push(shown(&app, &row)?);
     }
-    json(&Page { data, next_page: None })
+    json(&Page {
+        data,
+        next_page: None,
+    })
 }
 
 /// `GET /v1/sessions/{id}/threads/{thread}`
@@ -68,7 +71,10 @@ pub(crate) async fn events(
     let row = find(&app, &caller, &id, &thread).await?;
     let asked = ListPlain::thread_events(&query, &row.thread_id)?;
     let scope = ListPlain::thread_events_scope(&row.thread_id);
-    let query = EventQuery { limit: asked.limit, ..EventQuery::default() };
+    let query = EventQuery {
+        limit: asked.limit,
+        ..EventQuery::default()
+    };
     events::page(&app, &row, scope, asked.page, query).await
 }
 
@@ -83,16 +89,18 @@ pub(crate) async fn stream(
     let live = app.runtime.hub().subscribe(&path_id("Session", &id)?);
     let row = find(&app, &caller, &id, &thread).await?;
     let over = row.status == Status::Terminated;
-    Ok(sse::response(frames(&app, live, row.id, row.head_seq, deltas, over)))
+    Ok(sse::response(frames(
+        &app,
+        live,
+        row.id,
+        row.head_seq,
+        deltas,
+        over,
+    )))
 }
 
 /// The session whose primary thread is named.
-async fn find(
-    app: &App,
-    caller: &Caller,
-    id: &str,
-    thread: &str,
-) -> Result<SessionRow, Fail> {
+async fn find(app: &App, caller: &Caller, id: &str, thread: &str) -> Result<SessionRow, Fail> {
     let row = session(app, caller, id).await?;
     let parsed: ThreadId = path_id("Thread", thread)?;
     if parsed != row.thread_id {
@@ -108,7 +116,10 @@ fn shown(app: &App, row: &SessionRow) -> Result<Thread, Fail> {
     let summary = events::summary(row)?;
     let was_idle = began && (summary.active_micros > 0 || row.status != Status::Running);
     // A thread's cost leaves the running time out (contract 45).
-    let rates = Rates { running_second: 0, ..app.rates };
+    let rates = Rates {
+        running_second: 0,
+        ..app.rates
+    };
     let stats = sessions::stats(row, &summary, now);
     Ok(Thread {
         id: row.thread_id.clone(),

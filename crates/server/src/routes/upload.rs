@@ -6,7 +6,7 @@ use std::io;
 use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::extract::{FromRequest, Request};
 use freehold_base::limits::MAX_FILE;
-use freehold_store::{BlobError, StoredBlob};
+use freehold_store::{Blob, BlobError};
 use freehold_wire::{ApiError, ErrorKind};
 use futures_util::stream;
 use http::{StatusCode, header};
@@ -24,7 +24,7 @@ const MAX_PARTS: usize = 8;
 
 /// What was uploaded. The bytes are stored, and pinned until a row refers to them.
 pub(crate) struct Upload {
-    pub(crate) blob: StoredBlob,
+    pub(crate) blob: Blob,
     /// As the part named it.
     pub(crate) filename: Option<String>,
     /// As the part says.
@@ -74,7 +74,10 @@ pub(crate) async fn receive(app: &App, request: Request) -> Result<Upload, Fail>
 
 fn finish(file: Option<Upload>, expires_in_seconds: Option<String>) -> Result<Upload, Fail> {
     let file = file.ok_or_else(|| ApiError::invalid("file: Field required"))?;
-    Ok(Upload { expires_in_seconds, ..file })
+    Ok(Upload {
+        expires_in_seconds,
+        ..file
+    })
 }
 
 async fn store(app: &App, field: Field<'_>) -> Result<Upload, Fail> {
@@ -92,11 +95,16 @@ async fn store(app: &App, field: Field<'_>) -> Result<Upload, Fail> {
         *failure = Some(error);
         Some((Err(io::Error::other("upload broken off")), (field, failure)))
     });
-    let content = Box::new(StreamReader::new(Box::pin(chunks)));
+    let content = StreamReader::new(Box::pin(chunks));
     let put = app.store.blobs().put(content, MAX_FILE).await;
     match (put, failure) {
         (_, Some(error)) => Err(error.into()),
-        (Ok(blob), None) => Ok(Upload { blob, filename, mime_type, expires_in_seconds: None }),
+        (Ok(blob), None) => Ok(Upload {
+            blob,
+            filename,
+            mime_type,
+            expires_in_seconds: None,
+        }),
         (Err(error), None) => Err(blob_failure(error)),
     }
 }
@@ -112,7 +120,9 @@ async fn text(mut field: Field<'_>) -> Result<String, Fail> {
     let mut all = Vec::new();
     loop {
         let next = tokio::time::timeout(MAX_BODY_IDLE, field.chunk());
-        let Some(chunk) = next.await.map_err(|_| late())?.map_err(|e| broken(&e))? else { break };
+        let Some(chunk) = next.await.map_err(|_| late())?.map_err(|e| broken(&e))? else {
+            break;
+        };
         if all.len() + chunk.len() > MAX_FIELD {
             return Err(ApiError::invalid("expires_in_seconds: too long").into());
         }
@@ -134,5 +144,8 @@ fn late() -> ApiError {
 }
 
 fn too_large() -> ApiError {
-    ApiError::new(ErrorKind::TooLarge, format!("the file is larger than {MAX_FILE} bytes"))
+    ApiError::new(
+        ErrorKind::TooLarge,
+        format!("the file is larger than {MAX_FILE} bytes"),
+    )
 }

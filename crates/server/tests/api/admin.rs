@@ -8,7 +8,10 @@ use crate::harness::{ADMIN_KEY, Server, id, read};
 #[tokio::test]
 async fn a_key_is_shown_once_and_revoked_at_once() {
     let s = Server::start().await;
-    let made = s.post("/v1/freehold/keys", json!({"name": "ci"})).await.ok();
+    let made = s
+        .post("/v1/freehold/keys", json!({"name": "ci"}))
+        .await
+        .ok();
     let key = made["key"].as_str().unwrap().to_owned();
     assert!(key.starts_with("sk-fh-"));
     assert_eq!(made["admin"], false);
@@ -17,8 +20,19 @@ async fn a_key_is_shown_once_and_revoked_at_once() {
     let listed = s.get("/v1/freehold/keys").await.ok();
     assert!(!listed.to_string().contains(&key));
     assert!(!listed.to_string().contains(ADMIN_KEY));
-    assert!(listed["data"].as_array().unwrap().iter().all(|k| k.get("hash").is_none()));
-    let row = listed["data"].as_array().unwrap().iter().find(|k| k["id"] == made["id"]).unwrap();
+    assert!(
+        listed["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|k| k.get("hash").is_none())
+    );
+    let row = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|k| k["id"] == made["id"])
+        .unwrap();
     assert_eq!(row["last4"], key[key.len() - 4..]);
     let revoke = format!("/v1/freehold/keys/{}/revoke", id(&made));
     let revoked = s.post_raw(&revoke, "").await.ok();
@@ -26,23 +40,33 @@ async fn a_key_is_shown_once_and_revoked_at_once() {
     read(get()).await.error(401, "authentication_error");
     let again = s.post_raw(&revoke, "").await.ok();
     assert_eq!(again["revoked_at"], revoked["revoked_at"]);
-    s.post_raw("/v1/freehold/keys/apikey_none/revoke", "").await.error(404, "not_found_error");
+    s.post_raw("/v1/freehold/keys/apikey_none/revoke", "")
+        .await
+        .error(404, "not_found_error");
 }
 
 #[tokio::test]
 async fn ordinary_keys_administer_nothing() {
     let s = Server::start().await;
-    let made = s.post("/v1/freehold/keys", json!({"name": "ci"})).await.ok();
+    let made = s
+        .post("/v1/freehold/keys", json!({"name": "ci"}))
+        .await
+        .ok();
     let key = made["key"].as_str().unwrap();
     for (method, path) in [
         (Method::GET, "/v1/freehold/keys".to_owned()),
         (Method::POST, "/v1/freehold/keys".to_owned()),
-        (Method::POST, format!("/v1/freehold/keys/{}/revoke", id(&made))),
+        (
+            Method::POST,
+            format!("/v1/freehold/keys/{}/revoke", id(&made)),
+        ),
         (Method::GET, "/v1/freehold/workspaces".to_owned()),
         (Method::POST, "/v1/freehold/workspaces".to_owned()),
         (Method::GET, "/v1/freehold/status".to_owned()),
     ] {
-        let request = s.request_as(key, method, &path).json(&json!({"name": "x", "admin": true}));
+        let request = s
+            .request_as(key, method, &path)
+            .json(&json!({"name": "x", "admin": true}));
         read(request).await.error(403, "permission_error");
     }
 }
@@ -52,14 +76,22 @@ async fn an_archived_workspace_shuts_its_keys_out() {
     let s = Server::start().await;
     let (workspace, key) = s.other_workspace().await;
     let get = || s.request_as(&key, Method::GET, "/v1/agents");
-    assert_eq!(read(get()).await.header("anthropic-workspace-id"), workspace);
+    assert_eq!(
+        read(get()).await.header("anthropic-workspace-id"),
+        workspace
+    );
     let path = format!("/v1/freehold/workspaces/{workspace}/archive");
     assert!(s.post_raw(&path, "").await.ok()["archived_at"].is_string());
     read(get()).await.error(401, "authentication_error");
     let body = json!({"name": "k", "workspace_id": workspace});
     s.post("/v1/freehold/keys", body).await.invalid();
     let listed = s.get("/v1/freehold/workspaces").await.ok();
-    let default = listed["data"].as_array().unwrap().iter().find(|w| w["default"] == true).unwrap();
+    let default = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|w| w["default"] == true)
+        .unwrap();
     let path = format!("/v1/freehold/workspaces/{}/archive", id(default));
     s.post_raw(&path, "").await.invalid();
 }
@@ -79,8 +111,14 @@ async fn bad_admin_requests_are_400() {
     }
     let body = json!({"name": "x", "workspace_id": "wrkspc_none"});
     let unknown = s.post("/v1/freehold/keys", body).await;
-    assert!(unknown.status == 400 || unknown.status == 404, "{}", unknown.body);
-    s.post("/v1/freehold/workspaces", json!({"name": ""})).await.invalid();
+    assert!(
+        unknown.status == 400 || unknown.status == 404,
+        "{}",
+        unknown.body
+    );
+    s.post("/v1/freehold/workspaces", json!({"name": ""}))
+        .await
+        .invalid();
 }
 
 #[tokio::test]
@@ -93,4 +131,29 @@ async fn status_tells_what_runs_here() {
     assert_eq!(status["sandbox"]["refusal"], Value::Null);
     assert!(status["tools"]["web_search"]["unavailable"].is_string());
     assert_eq!(status["tools"]["bash"]["unavailable"], Value::Null);
+}
+
+#[tokio::test]
+async fn our_own_endpoints_need_no_version_header() {
+    let s = Server::start().await;
+    read(
+        s.bare(Method::GET, "/v1/freehold/status")
+            .bearer_auth(ADMIN_KEY),
+    )
+    .await
+    .ok();
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_is_a_500_that_tells_nothing() {
+    let s = Server::start().await;
+    s.executor
+        .panics
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let message = s.get("/v1/freehold/status").await.error(500, "api_error");
+    assert!(!message.contains("secret"), "{message}");
+    s.executor
+        .panics
+        .store(false, std::sync::atomic::Ordering::SeqCst);
+    s.get("/v1/freehold/status").await.ok();
 }

@@ -11,8 +11,21 @@ async fn an_agent_is_shown_whole() {
         "tools": [{"type": "agent_toolset_20260401"}], "metadata": {"team": "a"}});
     let agent = s.post("/v1/agents", body).await.ok();
     for key in [
-        "id", "type", "name", "description", "system", "model", "tools", "mcp_servers", "skills",
-        "multiagent", "execution_identity", "metadata", "version", "created_at", "updated_at",
+        "id",
+        "type",
+        "name",
+        "description",
+        "system",
+        "model",
+        "tools",
+        "mcp_servers",
+        "skills",
+        "multiagent",
+        "execution_identity",
+        "metadata",
+        "version",
+        "created_at",
+        "updated_at",
         "archived_at",
     ] {
         assert!(agent.get(key).is_some(), "{key}");
@@ -22,7 +35,9 @@ async fn an_agent_is_shown_whole() {
     let path = format!("/v1/agents/{}", id(&agent));
     assert_eq!(s.get(&path).await.ok(), agent);
     assert_eq!(s.get(&format!("{path}?version=1")).await.ok(), agent);
-    s.get(&format!("{path}?version=2")).await.error(404, "not_found_error");
+    s.get(&format!("{path}?version=2"))
+        .await
+        .error(404, "not_found_error");
     s.get(&format!("{path}?version=0")).await.invalid();
 }
 
@@ -31,10 +46,19 @@ async fn updates_make_versions_only_when_something_changes() {
     let s = Server::start().await;
     let agent = s.agent().await;
     let path = format!("/v1/agents/{agent}");
-    let same = s.post(&path, json!({"name": "helper", "version": 1})).await.ok();
+    let same = s
+        .post(&path, json!({"name": "helper", "version": 1}))
+        .await
+        .ok();
     assert_eq!(same["version"], 1);
-    let second = s.post(&path, json!({"system": "new", "version": 1})).await.ok();
-    assert_eq!((&second["version"], &second["system"]), (&json!(2), &json!("new")));
+    let second = s
+        .post(&path, json!({"system": "new", "version": 1}))
+        .await
+        .ok();
+    assert_eq!(
+        (&second["version"], &second["system"]),
+        (&json!(2), &json!("new"))
+    );
     let stale = s.post(&path, json!({"system": "new", "version": 1})).await;
     stale.error(409, "conflict_error");
     assert_eq!(stale.header("x-should-retry"), "false");
@@ -42,12 +66,20 @@ async fn updates_make_versions_only_when_something_changes() {
     assert_eq!(third["version"], 3);
     let versions = s.get(&format!("{path}/versions?limit=2")).await.ok();
     let numbers = |page: &Value| -> Vec<i64> {
-        page["data"].as_array().unwrap().iter().map(|a| a["version"].as_i64().unwrap()).collect()
+        page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|a| a["version"].as_i64().unwrap())
+            .collect()
     };
     assert_eq!(numbers(&versions), [3, 2]);
     let next = versions["next_page"].as_str().unwrap();
     let rest = s.get(&format!("{path}/versions?page={next}")).await.ok();
-    assert_eq!((numbers(&rest), &rest["next_page"]), (vec![1], &Value::Null));
+    assert_eq!(
+        (numbers(&rest), &rest["next_page"]),
+        (vec![1], &Value::Null)
+    );
     let first = s.get(&format!("{path}?version=1")).await.ok();
     assert_eq!(first["system"], Value::Null);
 }
@@ -57,11 +89,19 @@ async fn a_model_that_is_not_configured_says_how_to_configure_it() {
     let s = Server::start().await;
     let body = json!({"name": "a", "model": "no-such-model"});
     let message = s.post("/v1/agents", body).await.invalid();
-    assert!(message.contains("no-such-model") && message.contains("rehearsal"), "{message}");
-    assert!(message.contains("--model-url") || message.contains("models"), "{message}");
+    assert!(
+        message.contains("no-such-model") && message.contains("rehearsal"),
+        "{message}"
+    );
+    assert!(
+        message.contains("--model-url") || message.contains("models"),
+        "{message}"
+    );
     let agent = s.agent().await;
     let path = format!("/v1/agents/{agent}");
-    s.post(&path, json!({"model": "no-such-model"})).await.invalid();
+    s.post(&path, json!({"model": "no-such-model"}))
+        .await
+        .invalid();
 }
 
 #[tokio::test]
@@ -95,15 +135,23 @@ async fn agents_are_listed_newest_first_by_pages() {
     loop {
         let answer = s.get(&format!("/v1/agents?limit=2{page}")).await.ok();
         seen.extend(ids(&answer));
-        let Some(next) = answer["next_page"].as_str() else { break };
+        let Some(next) = answer["next_page"].as_str() else {
+            break;
+        };
         page = format!("&page={next}");
     }
     assert_eq!(seen, made);
     let third = s.get(&format!("/v1/agents/{}", made[2])).await.ok();
     let at = third["created_at"].as_str().unwrap();
-    let since = s.get(&format!("/v1/agents?created_at[gte]={at}")).await.ok();
+    let since = s
+        .get(&format!("/v1/agents?created_at[gte]={at}"))
+        .await
+        .ok();
     assert_eq!(ids(&since), made[..3]);
-    let until = s.get(&format!("/v1/agents?created_at%5Blte%5D={at}")).await.ok();
+    let until = s
+        .get(&format!("/v1/agents?created_at%5Blte%5D={at}"))
+        .await
+        .ok();
     assert_eq!(ids(&until), made[2..]);
 }
 
@@ -119,12 +167,22 @@ async fn rosters_name_agents_that_exist() {
     let pinned = json!({"type": "agent", "id": member, "version": 1});
     assert_eq!(lead["multiagent"]["agents"][0], pinned);
     let unknown = s.post("/v1/agents", roster(json!("agent_none"))).await;
-    assert!(unknown.status == 400 || unknown.status == 404, "{}", unknown.body);
+    assert!(
+        unknown.status == 400 || unknown.status == 404,
+        "{}",
+        unknown.body
+    );
     let (_, other) = s.other_workspace().await;
     let body = roster(json!(member));
-    let foreign = s.request_as(&other, reqwest::Method::POST, "/v1/agents").json(&body);
+    let foreign = s
+        .request_as(&other, reqwest::Method::POST, "/v1/agents")
+        .json(&body);
     let foreign = crate::harness::read(foreign).await;
-    assert!(foreign.status == 400 || foreign.status == 404, "{}", foreign.body);
+    assert!(
+        foreign.status == 400 || foreign.status == 404,
+        "{}",
+        foreign.body
+    );
     // A feature of a later version is stored, and refused where it would have to run.
     let environment = s.environment("cloud").await;
     let body = json!({"agent": id(&lead), "environment_id": environment});

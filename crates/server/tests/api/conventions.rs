@@ -10,19 +10,28 @@ async fn both_key_headers_and_every_known_version_work() {
     let s = Server::start().await;
     let get = || s.bare(Method::GET, "/v1/agents");
     for version in ["2023-01-01", "2023-06-01", "2026-10-21"] {
-        let by_key = get().header("x-api-key", ADMIN_KEY).header("anthropic-version", version);
+        let by_key = get()
+            .header("x-api-key", ADMIN_KEY)
+            .header("anthropic-version", version);
         read(by_key).await.ok();
-        let by_bearer = get().bearer_auth(ADMIN_KEY).header("anthropic-version", version);
+        let by_bearer = get()
+            .bearer_auth(ADMIN_KEY)
+            .header("anthropic-version", version);
         read(by_bearer).await.ok();
     }
     let both = get().bearer_auth(ADMIN_KEY).header("x-api-key", ADMIN_KEY);
-    read(both.header("anthropic-version", "2023-06-01")).await.ok();
+    read(both.header("anthropic-version", "2023-06-01"))
+        .await
+        .ok();
 }
 
 #[tokio::test]
 async fn bad_credentials_are_401_without_a_workspace() {
     let s = Server::start().await;
-    let get = || s.bare(Method::GET, "/v1/agents").header("anthropic-version", "2023-06-01");
+    let get = || {
+        s.bare(Method::GET, "/v1/agents")
+            .header("anthropic-version", "2023-06-01")
+    };
     for request in [
         get(),
         get().header("x-api-key", "wrong"),
@@ -46,7 +55,9 @@ async fn the_version_header_is_required_and_must_be_known() {
     let get = || s.bare(Method::GET, "/v1/agents").bearer_auth(ADMIN_KEY);
     let missing = read(get()).await.invalid();
     assert!(missing.contains("anthropic-version"), "{missing}");
-    let unknown = read(get().header("anthropic-version", "1999-01-01")).await.invalid();
+    let unknown = read(get().header("anthropic-version", "1999-01-01"))
+        .await
+        .invalid();
     assert!(unknown.contains("anthropic-version"), "{unknown}");
 }
 
@@ -55,7 +66,10 @@ async fn betas_the_beta_query_and_telemetry_are_tolerated() {
     let s = Server::start().await;
     let request = s
         .request(Method::GET, "/v1/agents?beta=true")
-        .header("anthropic-beta", "no-such-beta-2031-01-01, managed-agents-2026-04-01")
+        .header(
+            "anthropic-beta",
+            "no-such-beta-2031-01-01, managed-agents-2026-04-01",
+        )
         .header("x-stainless-timeout", "NOT_GIVEN")
         .header("accept", "text/html");
     read(request).await.ok();
@@ -69,7 +83,11 @@ async fn every_response_names_request_organization_and_workspace() {
     for answer in [&good, &bad] {
         assert!(answer.header("request-id").starts_with("req_"));
         assert_eq!(answer.header("anthropic-organization-id"), "org_test");
-        assert!(answer.header("anthropic-workspace-id").starts_with("wrkspc_"));
+        assert!(
+            answer
+                .header("anthropic-workspace-id")
+                .starts_with("wrkspc_")
+        );
     }
     assert_ne!(good.header("request-id"), bad.header("request-id"));
 }
@@ -77,22 +95,44 @@ async fn every_response_names_request_organization_and_workspace() {
 #[tokio::test]
 async fn a_workspace_header_must_match_the_key() {
     let s = Server::start().await;
-    let own = s.get("/v1/agents").await.header("anthropic-workspace-id").to_owned();
-    let get = |w: &str| s.request(Method::GET, "/v1/agents").header("anthropic-workspace-id", w);
+    let own = s
+        .get("/v1/agents")
+        .await
+        .header("anthropic-workspace-id")
+        .to_owned();
+    let get = |w: &str| {
+        s.request(Method::GET, "/v1/agents")
+            .header("anthropic-workspace-id", w)
+    };
     read(get(&own)).await.ok();
-    read(get("wrkspc_other")).await.error(403, "permission_error");
+    read(get("wrkspc_other"))
+        .await
+        .error(403, "permission_error");
 }
 
 #[tokio::test]
 async fn unknown_routes_and_methods_have_envelopes() {
     let s = Server::start().await;
-    for path in ["/", "/v1", "/v1/nothing", "/v1/agents/a/b/c/d", "/v2/agents", "/v1/agents/"] {
+    for path in [
+        "/",
+        "/v1",
+        "/v1/nothing",
+        "/v1/agents/a/b/c/d",
+        "/v2/agents",
+        "/v1/agents/",
+    ] {
         s.get(path).await.error(404, "not_found_error");
     }
     let answer = read(s.request(Method::PUT, "/v1/agents")).await;
     answer.error(405, "invalid_request_error");
-    assert!(answer.header("allow").contains("POST"), "{:?}", answer.headers);
-    read(s.request(Method::DELETE, "/v1/agents/agent_1")).await.error(405, "invalid_request_error");
+    assert!(
+        answer.header("allow").contains("POST"),
+        "{:?}",
+        answer.headers
+    );
+    read(s.request(Method::DELETE, "/v1/agents/agent_1"))
+        .await
+        .error(405, "invalid_request_error");
 }
 
 #[tokio::test]
@@ -121,11 +161,17 @@ async fn malformed_bodies_are_400_and_change_nothing() {
     ];
     for body in bodies {
         s.post_raw("/v1/agents", body.to_vec()).await.invalid();
-        s.post_raw("/v1/environments", body.to_vec()).await.invalid();
+        s.post_raw("/v1/environments", body.to_vec())
+            .await
+            .invalid();
         s.post_raw("/v1/sessions", body.to_vec()).await.invalid();
         s.post_raw("/v1/messages", body.to_vec()).await.invalid();
-        s.post_raw("/v1/messages/count_tokens", body.to_vec()).await.invalid();
-        s.post_raw("/v1/freehold/keys", body.to_vec()).await.invalid();
+        s.post_raw("/v1/messages/count_tokens", body.to_vec())
+            .await
+            .invalid();
+        s.post_raw("/v1/freehold/keys", body.to_vec())
+            .await
+            .invalid();
     }
     let deep = "[".repeat(200_000);
     s.post_raw("/v1/agents", deep).await.invalid();
@@ -146,12 +192,17 @@ async fn the_message_names_the_place() {
 async fn bodies_above_32_mb_are_413_declared_or_not() {
     let s = Server::start().await;
     let big = vec![b' '; 32 * 1024 * 1024 + 1];
-    s.post_raw("/v1/agents", big.clone()).await.error(413, "request_too_large");
-    let chunks = big.chunks(1024 * 1024).map(|c| Ok::<_, std::io::Error>(c.to_vec()));
-    let streamed = reqwest::Body::wrap_stream(futures_util::stream::iter(
-        chunks.collect::<Vec<_>>(),
-    ));
-    s.post_raw("/v1/agents", streamed).await.error(413, "request_too_large");
+    s.post_raw("/v1/agents", big.clone())
+        .await
+        .error(413, "request_too_large");
+    let chunks = big
+        .chunks(1024 * 1024)
+        .map(|c| Ok::<_, std::io::Error>(c.to_vec()));
+    let streamed =
+        reqwest::Body::wrap_stream(futures_util::stream::iter(chunks.collect::<Vec<_>>()));
+    s.post_raw("/v1/agents", streamed)
+        .await
+        .error(413, "request_too_large");
 }
 
 #[tokio::test]
@@ -159,7 +210,9 @@ async fn charsets_and_encodings_have_their_codes() {
     let s = Server::start().await;
     let post = |kind: &str| {
         let body = json!({"name": "caf\u{e9}", "model": "rehearsal"}).to_string();
-        s.request(Method::POST, "/v1/agents").header("content-type", kind).body(body)
+        s.request(Method::POST, "/v1/agents")
+            .header("content-type", kind)
+            .body(body)
     };
     let answer = read(post("application/json; charset=utf-16")).await;
     answer.invalid();
@@ -203,7 +256,11 @@ async fn odd_ids_in_paths_are_404() {
         for path in ["agents", "environments", "sessions", "files"] {
             let answer = s.get(&format!("/v1/{path}/{id}")).await;
             let client_error = answer.status == 404 || answer.status == 400;
-            assert!(client_error, "{path}/{id}: {} {}", answer.status, answer.body);
+            assert!(
+                client_error,
+                "{path}/{id}: {} {}",
+                answer.status, answer.body
+            );
             assert_eq!(answer.body["type"], "error");
             assert!(answer.bytes.len() < 1_000);
         }
@@ -243,9 +300,13 @@ async fn other_workspaces_resources_do_not_exist() {
     let (_, other) = s.other_workspace().await;
     let agent = s.agent().await;
     let session = s.session().await;
-    let form = reqwest::multipart::Form::new()
-        .part("file", reqwest::multipart::Part::bytes(b"x".to_vec()).file_name("x.txt"));
-    let file = id(&read(s.request(Method::POST, "/v1/files").multipart(form)).await.ok());
+    let form = reqwest::multipart::Form::new().part(
+        "file",
+        reqwest::multipart::Part::bytes(b"x".to_vec()).file_name("x.txt"),
+    );
+    let file = id(&read(s.request(Method::POST, "/v1/files").multipart(form))
+        .await
+        .ok());
     let environment = id(&s.get("/v1/environments").await.ok()["data"][0]);
     let paths = [
         (Method::GET, format!("/v1/agents/{agent}")),
@@ -253,7 +314,10 @@ async fn other_workspaces_resources_do_not_exist() {
         (Method::POST, format!("/v1/agents/{agent}/archive")),
         (Method::GET, format!("/v1/environments/{environment}")),
         (Method::DELETE, format!("/v1/environments/{environment}")),
-        (Method::POST, format!("/v1/environments/{environment}/archive")),
+        (
+            Method::POST,
+            format!("/v1/environments/{environment}/archive"),
+        ),
         (Method::GET, format!("/v1/sessions/{session}")),
         (Method::DELETE, format!("/v1/sessions/{session}")),
         (Method::POST, format!("/v1/sessions/{session}/archive")),
@@ -274,9 +338,22 @@ async fn other_workspaces_resources_do_not_exist() {
     let foreign = read(s.request_as(&other, Method::POST, &path).json(&body)).await;
     foreign.error(404, "not_found_error");
     let body = json!({"agent": agent, "environment_id": environment});
-    let foreign = read(s.request_as(&other, Method::POST, "/v1/sessions").json(&body)).await;
-    assert!(foreign.status == 404 || foreign.status == 400, "{}", foreign.body);
-    for path in ["/v1/agents", "/v1/environments", "/v1/sessions", "/v1/files"] {
+    let foreign = read(
+        s.request_as(&other, Method::POST, "/v1/sessions")
+            .json(&body),
+    )
+    .await;
+    assert!(
+        foreign.status == 404 || foreign.status == 400,
+        "{}",
+        foreign.body
+    );
+    for path in [
+        "/v1/agents",
+        "/v1/environments",
+        "/v1/sessions",
+        "/v1/files",
+    ] {
         let listed = read(s.request_as(&other, Method::GET, path)).await.ok();
         assert_eq!(listed["data"], json!([]), "{path}");
     }

@@ -5,7 +5,11 @@ use serde_json::{Value, json};
 use crate::harness::{Server, id, message, types};
 
 fn result_of(kind: &str, call: &str, text: &str) -> Value {
-    let key = if kind == "user.tool_result" { "tool_use_id" } else { "custom_tool_use_id" };
+    let key = if kind == "user.tool_result" {
+        "tool_use_id"
+    } else {
+        "custom_tool_use_id"
+    };
     json!({"type": kind, key: call, "content": [{"type": "text", "text": text}]})
 }
 
@@ -23,8 +27,14 @@ async fn blocked(s: &Server, tools: Value, kind: &str, script: &str) -> (String,
     s.say(&session, script).await;
     let history = s.settled(&session).await;
     let idle = history.last().unwrap();
-    assert_eq!(idle["stop_reason"]["type"], "requires_action", "{history:#?}");
-    let call = idle["stop_reason"]["event_ids"][0].as_str().unwrap().to_owned();
+    assert_eq!(
+        idle["stop_reason"]["type"], "requires_action",
+        "{history:#?}"
+    );
+    let call = idle["stop_reason"]["event_ids"][0]
+        .as_str()
+        .unwrap()
+        .to_owned();
     (session, call)
 }
 
@@ -61,7 +71,10 @@ async fn a_custom_tools_result_may_be_posted_again_but_not_changed() {
     let refused = s.send(&session, json!([other])).await.invalid();
     assert!(refused.contains("already answered"), "{refused}");
     let history = s.settled(&session).await;
-    let results = types(&history).iter().filter(|t| **t == "user.custom_tool_result").count();
+    let results = types(&history)
+        .iter()
+        .filter(|t| **t == "user.custom_tool_result")
+        .count();
     assert_eq!(results, 1);
 }
 
@@ -84,7 +97,9 @@ async fn answers_to_what_was_not_asked_are_400() {
     }
     // One bad event refuses the whole request.
     let good = result_of("user.custom_tool_result", &call, "x");
-    s.send(&session, json!([good, confirm("sevt_none", "allow")])).await.invalid();
+    s.send(&session, json!([good, confirm("sevt_none", "allow")]))
+        .await
+        .invalid();
     s.send(&session, json!([good, good])).await.invalid();
     assert_eq!(s.history(&session).await, history);
     // A call of another session is unknown in this one.
@@ -96,20 +111,36 @@ async fn answers_to_what_was_not_asked_are_400() {
 async fn confirmations_only_for_calls_that_ask() {
     let s = Server::start().await;
     let (session, call) = blocked(&s, asking(), "cloud", "bash: ls\nsay: after").await;
-    let early = s.send(&session, json!([result_of("user.tool_result", &call, "x")])).await;
+    let early = s
+        .send(&session, json!([result_of("user.tool_result", &call, "x")]))
+        .await;
     assert!(early.invalid().contains("self-hosted"));
-    s.send(&session, json!([confirm(&call, "allow")])).await.ok();
+    s.send(&session, json!([confirm(&call, "allow")]))
+        .await
+        .ok();
     let history = s.settled(&session).await;
     assert!(types(&history).contains(&"agent.tool_result"));
-    s.send(&session, json!([confirm(&call, "allow")])).await.ok();
-    let changed = s.send(&session, json!([confirm(&call, "deny")])).await.invalid();
+    s.send(&session, json!([confirm(&call, "allow")]))
+        .await
+        .ok();
+    let changed = s
+        .send(&session, json!([confirm(&call, "deny")]))
+        .await
+        .invalid();
     assert!(changed.contains("already answered"), "{changed}");
     assert_eq!(s.settled(&session).await, history);
     let free = s.session().await;
     s.say(&free, "bash: ls").await;
     let history = s.settled(&free).await;
-    let call = history.iter().find(|e| e["type"] == "agent.tool_use").map(id).unwrap();
-    let refused = s.send(&free, json!([confirm(&call, "allow")])).await.invalid();
+    let call = history
+        .iter()
+        .find(|e| e["type"] == "agent.tool_use")
+        .map(id)
+        .unwrap();
+    let refused = s
+        .send(&free, json!([confirm(&call, "allow")]))
+        .await
+        .invalid();
     assert!(refused.contains("confirmation"), "{refused}");
 }
 
@@ -123,7 +154,9 @@ async fn a_denial_reaches_the_agent_and_the_call_stays_closed() {
     let history = s.settled(&session).await;
     assert!(json!(history).to_string().contains("not on a Monday"));
     s.send(&session, json!([deny])).await.ok();
-    s.send(&session, json!([confirm(&call, "allow")])).await.invalid();
+    s.send(&session, json!([confirm(&call, "allow")]))
+        .await
+        .invalid();
 }
 
 #[tokio::test]
@@ -140,7 +173,9 @@ async fn a_workers_results_are_for_self_hosted_sessions() {
     let result = result_of("user.tool_result", &call, "a.txt");
     let early = s.send(&session, json!([result])).await.invalid();
     assert!(early.contains("confirmation"), "{early}");
-    s.send(&session, json!([confirm(&call, "allow")])).await.ok();
+    s.send(&session, json!([confirm(&call, "allow")]))
+        .await
+        .ok();
     s.send(&session, json!([result])).await.ok();
     s.settled(&session).await;
 }
@@ -150,7 +185,9 @@ async fn an_interrupt_closes_what_is_open() {
     let s = Server::start().await;
     let tools = serde_json::from_str(LOOKUP).unwrap();
     let (session, call) = blocked(&s, tools, "cloud", "tool: lookup {}").await;
-    s.send(&session, json!([{"type": "user.interrupt"}])).await.ok();
+    s.send(&session, json!([{"type": "user.interrupt"}]))
+        .await
+        .ok();
     let history = s.settled(&session).await;
     assert_eq!(history.last().unwrap()["stop_reason"]["type"], "end_turn");
     let late = result_of("user.custom_tool_result", &call, "42");
@@ -167,12 +204,24 @@ async fn malformed_events_are_400_naming_their_place() {
     for (events, named) in [
         (json!([{"type": "user.massage", "content": []}]), "events.0"),
         (json!([message("a"), {"type": "user.message"}]), "events.1"),
-        (json!([message("a"), {"type": "agent.message", "content": []}]), "events.1"),
-        (json!([{"type": "user.message", "content": [{"type": "redacted"}]}]), "events.0"),
-        (json!([{"type": "user.message", "content": "text"}]), "events.0"),
+        (
+            json!([message("a"), {"type": "agent.message", "content": []}]),
+            "events.1",
+        ),
+        (
+            json!([{"type": "user.message", "content": [{"type": "redacted"}]}]),
+            "events.0",
+        ),
+        (
+            json!([{"type": "user.message", "content": "text"}]),
+            "events.0",
+        ),
         (json!({}), "events"),
-        (json!([{"type": "user.message", "content": [{"type": "image", "source":
-            {"type": "file", "file_id": "file_none"}}]}]), "file_none"),
+        (
+            json!([{"type": "user.message", "content": [{"type": "image", "source":
+            {"type": "file", "file_id": "file_none"}}]}]),
+            "file_none",
+        ),
     ] {
         let message = s.post(&path, json!({"events": events})).await.invalid();
         assert!(message.contains(named), "{message} should name {named}");
@@ -180,17 +229,27 @@ async fn malformed_events_are_400_naming_their_place() {
     s.post(&path, json!({})).await.invalid();
     s.post_raw(&path, "{\"events\":").await.invalid();
     assert!(s.history(&session).await.is_empty());
-    assert_eq!(s.get(&format!("/v1/sessions/{session}")).await.ok()["status"], "idle");
+    assert_eq!(
+        s.get(&format!("/v1/sessions/{session}")).await.ok()["status"],
+        "idle"
+    );
 }
 
 #[tokio::test]
 async fn archived_sessions_take_no_events() {
     let s = Server::start().await;
     let session = s.session().await;
-    s.post(&format!("/v1/sessions/{session}/archive"), json!({})).await.ok();
-    let refused = s.send(&session, json!([message("say: hi")])).await.invalid();
+    s.post(&format!("/v1/sessions/{session}/archive"), json!({}))
+        .await
+        .ok();
+    let refused = s
+        .send(&session, json!([message("say: hi")]))
+        .await
+        .invalid();
     assert!(refused.contains("archived"), "{refused}");
-    s.send("sesn_none", json!([message("say: hi")])).await.error(404, "not_found_error");
+    s.send("sesn_none", json!([message("say: hi")]))
+        .await
+        .error(404, "not_found_error");
 }
 
 #[tokio::test]
@@ -207,7 +266,9 @@ async fn pages_cover_the_history_once_in_both_orders() {
             let answer = s.get(&path).await.ok();
             assert!(answer.get("prev_page").is_none());
             seen.extend(answer["data"].as_array().unwrap().clone());
-            let Some(next) = answer["next_page"].as_str() else { break };
+            let Some(next) = answer["next_page"].as_str() else {
+                break;
+            };
             page = format!("&page={next}");
         }
         if order == "desc" {
@@ -228,14 +289,22 @@ async fn a_cursor_belongs_to_its_list_and_order() {
     let next = page["next_page"].as_str().unwrap();
     assert!(next.starts_with("page_"));
     s.get(&format!("{path}?limit=2&page={next}")).await.ok();
-    s.get(&format!("{path}?page={next}&order=desc")).await.invalid();
+    s.get(&format!("{path}?page={next}&order=desc"))
+        .await
+        .invalid();
     s.get(&format!("/v1/sessions?page={next}")).await.invalid();
     s.get(&format!("/v1/agents?page={next}")).await.invalid();
     let other = s.session().await;
-    s.get(&format!("/v1/sessions/{other}/events?page={next}")).await.invalid();
+    s.get(&format!("/v1/sessions/{other}/events?page={next}"))
+        .await
+        .invalid();
     let broken = format!("{}x", &next[..next.len() - 1]);
     let answer = s.get(&format!("{path}?page={broken}")).await;
-    assert!(answer.status == 400 || answer.status == 200, "{}", answer.body);
+    assert!(
+        answer.status == 400 || answer.status == 200,
+        "{}",
+        answer.body
+    );
 }
 
 #[tokio::test]
@@ -246,13 +315,20 @@ async fn types_and_times_filter() {
     let all = s.settled(&session).await;
     let path = format!("/v1/sessions/{session}/events");
     let page = s
-        .get(&format!("{path}?types[]=agent.tool_use&types%5B%5D=agent.tool_result"))
+        .get(&format!(
+            "{path}?types[]=agent.tool_use&types%5B%5D=agent.tool_result"
+        ))
         .await
         .ok();
     let kinds = ["agent.tool_use", "agent.tool_result"];
     assert_eq!(types(page["data"].as_array().unwrap()), kinds);
     let at = all[2]["processed_at"].as_str().unwrap();
-    for (op, n) in [("gt", all.len() - 3), ("gte", all.len() - 2), ("lt", 2), ("lte", 3)] {
+    for (op, n) in [
+        ("gt", all.len() - 3),
+        ("gte", all.len() - 2),
+        ("lt", 2),
+        ("lte", 3),
+    ] {
         let page = s.get(&format!("{path}?created_at[{op}]={at}")).await.ok();
         assert_eq!(page["data"].as_array().unwrap().len(), n, "{op}");
     }
@@ -267,10 +343,63 @@ async fn messages_queue_while_the_session_waits() {
     let history = s.history(&session).await;
     assert_eq!(history.last().unwrap()["id"], queued["data"][0]["id"]);
     assert_eq!(history.last().unwrap()["processed_at"], Value::Null);
-    let newest = s.get(&format!("/v1/sessions/{session}/events?order=desc&limit=1")).await.ok();
+    let newest = s
+        .get(&format!("/v1/sessions/{session}/events?order=desc&limit=1"))
+        .await
+        .ok();
     assert_eq!(newest["data"][0]["id"], queued["data"][0]["id"]);
-    s.send(&session, json!([result_of("user.custom_tool_result", &call, "42")])).await.ok();
+    s.send(
+        &session,
+        json!([result_of("user.custom_tool_result", &call, "42")]),
+    )
+    .await
+    .ok();
     let history = s.settled(&session).await;
-    let listed = history.iter().filter(|e| e["id"] == queued["data"][0]["id"]).count();
+    let listed = history
+        .iter()
+        .filter(|e| e["id"] == queued["data"][0]["id"])
+        .count();
     assert_eq!(listed, 1);
+}
+
+#[tokio::test]
+async fn one_of_two_answers_at_once_is_taken_and_both_are_told_so() {
+    let s = Server::start().await;
+    let tools: Value = serde_json::from_str(LOOKUP).unwrap();
+    for round in 0..5 {
+        let (session, call) = blocked(&s, tools.clone(), "cloud", "tool: lookup {}").await;
+        let answer = json!([result_of("user.custom_tool_result", &call, "42")]);
+        let (one, two) = tokio::join!(s.send(&session, answer.clone()), s.send(&session, answer));
+        assert_eq!(one.ok(), two.ok(), "round {round}");
+        let history = s.settled(&session).await;
+        let results = types(&history)
+            .iter()
+            .filter(|t| **t == "user.custom_tool_result")
+            .count();
+        assert_eq!(results, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_large_events_ends_early_and_goes_on() {
+    let s = Server::start().await;
+    let tools = serde_json::from_str(LOOKUP).unwrap();
+    let (session, _) = blocked(&s, tools, "cloud", "tool: lookup {}\nsay: done").await;
+    let big = "x".repeat(3 * 1024 * 1024);
+    for n in 0..6 {
+        s.say(&session, &format!("say: {n}\n{big}")).await;
+    }
+    let before = s.history_pages(&session, "").await;
+    assert!(before.len() > 1, "one page of {} events", before[0].len());
+    for order in ["asc", "desc"] {
+        let pages = s.history_pages(&session, &format!("order={order}")).await;
+        assert!(pages.len() > 1);
+        let all: Vec<Value> = pages.into_iter().flatten().collect();
+        let distinct: std::collections::HashSet<String> = all.iter().map(id).collect();
+        assert_eq!(distinct.len(), all.len());
+        assert_eq!(
+            types(&all).iter().filter(|t| **t == "user.message").count(),
+            7
+        );
+    }
 }

@@ -18,6 +18,8 @@ pub struct Scripted {
     pub hang: AtomicBool,
     /// Cloud sessions are refused.
     pub no_cloud: AtomicBool,
+    /// Asking about tools panics.
+    pub panics: AtomicBool,
     /// Files of every session's outputs folder.
     pub outputs: Mutex<Vec<(String, Vec<u8>)>>,
     /// Sessions whose sandbox was removed.
@@ -29,6 +31,10 @@ pub struct Scripted {
 #[async_trait]
 impl ToolExecutor for Scripted {
     fn unavailable(&self, tool: BuiltinTool) -> Option<String> {
+        assert!(
+            !self.panics.load(Ordering::SeqCst),
+            "a secret of the inside"
+        );
         (tool == BuiltinTool::WebSearch).then(|| "no search provider is configured".into())
     }
     fn refuses_cloud(&self) -> Option<String> {
@@ -37,12 +43,16 @@ impl ToolExecutor for Scripted {
     }
     async fn prepare(&self, _: &Place) {}
     async fn call(&self, place: &Place, call: &ToolCall, cancel: CancellationToken) -> ToolReply {
-        *self.uploads.lock().unwrap() = place.uploads.iter().map(|u| u.mount_path.clone()).collect();
+        *self.uploads.lock().unwrap() =
+            place.uploads.iter().map(|u| u.mount_path.clone()).collect();
         if self.hang.load(Ordering::SeqCst) {
             cancel.cancelled().await;
             return ToolReply::error("cancelled");
         }
-        ToolReply { content: vec![ContentBlock::text(call.input.get())], is_error: false }
+        ToolReply {
+            content: vec![ContentBlock::text(call.input.get())],
+            is_error: false,
+        }
     }
     async fn write_file(&self, _: &Place, _: &str, _: Vec<u8>) -> Result<(), String> {
         Ok(())
@@ -64,7 +74,10 @@ impl ToolExecutor for Scripted {
         path: &str,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>, String> {
         let files = self.outputs.lock().unwrap();
-        let (_, bytes) = files.iter().find(|(p, _)| p == path).ok_or("no such output")?;
+        let (_, bytes) = files
+            .iter()
+            .find(|(p, _)| p == path)
+            .ok_or("no such output")?;
         Ok(Box::new(std::io::Cursor::new(bytes.clone())))
     }
     async fn remove(&self, session: &SessionId) {

@@ -11,19 +11,30 @@ async fn upload(s: &Server, form: Form) -> Answer {
 }
 
 fn file(name: &str, bytes: &[u8]) -> Form {
-    Form::new().part("file", Part::bytes(bytes.to_vec()).file_name(name.to_owned()))
+    Form::new().part(
+        "file",
+        Part::bytes(bytes.to_vec()).file_name(name.to_owned()),
+    )
 }
 
 #[tokio::test]
 async fn an_upload_is_described_and_not_downloadable() {
     let s = Server::start().await;
-    let part = Part::bytes(b"a,b".to_vec()).file_name("report.csv").mime_str("text/csv").unwrap();
-    let form = Form::new().part("file", part).text("expires_in_seconds", "3600");
+    let part = Part::bytes(b"a,b".to_vec())
+        .file_name("report.csv")
+        .mime_str("text/csv")
+        .unwrap();
+    let form = Form::new()
+        .part("file", part)
+        .text("expires_in_seconds", "3600");
     let made = upload(&s, form).await.ok();
     assert_eq!(made["type"], "file");
     assert_eq!(made["filename"], "report.csv");
     assert_eq!(made["mime_type"], "text/csv");
-    assert_eq!((&made["size_bytes"], &made["downloadable"]), (&json!(3), &json!(false)));
+    assert_eq!(
+        (&made["size_bytes"], &made["downloadable"]),
+        (&json!(3), &json!(false))
+    );
     assert!(made["expires_at"].is_string());
     assert_eq!(made["scope"], Value::Null);
     let path = format!("/v1/files/{}", id(&made));
@@ -40,14 +51,23 @@ async fn an_upload_is_described_and_not_downloadable() {
 #[tokio::test]
 async fn names_are_made_harmless_or_refused() {
     let s = Server::start().await;
-    for (name, kept) in [("../../etc/passwd", "passwd"), ("/abs/path.txt", "path.txt")] {
-        assert_eq!(upload(&s, file(name, b"x")).await.ok()["filename"], kept, "{name}");
+    for (name, kept) in [
+        ("../../etc/passwd", "passwd"),
+        ("/abs/path.txt", "path.txt"),
+    ] {
+        assert_eq!(
+            upload(&s, file(name, b"x")).await.ok()["filename"],
+            kept,
+            "{name}"
+        );
     }
     for name in ["a:b", "a|b", "a?b", "a*b", "<script>", &"n".repeat(256)] {
         upload(&s, file(name, b"x")).await.invalid();
     }
-    let nameless = Form::new()
-        .part("file", Part::bytes(b"x".to_vec()).mime_str("text/plain").unwrap());
+    let nameless = Form::new().part(
+        "file",
+        Part::bytes(b"x".to_vec()).mime_str("text/plain").unwrap(),
+    );
     let made = upload(&s, nameless).await;
     if made.status == 200 {
         assert_eq!(made.body["filename"], "unnamed.txt");
@@ -60,18 +80,31 @@ async fn names_are_made_harmless_or_refused() {
 async fn broken_forms_are_400() {
     let s = Server::start().await;
     upload(&s, Form::new()).await.invalid();
-    upload(&s, Form::new().text("expires_in_seconds", "3600")).await.invalid();
-    upload(&s, file("a", b"x").text("surprise", "1")).await.invalid();
-    upload(&s, file("a", b"x").part("file", Part::bytes(vec![]).file_name("b"))).await.invalid();
+    upload(&s, Form::new().text("expires_in_seconds", "3600"))
+        .await
+        .invalid();
+    upload(&s, file("a", b"x").text("surprise", "1"))
+        .await
+        .invalid();
+    upload(
+        &s,
+        file("a", b"x").part("file", Part::bytes(vec![]).file_name("b")),
+    )
+    .await
+    .invalid();
     for seconds in ["3599", "7776001", "x", "", "-1", "1e9"] {
-        upload(&s, file("a", b"x").text("expires_in_seconds", seconds)).await.invalid();
+        upload(&s, file("a", b"x").text("expires_in_seconds", seconds))
+            .await
+            .invalid();
     }
     let path = "/v1/files";
     s.post(path, json!({"file": "x"})).await.invalid();
     s.post_raw(path, "no form").await.invalid();
     let cut = "--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nhalf";
     let request = s.request(Method::POST, path).body(cut);
-    read(request.header("content-type", "multipart/form-data; boundary=b")).await.invalid();
+    read(request.header("content-type", "multipart/form-data; boundary=b"))
+        .await
+        .invalid();
     assert_eq!(s.get(path).await.ok()["data"], json!([]));
 }
 
@@ -105,13 +138,29 @@ async fn lists_are_paged_or_by_ids() {
     assert_eq!(ids(&first), made[..2]);
     let next = first["next_page"].as_str().unwrap();
     let rest = s.get(&format!("/v1/files?page={next}")).await.ok();
-    assert_eq!((ids(&rest), &rest["next_page"]), (made[2..].to_vec(), &Value::Null));
-    let some = format!("/v1/files?ids[]={}&ids[]=file_none&ids[]={}", made[2], made[2]);
+    assert_eq!(
+        (ids(&rest), &rest["next_page"]),
+        (made[2..].to_vec(), &Value::Null)
+    );
+    let some = format!(
+        "/v1/files?ids[]={}&ids[]=file_none&ids[]={}",
+        made[2], made[2]
+    );
     let some = s.get(&some).await.ok();
-    assert_eq!((ids(&some), &some["next_page"]), (vec![made[2].clone()], &Value::Null));
-    s.get(&format!("/v1/files?ids[]={}&limit=1", made[0])).await.invalid();
-    s.get(&format!("/v1/files?ids[]={}&page={next}", made[0])).await.invalid();
-    let many = (0..101).map(|n| format!("ids[]=file_{n}")).collect::<Vec<_>>().join("&");
+    assert_eq!(
+        (ids(&some), &some["next_page"]),
+        (vec![made[2].clone()], &Value::Null)
+    );
+    s.get(&format!("/v1/files?ids[]={}&limit=1", made[0]))
+        .await
+        .invalid();
+    s.get(&format!("/v1/files?ids[]={}&page={next}", made[0]))
+        .await
+        .invalid();
+    let many = (0..101)
+        .map(|n| format!("ids[]=file_{n}"))
+        .collect::<Vec<_>>()
+        .join("&");
     s.get(&format!("/v1/files?{many}")).await.invalid();
 }
 
@@ -120,7 +169,10 @@ async fn outputs_of_a_session_can_be_listed_and_downloaded() {
     let s = Server::start().await;
     let session = s.session().await;
     let name = "b\u{fc}richt \"x\".html".to_owned();
-    let outputs = vec![(name, b"<script>".to_vec()), ("deep/data.bin".into(), vec![0, 1, 2])];
+    let outputs = vec![
+        (name, b"<script>".to_vec()),
+        ("deep/data.bin".into(), vec![0, 1, 2]),
+    ];
     *s.executor.outputs.lock().unwrap() = outputs;
     s.say(&session, "bash: make\nsay: made").await;
     s.settled(&session).await;
@@ -131,13 +183,19 @@ async fn outputs_of_a_session_can_be_listed_and_downloaded() {
         assert_eq!(file["scope"], json!({"type": "session", "id": session}));
         assert_eq!(file["downloadable"], true);
         let path = format!("/v1/files/{}/content", id(file));
-        let content = read(s.request(Method::GET, &path).header("accept", "application/binary"));
+        let content = read(
+            s.request(Method::GET, &path)
+                .header("accept", "application/binary"),
+        );
         let content = content.await;
         assert_eq!(content.status, 200);
         let size = file["size_bytes"].as_u64().unwrap();
         assert_eq!(content.header("content-length"), size.to_string());
         assert_eq!(content.bytes.len() as u64, size);
-        assert_eq!(content.header("content-type"), file["mime_type"].as_str().unwrap());
+        assert_eq!(
+            content.header("content-type"),
+            file["mime_type"].as_str().unwrap()
+        );
         assert_eq!(content.header("x-content-type-options"), "nosniff");
         let disposition = content.header("content-disposition");
         assert!(disposition.starts_with("attachment"), "{disposition}");
@@ -145,6 +203,9 @@ async fn outputs_of_a_session_can_be_listed_and_downloaded() {
     s.delete(&format!("/v1/sessions/{session}")).await.ok();
     let path = format!("/v1/files/{}", id(&listed[0]));
     s.get(&path).await.error(404, "not_found_error");
-    assert_eq!(s.get(&format!("/v1/files?scope_id={session}")).await.ok()["data"], json!([]));
+    assert_eq!(
+        s.get(&format!("/v1/files?scope_id={session}")).await.ok()["data"],
+        json!([])
+    );
     s.get("/v1/files?scope_id=nonsense").await.invalid();
 }

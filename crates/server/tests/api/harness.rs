@@ -27,7 +27,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Server {
     pub url: String,
     pub executor: Arc<Scripted>,
-    pub runtime: Runtime,
+    pub app: Arc<App>,
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -70,7 +70,9 @@ impl Answer {
         self.error(400, "invalid_request_error")
     }
     pub fn code(&self) -> &str {
-        self.body["error"]["details"]["error_code"].as_str().unwrap_or("")
+        self.body["error"]["details"]["error_code"]
+            .as_str()
+            .unwrap_or("")
     }
 }
 
@@ -81,18 +83,32 @@ impl Server {
 
     pub async fn with(configure: impl FnOnce(App) -> App) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::open(dir, configure).await
+        Self::open(dir, configure, |_| {}).await
     }
 
-    async fn open(dir: tempfile::TempDir, configure: impl FnOnce(App) -> App) -> Self {
+    /// A server with other models.
+    pub async fn with_models(models: impl FnOnce(&mut Catalog)) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), |app| app, models).await
+    }
+
+    async fn open(
+        dir: tempfile::TempDir,
+        configure: impl FnOnce(App) -> App,
+        add_models: impl FnOnce(&mut Catalog),
+    ) -> Self {
         let ids = IdSource::system();
         let hub = Hub::new(ids.clone());
         let store = Store::open(dir.path(), ids.clone(), Arc::new(hub.clone())).unwrap();
         let config = CatalogConfig {
-            rehearsal: RehearsalConfig { delay_ms: 0, ..RehearsalConfig::default() },
+            rehearsal: RehearsalConfig {
+                delay_ms: 0,
+                ..RehearsalConfig::default()
+            },
             ..CatalogConfig::default()
         };
-        let models = Arc::new(Catalog::from_config(&config, &Default::default(), &ids).unwrap());
+        let mut models = Catalog::from_config(&config, &Default::default(), &ids).unwrap();
+        add_models(&mut models);
+        let models = Arc::new(models);
         let executor = Arc::new(Scripted::default());
         let runtime = Runtime::start(
             store.clone(),
@@ -105,31 +121,36 @@ impl Server {
         .await
         .unwrap();
         let key = Secret::new(ADMIN_KEY.to_owned());
-        credential::bootstrap(&store, &ids, Some(&key)).await.unwrap();
+        credential::bootstrap(&store, &ids, Some(&key))
+            .await
+            .unwrap();
         let organization: OrganizationId = "org_test".parse().unwrap();
         let app = App::new(Parts {
             store,
-            runtime: runtime.clone(),
+            runtime,
             models,
             ids,
             organization,
-            about: About { version: "test".into(), ..About::default() },
+            about: About {
+                version: "test".into(),
+                ..About::default()
+            },
         });
+        let app = Arc::new(configure(app));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(freehold_server::serve(
-            listener,
-            Arc::new(configure(app)),
-            async {
-                let _ = stopped.await;
-            },
-        ));
+        let serving = tokio::spawn(freehold_server::serve(listener, Arc::clone(&app), async {
+            let _ = stopped.await;
+        }));
         Self {
             url,
             executor,
-            runtime,
-            http: reqwest::Client::builder().timeout(PATIENCE).build().unwrap(),
+            app,
+            http: reqwest::Client::builder()
+                .timeout(PATIENCE)
+                .build()
+                .unwrap(),
             stop: Some(stop),
             serving,
             dir,
@@ -143,7 +164,11 @@ impl Server {
     /// Ends the server and waits for it.
     pub async fn stop(mut self) {
         let _ = self.stop.take().unwrap().send(());
-        tokio::time::timeout(PATIENCE, self.serving).await.unwrap().unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, self.serving)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
     }
 
     /// A request without any header of ours.
@@ -157,7 +182,9 @@ impl Server {
     }
 
     pub fn request_as(&self, key: &str, method: Method, path: &str) -> RequestBuilder {
-        self.bare(method, path).bearer_auth(key).header("anthropic-version", "2026-10-21")
+        self.bare(method, path)
+            .bearer_auth(key)
+            .header("anthropic-version", "2026-10-21")
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -175,7 +202,8 @@ impl Server {
 
     /// An agent with every built-in tool.
     pub async fn agent(&self) -> String {
-        self.agent_with(json!([{"type": "agent_toolset_20260401"}])).await
+        self.agent_with(json!([{"type": "agent_toolset_20260401"}]))
+            .await
     }
     pub async fn agent_with(&self, tools: Value) -> String {
         let body = json!({"name": "helper", "model": "rehearsal", "tools": tools});
@@ -200,7 +228,11 @@ impl Server {
     }
     /// Sends events.
     pub async fn send(&self, session: &str, events: Value) -> Answer {
-        self.post(&format!("/v1/sessions/{session}/events"), json!({"events": events})).await
+        self.post(
+            &format!("/v1/sessions/{session}/events"),
+            json!({"events": events}),
+        )
+        .await
     }
     /// Sends a message of text.
     pub async fn say(&self, session: &str, text: &str) -> Value {
@@ -208,9 +240,26 @@ impl Server {
     }
     /// The whole history.
     pub async fn history(&self, session: &str) -> Vec<Value> {
-        let page = self.get(&format!("/v1/sessions/{session}/events")).await.ok();
+        let page = self
+            .get(&format!("/v1/sessions/{session}/events"))
+            .await
+            .ok();
         assert_eq!(page["next_page"], Value::Null);
         page["data"].as_array().unwrap().clone()
+    }
+    /// The whole history by pages.
+    pub async fn history_pages(&self, session: &str, query: &str) -> Vec<Vec<Value>> {
+        let mut pages = Vec::new();
+        let mut page = String::new();
+        loop {
+            let path = format!("/v1/sessions/{session}/events?{query}{page}");
+            let answer = self.get(&path).await.ok();
+            pages.push(answer["data"].as_array().unwrap().clone());
+            let Some(next) = answer["next_page"].as_str() else {
+                return pages;
+            };
+            page = format!("&page={next}");
+        }
     }
     /// Waits until the session is idle with nothing queued, and gives its history.
     pub async fn settled(&self, session: &str) -> Vec<Value> {
@@ -227,11 +276,16 @@ impl Server {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.expect("the session does not settle")
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .expect("the session does not settle")
     }
     /// A key of a workspace of its own.
     pub async fn other_workspace(&self) -> (String, String) {
-        let made = self.post("/v1/freehold/workspaces", json!({"name": "other"})).await.ok();
+        let made = self
+            .post("/v1/freehold/workspaces", json!({"name": "other"}))
+            .await
+            .ok();
         let workspace = id(&made);
         let body = json!({"name": "k", "workspace_id": workspace});
         let made = self.post("/v1/freehold/keys", body).await.ok();
@@ -246,7 +300,12 @@ pub async fn read(request: RequestBuilder) -> Answer {
     let headers = response.headers().clone();
     let bytes = response.bytes().await.unwrap().to_vec();
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    Answer { status: status.as_u16(), headers, bytes, body }
+    Answer {
+        status: status.as_u16(),
+        headers,
+        bytes,
+        body,
+    }
 }
 
 pub fn message(text: &str) -> Value {

@@ -15,14 +15,34 @@ async fn a_session_is_shown_whole() {
         "metadata": {"a": "b"}});
     let session = s.post("/v1/sessions", body).await.ok();
     for key in [
-        "id", "type", "agent", "environment_id", "status", "title", "metadata", "resources",
-        "vault_ids", "budget", "usage", "stats", "outcome_evaluations", "created_at", "updated_at",
-        "archived_at", "deployment_id",
+        "id",
+        "type",
+        "agent",
+        "environment_id",
+        "status",
+        "title",
+        "metadata",
+        "resources",
+        "vault_ids",
+        "budget",
+        "usage",
+        "stats",
+        "outcome_evaluations",
+        "created_at",
+        "updated_at",
+        "archived_at",
+        "deployment_id",
     ] {
         assert!(session.get(key).is_some(), "{key}");
     }
-    assert_eq!((&session["type"], &session["status"]), (&json!("session"), &json!("idle")));
-    assert_eq!((&session["agent"]["id"], &session["agent"]["version"]), (&json!(agent), &json!(1)));
+    assert_eq!(
+        (&session["type"], &session["status"]),
+        (&json!("session"), &json!("idle"))
+    );
+    assert_eq!(
+        (&session["agent"]["id"], &session["agent"]["version"]),
+        (&json!(agent), &json!(1))
+    );
     assert!(session["agent"].get("metadata").is_none());
     let path = format!("/v1/sessions/{}", id(&session));
     let again = s.get(&path).await.ok();
@@ -30,18 +50,25 @@ async fn a_session_is_shown_whole() {
     s.say(&id(&session), "say: hi").await;
     s.settled(&id(&session)).await;
     let after = s.get(&path).await.ok();
-    assert!(after["usage"]["output_tokens"].as_u64().unwrap() > 0, "{after}");
-    assert!(after["stats"]["active_seconds"].as_f64().unwrap() > 0.0, "{after}");
+    assert!(
+        after["usage"]["output_tokens"].as_u64().unwrap() > 0,
+        "{after}"
+    );
+    assert!(
+        after["stats"]["active_seconds"].as_f64().unwrap() > 0.0,
+        "{after}"
+    );
 }
 
 #[tokio::test]
 async fn initial_events_start_the_session_at_once() {
     let s = Server::start().await;
     let (agent, environment) = (s.agent().await, s.environment("cloud").await);
-    let body = |events: Value| {
-        json!({"agent": agent, "environment_id": environment, "initial_events": events})
-    };
-    let session = s.post("/v1/sessions", body(json!([message("say: hi")]))).await.ok();
+    let body = |events: Value| json!({"agent": agent, "environment_id": environment, "initial_events": events});
+    let session = s
+        .post("/v1/sessions", body(json!([message("say: hi")])))
+        .await
+        .ok();
     assert_eq!(session["status"], "running");
     assert!(session.get("initial_events").is_none());
     let history = s.settled(&id(&session)).await;
@@ -68,23 +95,48 @@ async fn initial_events_start_the_session_at_once() {
 async fn agents_may_be_pinned_and_overridden() {
     let s = Server::start().await;
     let (agent, environment) = (s.agent().await, s.environment("cloud").await);
-    s.post(&format!("/v1/agents/{agent}"), json!({"system": "two"})).await.ok();
+    s.post(&format!("/v1/agents/{agent}"), json!({"system": "two"}))
+        .await
+        .ok();
     let create = async |agent: Value| {
-        s.post("/v1/sessions", json!({"agent": agent, "environment_id": environment})).await
+        s.post(
+            "/v1/sessions",
+            json!({"agent": agent, "environment_id": environment}),
+        )
+        .await
     };
-    let pinned = create(json!({"type": "agent", "id": agent, "version": 1})).await.ok();
-    assert_eq!((&pinned["agent"]["version"], &pinned["agent"]["system"]), (&json!(1), &Value::Null));
+    let pinned = create(json!({"type": "agent", "id": agent, "version": 1}))
+        .await
+        .ok();
+    assert_eq!(
+        (&pinned["agent"]["version"], &pinned["agent"]["system"]),
+        (&json!(1), &Value::Null)
+    );
     let latest = create(json!(agent)).await.ok();
     assert_eq!(latest["agent"]["system"], "two");
-    let own = create(json!({"type": "agent_with_overrides", "id": agent, "system": "mine",
-        "tools": null})).await.ok();
-    assert_eq!((&own["agent"]["system"], &own["agent"]["tools"]), (&json!("mine"), &json!([])));
+    let own = create(
+        json!({"type": "agent_with_overrides", "id": agent, "system": "mine",
+        "tools": null}),
+    )
+    .await
+    .ok();
+    assert_eq!(
+        (&own["agent"]["system"], &own["agent"]["tools"]),
+        (&json!("mine"), &json!([]))
+    );
     let refused = create(json!({"type": "agent_with_overrides", "id": agent, "model": null})).await;
     refused.invalid();
     assert_eq!(refused.code(), "agent_model_required");
-    for agent in [json!("agent_none"), json!({"type": "agent", "id": agent, "version": 99})] {
+    for agent in [
+        json!("agent_none"),
+        json!({"type": "agent", "id": agent, "version": 99}),
+    ] {
         let missing = create(agent).await;
-        assert!(missing.status == 404 || missing.status == 400, "{}", missing.body);
+        assert!(
+            missing.status == 404 || missing.status == 400,
+            "{}",
+            missing.body
+        );
     }
 }
 
@@ -125,7 +177,12 @@ async fn a_host_that_cannot_isolate_refuses_cloud_sessions_only() {
     let message = refused.invalid();
     assert!(message.contains("this host cannot isolate"), "{message}");
     let own = s.environment("self_hosted").await;
-    s.post("/v1/sessions", json!({"agent": agent, "environment_id": own})).await.ok();
+    s.post(
+        "/v1/sessions",
+        json!({"agent": agent, "environment_id": own}),
+    )
+    .await
+    .ok();
 }
 
 #[tokio::test]
@@ -133,8 +190,14 @@ async fn updates_change_only_what_they_name() {
     let s = Server::start().await;
     let session = s.session().await;
     let path = format!("/v1/sessions/{session}");
-    let changed = s.post(&path, json!({"title": "t", "metadata": {"a": "b"}})).await.ok();
-    assert_eq!((&changed["title"], &changed["metadata"]), (&json!("t"), &json!({"a": "b"})));
+    let changed = s
+        .post(&path, json!({"title": "t", "metadata": {"a": "b"}}))
+        .await
+        .ok();
+    assert_eq!(
+        (&changed["title"], &changed["metadata"]),
+        (&json!("t"), &json!({"a": "b"}))
+    );
     let history = s.history(&session).await;
     assert_eq!(types(&history), ["session.updated"]);
     assert!(history[0].get("agent").is_none());
@@ -161,16 +224,22 @@ async fn updates_change_only_what_they_name() {
 async fn budgets_are_kept_changed_and_removed() {
     let s = Server::start().await;
     let (agent, environment) = (s.agent().await, s.environment("cloud").await);
-    let budget = |cents: &str| {
-        json!({"type": "limit", "max_list_cost": {"amount": cents, "currency": "USD"}})
-    };
+    let budget = |cents: &str| json!({"type": "limit", "max_list_cost": {"amount": cents, "currency": "USD"}});
     let body = json!({"agent": agent, "environment_id": environment, "budget": budget("100")});
     let session = s.post("/v1/sessions", body).await.ok();
     assert_eq!(session["budget"], budget("100"));
     let path = format!("/v1/sessions/{}", id(&session));
-    assert_eq!(s.post(&path, json!({"budget": budget("50")})).await.ok()["budget"], budget("50"));
-    assert_eq!(s.post(&path, json!({"budget": null})).await.ok()["budget"], Value::Null);
-    s.post(&path, json!({"budget": budget("50")})).await.invalid();
+    assert_eq!(
+        s.post(&path, json!({"budget": budget("50")})).await.ok()["budget"],
+        budget("50")
+    );
+    assert_eq!(
+        s.post(&path, json!({"budget": null})).await.ok()["budget"],
+        Value::Null
+    );
+    s.post(&path, json!({"budget": budget("50")}))
+        .await
+        .invalid();
     for cents in ["0", "1.5", "-1", "007", ""] {
         let body = json!({"agent": agent, "environment_id": environment, "budget": budget(cents)});
         s.post("/v1/sessions", body).await.invalid();
@@ -187,15 +256,24 @@ async fn a_running_session_is_neither_archived_nor_deleted() {
     assert_eq!(s.get(&path).await.ok()["status"], "running");
     let refused = s.delete(&path).await.invalid();
     assert!(refused.contains("running"), "{refused}");
-    s.post(&format!("{path}/archive"), json!({})).await.invalid();
-    s.post(&path, json!({"agent": {"tools": []}})).await.invalid();
-    s.send(&session, json!([{"type": "user.interrupt"}])).await.ok();
+    s.post(&format!("{path}/archive"), json!({}))
+        .await
+        .invalid();
+    s.post(&path, json!({"agent": {"tools": []}}))
+        .await
+        .invalid();
+    s.send(&session, json!([{"type": "user.interrupt"}]))
+        .await
+        .ok();
     s.settled(&session).await;
     let archived = s.post(&format!("{path}/archive"), json!({})).await.ok();
     assert_eq!(archived["status"], "terminated");
     assert!(archived["archived_at"].is_string());
     assert_eq!(s.get("/v1/sessions").await.ok()["data"], json!([]));
-    assert_eq!(ids(&s.get("/v1/sessions?include_archived=true").await.ok()), [session.clone()]);
+    assert_eq!(
+        ids(&s.get("/v1/sessions?include_archived=true").await.ok()),
+        [session.as_str()]
+    );
     s.post(&path, json!({"title": "x"})).await.invalid();
     assert!(types(&s.history(&session).await).contains(&"session.status_terminated"));
     let gone = s.delete(&path).await.ok();
@@ -219,22 +297,35 @@ async fn lists_go_both_ways() {
             wanted.reverse();
         }
         let page = async |query: String| {
-            s.get(&format!("/v1/sessions?order={order}&limit=2{query}")).await.ok()
+            s.get(&format!("/v1/sessions?order={order}&limit=2{query}"))
+                .await
+                .ok()
         };
         let first = page(String::new()).await;
-        assert_eq!((ids(&first), &first["prev_page"]), (wanted[..2].to_vec(), &Value::Null));
+        assert_eq!(
+            (ids(&first), &first["prev_page"]),
+            (wanted[..2].to_vec(), &Value::Null)
+        );
         let second = page(format!("&page={}", first["next_page"].as_str().unwrap())).await;
         assert_eq!(ids(&second), wanted[2..4]);
         let third = page(format!("&page={}", second["next_page"].as_str().unwrap())).await;
-        assert_eq!((ids(&third), &third["next_page"]), (wanted[4..].to_vec(), &Value::Null));
+        assert_eq!(
+            (ids(&third), &third["next_page"]),
+            (wanted[4..].to_vec(), &Value::Null)
+        );
         let back = page(format!("&page={}", third["prev_page"].as_str().unwrap())).await;
         assert_eq!(ids(&back), wanted[2..4]);
         let start = page(format!("&page={}", back["prev_page"].as_str().unwrap())).await;
-        assert_eq!((ids(&start), &start["prev_page"]), (wanted[..2].to_vec(), &Value::Null));
+        assert_eq!(
+            (ids(&start), &start["prev_page"]),
+            (wanted[..2].to_vec(), &Value::Null)
+        );
     }
     let first = s.get("/v1/sessions?limit=2").await.ok();
     let next = first["next_page"].as_str().unwrap();
-    s.get(&format!("/v1/sessions?limit=2&order=asc&page={next}")).await.invalid();
+    s.get(&format!("/v1/sessions?limit=2&order=asc&page={next}"))
+        .await
+        .invalid();
 }
 
 #[tokio::test]
@@ -245,23 +336,35 @@ async fn lists_filter() {
     let agent = s.get(&format!("/v1/sessions/{one}")).await.ok()["agent"]["id"].clone();
     let agent = agent.as_str().unwrap();
     let listed = async |query: &str| ids(&s.get(&format!("/v1/sessions?{query}")).await.ok());
-    assert_eq!(listed(&format!("agent_id={agent}")).await, [one.clone()]);
-    assert_eq!(listed(&format!("agent_id={agent}&agent_version=1")).await, [one.clone()]);
-    assert!(listed(&format!("agent_id={agent}&agent_version=2")).await.is_empty());
+    assert_eq!(listed(&format!("agent_id={agent}")).await, [one.as_str()]);
+    assert_eq!(
+        listed(&format!("agent_id={agent}&agent_version=1")).await,
+        [one.as_str()]
+    );
+    assert!(
+        listed(&format!("agent_id={agent}&agent_version=2"))
+            .await
+            .is_empty()
+    );
     assert_eq!(listed("statuses[]=idle&statuses[]=running").await.len(), 2);
     assert!(listed("statuses%5B%5D=terminated").await.is_empty());
     assert!(listed("deployment_id=depl_1").await.is_empty());
     assert!(listed("memory_store_id=memstore_1").await.is_empty());
     let at = s.get(&format!("/v1/sessions/{two}")).await.ok()["created_at"].clone();
     let at = at.as_str().unwrap();
-    assert_eq!(listed(&format!("created_at[gte]={at}")).await, [two.clone()]);
+    assert_eq!(
+        listed(&format!("created_at[gte]={at}")).await,
+        [two.as_str()]
+    );
     assert_eq!(listed(&format!("created_at[lt]={at}")).await, [one]);
 }
 
 async fn upload(s: &Server, name: &str, bytes: &[u8]) -> String {
     let part = reqwest::multipart::Part::bytes(bytes.to_vec()).file_name(name.to_owned());
     let form = reqwest::multipart::Form::new().part("file", part);
-    id(&read(s.request(Method::POST, "/v1/files").multipart(form)).await.ok())
+    id(&read(s.request(Method::POST, "/v1/files").multipart(form))
+        .await
+        .ok())
 }
 
 #[tokio::test]
@@ -279,12 +382,18 @@ async fn files_are_attached_as_copies() {
     let session = id(&session);
     let shown = s.get(&format!("/v1/files/{copy}")).await.ok();
     assert_eq!(shown["scope"], json!({"type": "session", "id": session}));
-    assert_eq!((&shown["filename"], &shown["size_bytes"]), (&json!("data.csv"), &json!(3)));
+    assert_eq!(
+        (&shown["filename"], &shown["size_bytes"]),
+        (&json!("data.csv"), &json!(3))
+    );
     // The original may go; the session keeps its copy.
     s.delete(&format!("/v1/files/{file}")).await.ok();
     let path = format!("/v1/sessions/{session}/resources");
     let other = upload(&s, "more.txt", b"more").await;
-    let added = s.post(&path, json!({"type": "file", "file_id": other})).await.ok();
+    let added = s
+        .post(&path, json!({"type": "file", "file_id": other}))
+        .await
+        .ok();
     assert_eq!(added["mount_path"], format!("/mnt/session/uploads/{other}"));
     s.say(&session, "bash: ls").await;
     s.settled(&session).await;
@@ -297,7 +406,9 @@ async fn files_are_attached_as_copies() {
     assert_ne!(ids(&one), ids(&rest));
     let resource = format!("{path}/{}", id(&added));
     assert_eq!(s.get(&resource).await.ok(), added);
-    s.post(&resource, json!({"authorization_token": "t"})).await.invalid();
+    s.post(&resource, json!({"authorization_token": "t"}))
+        .await
+        .invalid();
     let gone = s.delete(&resource).await.ok();
     assert_eq!(gone["type"], "session_resource_deleted");
     s.get(&resource).await.error(404, "not_found_error");
@@ -310,10 +421,16 @@ async fn files_are_attached_as_copies() {
         json!({"type": "github_repository", "url": "https://github.com/o/r"}),
     ] {
         let refused = s.post(&path, bad).await;
-        assert!(refused.status == 400 || refused.status == 404, "{}", refused.body);
+        assert!(
+            refused.status == 400 || refused.status == 404,
+            "{}",
+            refused.body
+        );
     }
     s.delete(&format!("/v1/sessions/{session}")).await.ok();
-    s.get(&format!("/v1/files/{copy}")).await.error(404, "not_found_error");
+    s.get(&format!("/v1/files/{copy}"))
+        .await
+        .error(404, "not_found_error");
     s.get(&format!("/v1/files/{other}")).await.ok();
 }
 
@@ -325,8 +442,10 @@ async fn self_hosted_sessions_take_no_files() {
     let body = json!({"agent": agent, "environment_id": environment, "resources": [
         {"type": "file", "file_id": file}]});
     let refused = s.post("/v1/sessions", body).await.invalid();
-    let literal = format!("Environment {environment} is a self-hosted environment. `resources` are \
-        not supported with self-hosted environments.");
+    let literal = format!(
+        "Environment {environment} is a self-hosted environment. `resources` are \
+        not supported with self-hosted environments."
+    );
     assert!(refused.contains(&literal), "{refused}");
 }
 
@@ -337,25 +456,45 @@ async fn the_primary_thread_can_be_read() {
     let path = format!("/v1/sessions/{session}/threads");
     let fresh = s.get(&path).await.ok();
     let thread = &fresh["data"][0];
-    for key in ["parent_thread_id", "workflow_run_id", "stats", "usage", "archived_at"] {
+    for key in [
+        "parent_thread_id",
+        "workflow_run_id",
+        "stats",
+        "usage",
+        "archived_at",
+    ] {
         assert_eq!(thread.get(key), Some(&Value::Null), "{key}");
     }
     assert!(thread["agent"].get("multiagent").is_none());
     let tid = id(thread);
     s.say(&session, "say: hi").await;
     let history = s.settled(&session).await;
-    let running = history.iter().find(|e| e["type"] == "session.thread_status_running").unwrap();
+    let running = history
+        .iter()
+        .find(|e| e["type"] == "session.thread_status_running")
+        .unwrap();
     assert_eq!(running["session_thread_id"], tid);
     let thread = s.get(&format!("{path}/{tid}")).await.ok();
-    assert_eq!((&thread["status"], &thread["session_id"]), (&json!("idle"), &json!(session)));
-    assert!(thread["usage"]["output_tokens"].as_u64().unwrap() > 0, "{thread}");
+    assert_eq!(
+        (&thread["status"], &thread["session_id"]),
+        (&json!("idle"), &json!(session))
+    );
+    assert!(
+        thread["usage"]["output_tokens"].as_u64().unwrap() > 0,
+        "{thread}"
+    );
     assert!(thread["stats"]["active_seconds"].is_number());
     let events = s.get(&format!("{path}/{tid}/events?limit=2")).await.ok();
     assert!(events["next_page"].is_string());
     let idle = s.get(&format!("{path}?statuses[]=idle")).await.ok();
-    assert_eq!(ids(&idle), [tid.clone()]);
-    assert_eq!(s.get(&format!("{path}?statuses[]=running")).await.ok()["data"], json!([]));
-    s.post(&format!("{path}/{tid}/archive"), json!({})).await.invalid();
+    assert_eq!(ids(&idle), [tid.as_str()]);
+    assert_eq!(
+        s.get(&format!("{path}?statuses[]=running")).await.ok()["data"],
+        json!([])
+    );
+    s.post(&format!("{path}/{tid}/archive"), json!({}))
+        .await
+        .invalid();
     for tail in ["", "/events", "/stream"] {
         let unknown = format!("{path}/sthr_none{tail}");
         s.get(&unknown).await.error(404, "not_found_error");

@@ -1,6 +1,8 @@
 //! Listing a session's events at a cost that does not depend on the length of its history: types
 //! are found by index, and times, which rise with `seq`, by bisection.
 
+use std::collections::BTreeSet;
+
 use freehold_base::{SessionId, Timestamp};
 
 use super::read::{ITEM, event, item};
@@ -107,8 +109,10 @@ fn logged(
         format!("SELECT {columns} FROM event WHERE {within} ORDER BY seq {order} LIMIT ?4")
     } else {
         // Each type's own index range holds its part of the page; the page is the first of all.
+        // A type named twice would fill the page with doubles.
+        let types: BTreeSet<&String> = q.types.iter().collect();
         let mut parts = Vec::new();
-        for kind in &q.types {
+        for kind in types {
             params.push(kind.into());
             let n = params.len();
             parts.push(format!(

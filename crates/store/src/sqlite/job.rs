@@ -19,6 +19,8 @@ pub(super) struct Job {
 /// An entry of a queue.
 pub(super) enum Message {
     Job(Job),
+    /// Empty the write-ahead log, then say so.
+    Scrub(oneshot::Sender<()>),
     /// Finish what is queued, then end.
     Stop,
 }

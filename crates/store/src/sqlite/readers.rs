@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use freehold_base::SharedClock;
 use rusqlite::Connection;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{self, Mode, SqliteTx, control};
 use super::job::{self, Job, Message, Outcome};
@@ -15,25 +15,33 @@ use crate::StoreError;
 /// Enough to use the cores while one waits for the disk; more only cost memory.
 const READERS: usize = 3;
 
+/// Starts the threads. What is given becomes ready (by being dropped) when all have ended and let
+/// go of the file.
 pub(super) fn start(
     path: &Path,
     clock: &SharedClock,
     queue: mpsc::Receiver<Message>,
-) -> Result<(), StoreError> {
+) -> Result<oneshot::Receiver<()>, StoreError> {
+    let (alive, ended) = oneshot::channel();
+    let alive = Arc::new(alive);
     let queue = Arc::new(Mutex::new(queue));
     for n in 0..READERS {
         let connection = connection::open(path, Mode::Read)?;
-        let (queue, clock) = (Arc::clone(&queue), Arc::clone(clock));
+        let (queue, clock, alive) = (Arc::clone(&queue), Arc::clone(clock), Arc::clone(&alive));
         std::thread::Builder::new()
             .name(format!("store-reader-{n}"))
-            .spawn(move || serve(&connection, &clock, &queue))
+            .spawn(move || {
+                serve(&connection, &clock, &queue);
+                drop(connection);
+                drop(alive);
+            })
             .map_err(|source| StoreError::Io {
                 action: "start a thread for",
                 path: path.to_owned(),
                 source,
             })?;
     }
-    Ok(())
+    Ok(ended)
 }
 
 fn serve(connection: &Connection, clock: &SharedClock, queue: &Mutex<mpsc::Receiver<Message>>) {
@@ -53,6 +61,7 @@ fn serve(connection: &Connection, clock: &SharedClock, queue: &Mutex<mpsc::Recei
                 // What is queued is still served; then everybody gets `None`.
                 queue.lock().unwrap_or_else(|e| e.into_inner()).close();
             }
+            Some(Message::Scrub(_)) => {} // Only the writer is asked to.
             None => return,
         }
     }

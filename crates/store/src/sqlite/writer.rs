@@ -41,25 +41,44 @@ impl Writer {
     }
 
     fn run(mut self) {
-        let mut group = Vec::with_capacity(GROUP);
+        let (mut group, mut scrubs) = (Vec::with_capacity(GROUP), Vec::new());
         while let Some(first) = self.queue.blocking_recv() {
             let mut next = Some(first);
             while let Some(message) = next {
                 match message {
                     Message::Job(job) => group.push(job),
+                    Message::Scrub(answer) => scrubs.push(answer),
                     Message::Stop => self.queue.close(),
                 }
                 next = if group.len() < GROUP { self.queue.try_recv().ok() } else { None };
             }
             self.commit(std::mem::take(&mut group));
+            if !scrubs.is_empty() {
+                self.scrub();
+                for answer in scrubs.drain(..) {
+                    let _ = answer.send(());
+                }
+            }
         }
         let Self { connection, lock, alive, .. } = self;
-        // The last connection to close folds the log into the database.
         if let Err((_, error)) = connection.close() {
             tracing::warn!(%error, "database not closed cleanly");
         }
         drop(lock);
         drop(alive);
+    }
+
+    /// Moves everything from the write-ahead log into the database and empties the log's file.
+    fn scrub(&self) {
+        let emptied = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        match emptied {
+            Ok(0) => {}
+            // A reader holds on to an old snapshot; the next time will do.
+            Ok(_) => tracing::debug!("write-ahead log not emptied: in use"),
+            Err(error) => tracing::warn!(%error, "write-ahead log not emptied"),
+        }
     }
 
     fn commit(&mut self, jobs: Vec<Job>) {

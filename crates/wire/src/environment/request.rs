@@ -335,9 +335,9 @@ fn package(value: Value, at: &At<'_>) -> Decode<String> {
     let package = text(1, MAX_PACKAGE)(value, at)?;
     // It becomes an argument of a package manager: never an option, never two arguments.
     if package.starts_with('-') || package.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(at.error(
-            "Input should be one package, without whitespace and not starting with '-'",
-        ));
+        return Err(
+            at.error("Input should be one package, without whitespace and not starting with '-'")
+        );
     }
     Ok(package)
 }

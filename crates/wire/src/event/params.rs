@@ -5,6 +5,7 @@ use freehold_base::{EventId, ThreadId};
 use serde_json::Value;
 
 use super::blocks::{Allowed, content};
+pub use super::deltas::{Deltas, event_deltas};
 use super::outcome::DefineOutcome;
 use super::{
     ContentOnly, CustomToolResult, EventBody, ToolConfirmation, ToolResult, UserInterrupt, Verdict,
@@ -218,6 +219,15 @@ impl SendEvents {
     }
 }
 
+/// The refusal of a `system.message` by a model that takes none (contract 40).
+pub fn no_system_messages(model: &str) -> ApiError {
+    ApiError::invalid(format!(
+        "Model `{}` does not support mid-conversation system messages (model_does_not_support_mid_conversation_system).",
+        crate::decode::echo(model)
+    ))
+    .with_code("model_does_not_support_mid_conversation_system")
+}
+
 /// `system.message`: at most one, last, and directly after the input it accompanies or alone.
 fn check_system(events: &[EventParams], at: &At<'_>) -> Decode<()> {
     let is_system = |e: &EventParams| matches!(e, EventParams::System(_));
@@ -280,41 +290,4 @@ pub(crate) fn check_initial(events: &[EventParams], at: &At<'_>) -> Decode<()> {
         )));
     }
     Ok(())
-}
-
-/// Values of `event_deltas[]`: event types whose previews a stream asks for (contract 40).
-///
-/// # Errors
-/// Names `event_deltas` when a value is unknown or there are too many.
-pub fn event_deltas(values: &[&str]) -> Result<Deltas, ApiError> {
-    use freehold_base::limits::MAX_EVENT_DELTAS;
-    if MAX_EVENT_DELTAS < values.len() {
-        return Err(ApiError::invalid(format!(
-            "event_deltas: At most {MAX_EVENT_DELTAS} values are allowed, not {}",
-            values.len()
-        )));
-    }
-    let mut deltas = Deltas::default();
-    for value in values {
-        match *value {
-            "agent.message" => deltas.message = true,
-            "agent.thinking" => deltas.thinking = true,
-            other => {
-                return Err(ApiError::invalid(format!(
-                    "event_deltas: Input should be 'agent.message' or 'agent.thinking', not '{}'",
-                    crate::decode::echo(other)
-                )));
-            }
-        }
-    }
-    Ok(deltas)
-}
-
-/// Which previews a stream asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Deltas {
-    /// `agent.message`: start and text.
-    pub message: bool,
-    /// `agent.thinking`: start only.
-    pub thinking: bool,
 }

@@ -8,7 +8,7 @@ use super::request::{defaults, policy};
 use super::{AgentToolset, BuiltinTool, BuiltinToolConfig, PermissionPolicy, Tool, ToolDefaults};
 use super::{url_sources, user_location};
 use crate::decode::{At, Decode, Object, boolean, echo, integer, list, one_of, string};
-//DOMAINS0
+use crate::domains;
 
 /// Entries of a domain list (contract 10).
 const MAX_DOMAINS: usize = 64;
@@ -106,17 +106,17 @@ fn config(value: Value, at: &At<'_>, defaults: &ToolDefaults) -> Decode<BuiltinT
 
 fn domain_list(value: Value, at: &At<'_>, allows_path: bool) -> Decode<Vec<String>> {
     if value.as_array().is_some_and(Vec::is_empty) {
-        return Err(at.error(
-            "Empty list of domains is ambiguous. Provide at least one domain or null.",
-        ));
+        return Err(
+            at.error("Empty list of domains is ambiguous. Provide at least one domain or null.")
+        );
     }
     let domains = list(1, MAX_DOMAINS, |value, at| {
         let domain = string(value, at)?;
         crate::decode::check_length(&domain, 1, MAX_DOMAIN, at)?;
         Ok(domain)
     })(value, at)?;
-    let _ = allows_path;
-
+    domains::validate(&domains, allows_path)
+        .map_err(|(index, message)| at.index(index).error(message))?;
     Ok(domains)
 }
 

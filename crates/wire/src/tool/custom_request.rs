@@ -50,9 +50,9 @@ fn input_schema(value: Value, at: &At<'_>) -> Decode<Map<String, Value>> {
     }
     for key in ["oneOf", "anyOf", "allOf"] {
         if schema.contains_key(key) {
-            return Err(at
-                .key(key)
-                .error("oneOf, anyOf and allOf are not supported at the top level of input_schema"));
+            return Err(at.key(key).error(
+                "oneOf, anyOf and allOf are not supported at the top level of input_schema",
+            ));
         }
     }
     match schema.get("properties") {
@@ -75,7 +75,10 @@ fn input_schema(value: Value, at: &At<'_>) -> Decode<Map<String, Value>> {
         }
     }
     // serde_json's map is walked here by reference: depth is bounded by the request reader.
-    if schema.iter().any(|(key, value)| key == "$ref" || has_ref(value)) {
+    if schema
+        .iter()
+        .any(|(key, value)| key == "$ref" || has_ref(value))
+    {
         return Err(at.error("$ref is not supported in input_schema"));
     }
     Ok(schema)

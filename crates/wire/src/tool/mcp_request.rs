@@ -84,7 +84,8 @@ pub(crate) fn check_pairing(tools: &[Tool], servers: &[McpServer]) -> Decode<()>
         let Tool::McpToolset(set) = tool else {
             continue;
         };
-        let is_named = |s: &McpServer| matches!(s, McpServer::Url(s) if s.name == set.mcp_server_name);
+        let is_named =
+            |s: &McpServer| matches!(s, McpServer::Url(s) if s.name == set.mcp_server_name);
         if !servers.iter().any(is_named) {
             return Err(at.index(n).key("mcp_server_name").error(format_args!(
                 "mcp_toolset names MCP server `{}`, which is not in mcp_servers",

@@ -36,10 +36,7 @@ fn tool(value: Value, at: &At<'_>) -> Decode<Tool> {
 }
 
 /// `default_config` of either toolset, resolved against the toolset's own default policy.
-pub(super) fn defaults(
-    o: &mut Object<'_>,
-    policy: PermissionPolicy,
-) -> Decode<ToolDefaults> {
+pub(super) fn defaults(o: &mut Object<'_>, policy: PermissionPolicy) -> Decode<ToolDefaults> {
     let given = o.optional("default_config", |value, at| {
         let mut o = Object::new(value, at)?;
         let enabled = o.optional("enabled", boolean)?;
@@ -81,9 +78,9 @@ fn check_unique(tools: &[Tool], at: &At<'_>) -> Decode<()> {
             }
             Tool::McpToolset(set) => {
                 if !servers.insert(set.mcp_server_name.as_str()) {
-                    return Err(at.key("mcp_server_name").error(
-                        "Only one mcp_toolset per MCP server is allowed",
-                    ));
+                    return Err(at
+                        .key("mcp_server_name")
+                        .error("Only one mcp_toolset per MCP server is allowed"));
                 }
             }
             Tool::Custom(tool) => {

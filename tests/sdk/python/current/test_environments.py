@@ -57,6 +57,15 @@ def test_the_type_of_an_environment_stays(client):
     assert caught.value.error_code == "invalid_config_type_change"
 
 
+def test_names_are_unique_among_those_in_use(client):
+    first = client.beta.environments.create(name="one of a kind")
+    with pytest.raises(anthropic.ConflictError) as caught:
+        client.beta.environments.create(name="one of a kind")
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    client.beta.environments.archive(first.id)
+    assert client.beta.environments.create(name="one of a kind").id != first.id
+
+
 def test_metadata_rules(client):
     with pytest.raises(anthropic.BadRequestError) as caught:
         client.beta.environments.create(name="m", metadata={"k" * 65: "v"})
@@ -86,10 +95,9 @@ def test_archive_is_final(client, make_agent):
 def test_delete_only_when_nothing_uses_it(client, make_agent):
     env = client.beta.environments.create(name="used")
     session = client.beta.sessions.create(agent=make_agent().id, environment_id=env.id)
-    with pytest.raises(anthropic.APIStatusError) as caught:
+    with pytest.raises(anthropic.ConflictError) as caught:
         client.beta.environments.delete(env.id)
-    assert caught.value.status_code in (400, 409)
-    assert caught.value.response.headers.get("x-should-retry") == "false" or caught.value.status_code == 400
+    assert caught.value.response.headers["x-should-retry"] == "false"
     client.beta.sessions.delete(session.id)
     gone = client.beta.environments.delete(env.id)
     assert (gone.id, gone.type) == (env.id, "environment_deleted")

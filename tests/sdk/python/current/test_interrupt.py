@@ -131,8 +131,11 @@ def test_while_waiting_for_a_custom_tool(chat, script):
 def test_on_an_idle_session(chat):
     session = chat()
     session.turn("say: hi")
-    session.send(INTERRUPT)
+    # A client that waits for the idle after its interrupt always gets one.
+    watch = session.turn(INTERRUPT)
+    assert watch.seen[-1].stop_reason.type == "end_turn"
     assert session.get().status == "idle"
+    assert not of(watch.seen, "span.model_request_start")
     assert "again" in session.answer("say: again")
 
 

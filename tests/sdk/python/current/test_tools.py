@@ -327,7 +327,7 @@ def test_session_tool_runner_serves_custom_tools(chat, script, aclient):
 
 def test_session_tool_runner_waits_for_confirmation_on_self_hosted(client, chat, script, aclient):
     """A self-hosted environment: the SDK's runner is the sandbox and the person decides."""
-    environment = client.beta.environments.create(name="ours", config={"type": "self_hosted"})
+    environment = client.beta.environments.create(name="theirs", config={"type": "self_hosted"})
     script.say(tool("bash", {"command": "uptime"}), tool("read", {"file_path": "x"}))
     script.say("done")
     session = chat(script.model, agent={"tools": [ASK]}, environment_id=environment.id)

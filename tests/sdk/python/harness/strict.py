@@ -55,9 +55,9 @@ def check(data: object, type_: Any) -> int:
     if unknown:
         raise ContractViolation(f"{_name(type_)} has keys the SDK does not know: {unknown}\n{_show(data)}")
     count = 0
-    for path, item in _objects(data, ""):
+    for path, item, parent in _objects(data, ""):
         count += 1
-        _required_nullable(path, item, data)
+        _required_nullable(path, item, parent, data)
     if isinstance(data, dict) and isinstance(data.get("data"), list) and "type" not in data:
         _page(data, _name(type_))
     return count
@@ -76,36 +76,35 @@ def _page(page: dict[str, Any], name: str) -> None:
         raise ContractViolation(f"{name}: page has the keys {sorted(page)}, not {sorted(keys)}")
 
 
-def _required_nullable(path: str, item: dict[str, Any], whole: object) -> None:
+def _required_nullable(path: str, item: dict[str, Any], parent: str | None, whole: object) -> None:
     kind = item.get("type")
     needed = set(NULLABLE.get(kind, ())) if isinstance(kind, str) else set()
     if kind == "agent":
         if set(item) == {"type", "id", "version"}:
             return  # a reference in a roster
-        if path.endswith(".agents") or ".agents." in path:
-            needed.discard("multiagent")
-        elif path == "" or path.startswith("data."):
+        if parent is None:
             needed |= STANDALONE_AGENT
+        elif parent not in ("session", "session.updated"):
+            needed.discard("multiagent")  # a thread's agent, or a member of a roster
     if kind == "session" and "agent" not in item:
         return  # a file's scope
-    if kind == "environment" and "config" not in item:
-        return
     missing = needed - set(item)
     if missing:
         raise ContractViolation(f"{kind} at {path or 'top'} lacks {sorted(missing)}\n{_show(whole)}")
 
 
-def _objects(data: object, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _objects(data: object, path: str, parent: str | None = None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+    """Every object with its place and the `type` of the object around it."""
     if isinstance(data, dict):
-        yield path, data
+        yield path, data, parent
         for key, value in data.items():
             # Free-form JSON: what is inside is not ours.
             if key in {"input", "input_schema", "metadata"}:
                 continue
-            yield from _objects(value, f"{path}.{key}" if path else key)
+            yield from _objects(value, f"{path}.{key}" if path else key, data.get("type"))
     elif isinstance(data, list):
         for i, value in enumerate(data):
-            yield from _objects(value, f"{path}.{i}" if path else str(i))
+            yield from _objects(value, f"{path}.{i}" if path else str(i), parent)
 
 
 def _unknown(value: object, path: str) -> Iterator[str]:

@@ -270,9 +270,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._event("content_block_start", {"index": index, "content_block": block | empty[kind]})
         for delta in _deltas(part):
             self._event("content_block_delta", {"index": index, "delta": delta})
-            inner = part.get("_gate")
-            if inner is not None and delta is not None:
-                inner.pass_through()
+            if "_gate" in part:
+                part["_gate"].pass_through()
         self._event("content_block_stop", {"index": index})
 
     def _event(self, name: str, data: dict[str, Any]) -> None:

@@ -99,9 +99,11 @@ test('files: in, through the sandbox, and out', async () => {
   watch.close();
   let output: Anthropic.Beta.BetaFileMetadata | undefined;
   const end = Date.now() + 60_000;
+  const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 50));
   while (!output && Date.now() < end) {
     const files = await anthropic.beta.files.list({ scope_id: session.id });
     output = files.data.find((f) => f.filename === 'upper.csv');
+    if (!output) await pause();
   }
   assert.ok(output?.downloadable);
   assert.equal(output.scope?.id, session.id);

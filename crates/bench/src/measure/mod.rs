@@ -1,0 +1,66 @@
+//! What is measured: one file for each section, each run once a round.
+
+mod append;
+mod disk;
+mod history;
+mod lab;
+mod memory;
+mod requests;
+mod sandbox;
+mod turn;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+
+pub(crate) use lab::Lab;
+
+/// A group of measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Section {
+    /// The disk's own speed
+    Disk,
+    /// Durable appends through the API
+    Append,
+    /// Turns: latency, overhead, delivery, rate
+    Turn,
+    /// Reads and creates, with their CPU
+    Requests,
+    /// Sandbox cold start and tool round trip
+    Sandbox,
+    /// A long history against a short one
+    History,
+    /// Start and memory of fresh servers
+    Memory,
+}
+
+impl Section {
+    /// All, in the order of the first round.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Disk,
+        Self::Append,
+        Self::Turn,
+        Self::Requests,
+        Self::Sandbox,
+        Self::History,
+        Self::Memory,
+    ];
+
+    /// First parts of the quantities' ids, in the order they are printed.
+    pub(crate) const NAMES: [&str; 8] = [
+        "disk", "append", "turn", "requests", "sandbox", "history", "start", "memory",
+    ];
+
+    /// Measures once.
+    pub(crate) async fn run(self, lab: &mut Lab) -> Result<()> {
+        let done = match self {
+            Self::Disk => disk::measure(lab),
+            Self::Append => append::measure(lab).await,
+            Self::Turn => turn::measure(lab).await,
+            Self::Requests => requests::measure(lab).await,
+            Self::Sandbox => sandbox::measure(lab).await,
+            Self::History => history::measure(lab).await,
+            Self::Memory => memory::measure(lab).await,
+        };
+        done.with_context(|| format!("section {self:?}"))
+    }
+}

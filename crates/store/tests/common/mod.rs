@@ -1,0 +1,79 @@
+//! A backend with a hand on every statement.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use freehold_base::{IdSource, Timestamp};
+use freehold_store::backend::{Announcement, Backend, Boxed, Op, Row, Tx, Value};
+use freehold_store::sqlite::Sqlite;
+use freehold_store::workspaces;
+use freehold_store::{CommitListener, LocalBlobs, Store, StoreError};
+
+/// Sees each statement before it runs and says what runs instead.
+pub trait Hand: Send + Sync + 'static {
+    fn statement(&self, tx: &mut dyn Tx, sql: &str, params: &[Value<'_>]) -> String;
+}
+
+struct Tapped<H> {
+    inner: Sqlite,
+    hand: Arc<H>,
+}
+
+struct TappedTx<'a, H> {
+    inner: &'a mut dyn Tx,
+    hand: &'a H,
+}
+
+impl<H: Hand> Tx for TappedTx<'_, H> {
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+    fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        let sql = self.hand.statement(self.inner, sql, params);
+        self.inner.query(&sql, params)
+    }
+    fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<usize, StoreError> {
+        let sql = self.hand.statement(self.inner, sql, params);
+        self.inner.execute(&sql, params)
+    }
+    fn announce(&mut self, announcement: Announcement) {
+        self.inner.announce(announcement);
+    }
+}
+
+impl<H: Hand> Tapped<H> {
+    fn wrap(&self, op: Op) -> Op {
+        let hand = Arc::clone(&self.hand);
+        Box::new(move |tx| op(&mut TappedTx { inner: tx, hand: &*hand }))
+    }
+}
+
+#[async_trait]
+impl<H: Hand> Backend for Tapped<H> {
+    async fn write(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
+        self.inner.write(self.wrap(op)).await
+    }
+    async fn read(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
+        self.inner.read(self.wrap(op)).await
+    }
+    async fn scrub(&self) -> Result<(), StoreError> {
+        self.inner.scrub().await
+    }
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+/// A store whose every statement goes through `hand`.
+pub fn tapped<H: Hand>(
+    dir: &Path,
+    ids: IdSource,
+    listener: Arc<dyn CommitListener>,
+    hand: Arc<H>,
+) -> Store {
+    let seed = |tx: &mut dyn Tx| workspaces::seed(tx, &ids);
+    let inner = Sqlite::open(dir, Arc::clone(ids.clock()), listener, seed).unwrap();
+    let blobs = LocalBlobs::open(&dir.join("blobs"), ids.clone()).unwrap();
+    Store::assemble(Box::new(Tapped { inner, hand }), Box::new(blobs), ids)
+}

@@ -1,0 +1,127 @@
+//! The cost of a read must not depend on how much there is: every statement of the hot paths is
+//! answered by an index range. The statements are those really run, asked for their plans.
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use common::{Hand, tapped};
+use freehold_base::{IdSource, Timestamp};
+use freehold_store::backend::{Tx, Value};
+use freehold_store::conformance::{self, Fixture, World};
+use freehold_store::{CommitListener, EventQuery, FileQuery, SessionQuery, Input};
+
+/// Notes the plan of each statement.
+#[derive(Default)]
+struct Planner(Mutex<Vec<(String, String)>>);
+
+impl Hand for Planner {
+    fn statement(&self, tx: &mut dyn Tx, sql: &str, params: &[Value<'_>]) -> String {
+        let rows = tx.query(&format!("EXPLAIN QUERY PLAN {sql}"), params).unwrap();
+        let mut plans = self.0.lock().unwrap();
+        plans.extend(rows.into_iter().map(|row| (sql.to_owned(), format!("{row:?}"))));
+        sql.to_owned()
+    }
+}
+
+async fn world() -> (World, Arc<Planner>) {
+    let planner = Arc::new(Planner::default());
+    let hand = Arc::clone(&planner);
+    let open = move |ids: IdSource, listener: Arc<dyn CommitListener>| {
+        let dir = tempfile::tempdir().unwrap();
+        let store = tapped(dir.path(), ids, listener, Arc::clone(&hand));
+        Fixture { store, keep: Box::new(dir) }
+    };
+    (World::new(&open).await, planner)
+}
+
+/// Plans that look at whole tables.
+fn scans(planner: &Planner) -> Vec<(String, String)> {
+    let plans = std::mem::take(&mut *planner.0.lock().unwrap());
+    assert!(!plans.is_empty(), "nothing was planned");
+    plans
+        .into_iter()
+        .filter(|(_, plan)| {
+            // A scan of the few rows of a limited subquery is none of a table.
+            (plan.contains("SCAN ") && !plan.contains("SCAN p") && !plan.contains("(subquery")
+                && !plan.contains("SCAN CONSTANT ROW"))
+                || plan.contains("AUTOMATIC")
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn hot_paths_use_indexes() {
+    let (w, planner) = world().await;
+    let s = w.session().await.id;
+    planner.0.lock().unwrap().clear();
+
+    let call = w.event("agent.tool_use");
+    let epoch = w.claim(&s).await;
+    let append = |events| conformance::append(&s, epoch, events);
+    w.store.append(append(vec![call.clone()])).await.unwrap();
+    w.store.append(append(vec![w.about("agent.tool_result", &call.id)])).await.unwrap();
+    w.store.accept(&s, vec![w.message(), w.verdict(&w.event("x").id)]).await.unwrap();
+    w.store.accept(&s, vec![Input::Record { event: w.event("user.tool_result") }]).await.unwrap();
+    assert_eq!(scans(&planner), []);
+
+    w.store.tail(&s, 0, 10).await.unwrap();
+    w.store.inbox(&s).await.unwrap();
+    w.store.event(&s, &call.id).await.unwrap();
+    w.store.references(&s, &call.id).await.unwrap();
+    w.store.runnable(10).await.unwrap();
+    w.store.session(&w.workspace, &s).await.unwrap();
+    w.store.list_resources(&w.workspace, &s, None, 10).await.unwrap();
+    w.store.key_by_hash(&[0; 32]).await.unwrap();
+    w.store.agent(&w.workspace, &w.agent, None).await.unwrap();
+    w.store.session_outputs(&s).await.unwrap();
+    assert_eq!(scans(&planner), []);
+}
+
+#[tokio::test]
+async fn listings_use_indexes_and_sort_nothing() {
+    let (w, planner) = world().await;
+    let s = w.session().await;
+    let t = Some(Timestamp::from_micros(1));
+    planner.0.lock().unwrap().clear();
+    for descending in [false, true] {
+        for types in [vec![], vec!["agent.message".to_owned()]] {
+            for gt in [None, t] {
+                for after in [None, Some((5, 5))] {
+                    let types = types.clone();
+                    let q = EventQuery { types, gt, descending, after, limit: 10, ..Default::default() };
+                    w.store.list_events(&s.id, q).await.unwrap();
+                }
+            }
+        }
+    }
+    for ascending in [false, true] {
+        for agent_id in [None, Some(w.agent.clone())] {
+            for include_archived in [false, true] {
+                let agent_id = agent_id.clone();
+                let q = SessionQuery {
+                    agent_id,
+                    ascending,
+                    include_archived,
+                    limit: 10,
+                    ..Default::default()
+                };
+                w.store.list_sessions(&w.workspace, q).await.unwrap();
+            }
+        }
+    }
+    let all = FileQuery { limit: 10, ..Default::default() };
+    w.store.list_files(&w.workspace, all.clone()).await.unwrap();
+    let scoped = FileQuery { scope: Some(s.id.clone()), ..all };
+    w.store.list_files(&w.workspace, scoped).await.unwrap();
+    let sorted: Vec<_> = {
+        let plans = planner.0.lock().unwrap();
+        let sorts = plans.iter().filter(|(sql, plan)| {
+            // Types are merged from one limited range each: at most a page each is sorted.
+            plan.contains("TEMP B-TREE") && !sql.contains("UNION ALL") && !sql.contains("AS p")
+        });
+        sorts.cloned().collect()
+    };
+    assert_eq!(sorted, []);
+    assert_eq!(scans(&planner), []);
+}

@@ -1,0 +1,101 @@
+//! Mount paths: absolute, normalised, under one root, never inside one another (contract 30).
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::decode::{At, Decode, echo, text};
+
+/// Where files are mounted.
+pub const UPLOADS: &str = "/mnt/session/uploads";
+/// Where repositories are mounted.
+pub(super) const WORKSPACE: &str = "/workspace";
+/// Bytes of a mount path, as sent.
+const MAX_PATH: usize = 1024;
+/// Bytes of one component of a path; what file systems commonly allow.
+pub(super) const MAX_COMPONENT: usize = 255;
+
+/// Mount paths in use: no two may be equal, and none may lie inside another.
+#[derive(Debug, Clone, Default)]
+pub struct Mounts(BTreeSet<String>);
+
+impl Mounts {
+    /// The paths of resources that are already attached.
+    pub fn of<'a>(paths: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(paths.into_iter().map(str::to_owned).collect())
+    }
+    /// Adds one.
+    ///
+    /// # Errors
+    /// It collides with one that is there.
+    pub fn add(&mut self, path: &str, at: &At<'_>) -> Decode<()> {
+        let inside = |inner: &str, outer: &str| {
+            inner
+                .strip_prefix(outer)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let above = path
+            .match_indices('/')
+            .map(|(end, _)| &path[..end])
+            .chain([path])
+            .any(|prefix| self.0.contains(prefix));
+        // Names that merely begin alike (`/a-b` after `/a`) may stand between `/a` and `/a/…`.
+        let below = self
+            .0
+            .range(format!("{path}/")..)
+            .next()
+            .is_some_and(|next| inside(next, path));
+        if above || below {
+            return Err(at.error(format_args!(
+                "`{}` collides with the mount path of another resource",
+                echo(path)
+            )));
+        }
+        self.0.insert(path.to_owned());
+        Ok(())
+    }
+}
+
+/// A mount path under `root`: as sent if it lies there already, else rooted there.
+pub(super) fn mount_path(value: Value, at: &At<'_>, root: &str) -> Decode<String> {
+    let path = text(1, MAX_PATH)(value, at)?;
+    normalise(&path, root).map_err(|problem| at.error(problem))
+}
+
+/// Normalises an absolute path and roots it: repeated slashes and `.` vanish, `..` is refused.
+///
+/// # Errors
+/// Says what is wrong with the path.
+pub fn normalise(path: &str, root: &str) -> Result<String, &'static str> {
+    if !path.starts_with('/') {
+        return Err("Path should be absolute");
+    }
+    if MAX_PATH < path.len() {
+        return Err("Path is too long");
+    }
+    if path.ends_with('/') {
+        return Err("Path should name a file, not end in '/'");
+    }
+    if path.chars().any(char::is_control) {
+        return Err("Path should not contain control characters");
+    }
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => return Err("Path should not contain '..'"),
+            part if MAX_COMPONENT < part.len() => return Err("Path component is too long"),
+            part => parts.push(part),
+        }
+    }
+    let normal = format!("/{}", parts.join("/"));
+    let inner = match normal.strip_prefix(root) {
+        Some("") => "",
+        Some(rest) if rest.starts_with('/') => rest,
+        _ => &normal,
+    };
+    if inner.len() <= 1 {
+        return Err("Path should name a place below the mount root");
+    }
+    Ok(format!("{root}{inner}"))
+}

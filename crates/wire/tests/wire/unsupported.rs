@@ -1,0 +1,118 @@
+//! What is stored but not run yet is refused, by name.
+
+use freehold_wire::agent::SessionAgent;
+use freehold_wire::environment::{CreateEnvironment, EnvironmentConfig};
+use freehold_wire::session::CreateSession;
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+fn agent(extra: Value) -> SessionAgent {
+    create(&with(&minimal_agent(), extra))
+        .unwrap()
+        .session_agent()
+}
+fn environment(config: Value) -> EnvironmentConfig {
+    let body = json!({"name": "x", "config": config});
+    read::<CreateEnvironment>(&body)
+        .unwrap()
+        .resolve()
+        .unwrap()
+        .config
+}
+fn session(extra: Value) -> CreateSession {
+    read(&with(
+        &json!({"agent": "agent_01a", "environment_id": "env_01a"}),
+        extra,
+    ))
+    .unwrap()
+}
+
+#[test]
+fn agents() {
+    let toolset = json!([{"type": "agent_toolset_20260401", "default_config": {"permission_policy": {"type": "auto"}}}]);
+    assert_eq!(agent(json!({ "tools": toolset })).unsupported(), None);
+    for (extra, what) in [
+        (
+            json!({"multiagent": {"type": "multiagent_20261001"}}),
+            "multiagent",
+        ),
+        (
+            json!({"tools": [{"type": "mcp_toolset", "mcp_server_name": "a"}], "mcp_servers": [{"type": "url", "name": "a", "url": "https://a.example.com"}]}),
+            "mcp_servers",
+        ),
+        (
+            json!({"tools": toolset, "skills": [{"type": "anthropic", "skill_id": "pdf"}]}),
+            "skills",
+        ),
+        (
+            json!({"execution_identity": {"type": "aws_role", "role_arn": "arn:aws:iam::1:role/x"}}),
+            "aws_role",
+        ),
+        (
+            json!({"model": {"id": "claude-opus-5-5", "inference_geo": "us"}}),
+            "inference_geo",
+        ),
+    ] {
+        let error = agent(extra).unsupported().unwrap();
+        assert_eq!(
+            (error.kind.status(), error.code),
+            (400, Some("not_supported_yet"))
+        );
+        assert!(error.message.contains(what), "{error}");
+    }
+}
+
+#[test]
+fn environments_and_sessions() {
+    assert_eq!(
+        environment(json!({"type": "self_hosted"})).unsupported(),
+        None
+    );
+    assert_eq!(
+        environment(json!({"type": "cloud", "networking": {"type": "limited"}})).unsupported(),
+        None
+    );
+    let packages = environment(json!({"type": "cloud", "packages": {"pip": ["x"]}})).unsupported();
+    assert_eq!(packages.unwrap().code, Some("not_supported_yet"));
+    let file = json!({"type": "file", "file_id": "file_1"});
+    let budget = json!({"type": "limit", "max_list_cost": {"amount": "5", "currency": "USD"}});
+    assert_eq!(session(json!({"resources": [file], "budget": budget, "initial_events": [{"type": "user.message", "content": [{"type": "text", "text": "x"}]}]})).unsupported(), None);
+    for (extra, what) in [
+        (json!({"vault_ids": ["vlt_1"]}), "vault_ids"),
+        (
+            json!({"resources": [{"type": "memory_store", "memory_store_id": "memstore_1"}]}),
+            "memory_store",
+        ),
+        (
+            json!({"resources": [file, {"type": "github_repository", "url": "https://github.com/o/r"}]}),
+            "github_repository",
+        ),
+        (
+            json!({"initial_events": [{"type": "user.define_outcome", "description": "d", "rubric": {"type": "text", "content": "c"}}]}),
+            "define_outcome",
+        ),
+    ] {
+        let error = session(extra).unsupported().unwrap();
+        assert_eq!(error.code, Some("not_supported_yet"));
+        assert!(error.message.contains(what), "{error}");
+    }
+}
+
+#[test]
+fn self_hosted_environments_take_no_mounts() {
+    let self_hosted = EnvironmentConfig::SelfHosted;
+    let file = json!({"resources": [{"type": "file", "file_id": "file_1"}]});
+    assert_eq!(
+        session(file.clone())
+            .check_environment(&self_hosted)
+            .unwrap_err()
+            .message,
+        "Environment env_01a is a self-hosted environment. `resources` are not supported with self-hosted environments."
+    );
+    session(file)
+        .check_environment(&environment(json!({"type": "cloud"})))
+        .unwrap();
+    let store = json!({"resources": [{"type": "memory_store", "memory_store_id": "memstore_1"}]});
+    session(store).check_environment(&self_hosted).unwrap();
+}

@@ -1,0 +1,329 @@
+//! Sandboxes of sessions over a provider that only keeps count.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use freehold_base::{IdSource, SessionId};
+use freehold_sandbox::{
+    Capabilities, FileEntry, FileProblem, FileStream, Isolation, Limits, Listing, NetworkPolicy,
+    Provider, Sandbox, SandboxError, SandboxSpec, Stats, ToolReply, ToolRequest,
+};
+use freehold_wire::content::ContentBlock;
+use freehold_worker::{Call, FileSource, Options, Place, SessionSandboxes, Upload};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::io::AsyncRead;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Default)]
+struct Counting {
+    created: AtomicUsize,
+    live: Arc<AtomicUsize>,
+    specs: Mutex<Vec<SandboxSpec>>,
+    /// What the calls of all sandboxes come to, in turn; `echo` when empty.
+    outcomes: Arc<Mutex<VecDeque<Outcome>>>,
+}
+
+enum Outcome {
+    Lost,
+    Hang,
+}
+
+struct Box1 {
+    id: String,
+    alive: AtomicBool,
+    live: Arc<AtomicUsize>,
+    outcomes: Arc<Mutex<VecDeque<Outcome>>>,
+}
+
+impl Box1 {
+    fn end(&self) {
+        if self.alive.swap(false, SeqCst) {
+            self.live.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Counting {
+    fn name(&self) -> &'static str {
+        "counting"
+    }
+    async fn probe(&self) -> Capabilities {
+        Capabilities { provider: "counting", isolation: Isolation::None, works: true, features: vec![] }
+    }
+    async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        std::fs::create_dir_all(&spec.dir).unwrap();
+        self.created.fetch_add(1, SeqCst);
+        self.live.fetch_add(1, SeqCst);
+        self.specs.lock().unwrap().push(spec.clone());
+        Ok(Arc::new(Box1 {
+            id: spec.id.clone(),
+            alive: AtomicBool::new(true),
+            live: self.live.clone(),
+            outcomes: self.outcomes.clone(),
+        }))
+    }
+    async fn reap(&self, _: &HashSet<String>) -> Result<usize, SandboxError> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl Sandbox for Box1 {
+    fn id(&self) -> &str {
+        &self.id
+    }
+    async fn call(
+        &self,
+        request: ToolRequest,
+        cancel: &CancellationToken,
+    ) -> Result<ToolReply, SandboxError> {
+        let outcome = self.outcomes.lock().unwrap().pop_front();
+        match outcome {
+            Some(Outcome::Lost) => {
+                self.end();
+                Err(SandboxError::Lost { reason: "test".into() })
+            }
+            Some(Outcome::Hang) => {
+                cancel.cancelled().await;
+                self.end();
+                Err(SandboxError::Cancelled)
+            }
+            None => {
+                let block = json!({"type": "text", "text": request.name}).to_string();
+                let content = vec![RawValue::from_string(block).unwrap()];
+                Ok(ToolReply { content, is_error: false })
+            }
+        }
+    }
+    async fn list_files(&self, dir: &str) -> Result<Listing, SandboxError> {
+        assert_eq!(dir, "/mnt/session/outputs");
+        let file = FileEntry { path: "a".into(), size: 1, mtime_micros: 2 };
+        Ok(Listing { files: vec![file], truncated: false })
+    }
+    async fn read_file(&self, _: &str, _: u64) -> Result<FileStream, SandboxError> {
+        Err(SandboxError::File { problem: FileProblem::NotFound })
+    }
+    async fn write_file(&self, _: &str, _: bytes::Bytes) -> Result<(), SandboxError> {
+        Ok(())
+    }
+    async fn destroy(&self) -> Result<(), SandboxError> {
+        self.end();
+        Ok(())
+    }
+    fn alive(&self) -> bool {
+        self.alive.load(SeqCst)
+    }
+    async fn stats(&self) -> Result<Stats, SandboxError> {
+        Ok(Stats::default())
+    }
+}
+
+struct Content;
+#[async_trait]
+impl FileSource for Content {
+    async fn open(&self, key: &str) -> io::Result<Box<dyn AsyncRead + Send + Unpin>> {
+        Ok(Box::new(io::Cursor::new(key.as_bytes().to_vec())))
+    }
+}
+
+struct Setup {
+    provider: Arc<Counting>,
+    boxes: SessionSandboxes,
+    config: Value,
+    root: tempfile::TempDir,
+}
+
+impl Setup {
+    fn new(max_live: usize) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let provider = Arc::new(Counting::default());
+        let options = Options {
+            root: root.path().to_owned(),
+            limits: Limits::default(),
+            min_isolation: Isolation::None,
+            max_live,
+            idle: Duration::ZERO,
+            package_hosts: Vec::new(),
+        };
+        let boxes = SessionSandboxes::new(provider.clone(), Arc::new(Content), options);
+        let config = json!({"type": "cloud", "networking": {"type": "unrestricted"}});
+        Self { provider, boxes, config, root }
+    }
+    fn place<'a>(&'a self, session: &'a SessionId) -> Place<'a> {
+        Place { session, config: &self.config, uploads: &[] }
+    }
+    async fn call(&self, session: &SessionId, tool: &str, repeatable: bool) -> (String, bool) {
+        let reply =
+            self.boxes.call(self.place(session), call(tool, repeatable), &CancellationToken::new()).await;
+        match reply.content.as_slice() {
+            [ContentBlock::Text(t)] => (t.text.clone(), reply.is_error),
+            other => panic!("{other:?}"),
+        }
+    }
+    fn counts(&self) -> (usize, usize) {
+        (self.provider.created.load(SeqCst), self.provider.live.load(SeqCst))
+    }
+    fn next(&self, outcome: Outcome) {
+        self.provider.outcomes.lock().unwrap().push_back(outcome);
+    }
+}
+
+fn call(tool: &str, repeatable: bool) -> Call {
+    let input = RawValue::from_string("{}".to_owned()).unwrap();
+    Call { request: ToolRequest { id: "sevt_1".into(), name: tool.into(), input }, repeatable }
+}
+
+fn session() -> SessionId {
+    IdSource::system().next()
+}
+
+#[tokio::test]
+async fn one_sandbox_per_session_made_when_first_needed() {
+    let setup = Setup::new(8);
+    let (a, b) = (session(), session());
+    assert_eq!(setup.call(&a, "bash", false).await, ("bash".into(), false));
+    setup.boxes.prepare(setup.place(&a)).await.unwrap();
+    setup.call(&a, "read", true).await;
+    assert_eq!(setup.counts(), (1, 1));
+    setup.call(&b, "bash", false).await;
+    assert_eq!(setup.counts(), (2, 2));
+    let specs = setup.provider.specs.lock().unwrap();
+    assert_eq!(specs[0].dir, setup.root.path().join(a.as_str()));
+    assert_eq!(specs[0].network, NetworkPolicy::Public);
+    assert_ne!(specs[0].id, specs[1].id);
+}
+
+#[tokio::test]
+async fn a_lost_call_is_repeated_only_if_that_changes_nothing() {
+    let setup = Setup::new(8);
+    let a = session();
+    setup.next(Outcome::Lost);
+    assert_eq!(setup.call(&a, "read", true).await, ("read".into(), false));
+    assert_eq!(setup.counts(), (2, 1));
+    setup.next(Outcome::Lost);
+    let (text, failed) = setup.call(&a, "bash", false).await;
+    assert!(failed && text.contains("unknown"), "{text}");
+    assert_eq!(setup.call(&a, "bash", false).await, ("bash".into(), false));
+    assert_eq!(setup.counts(), (3, 1));
+    setup.next(Outcome::Lost);
+    setup.next(Outcome::Lost);
+    assert!(setup.call(&a, "read", true).await.1);
+}
+
+#[tokio::test]
+async fn a_cancelled_call_says_so_and_the_next_gets_a_new_sandbox() {
+    let setup = Setup::new(8);
+    let a = session();
+    setup.boxes.prepare(setup.place(&a)).await.unwrap();
+    setup.next(Outcome::Hang);
+    let cancel = CancellationToken::new();
+    let (place, call) = (setup.place(&a), call("bash", false));
+    let running = setup.boxes.call(place, call.clone(), &cancel);
+    let (reply, ()) = tokio::join!(running, async { cancel.cancel() });
+    assert!(reply.is_error);
+    assert_eq!(
+        reply.content,
+        [ContentBlock::text("Tool execution was interrupted before completion. Please retry.")]
+    );
+    // A call that was cancelled before it began makes no sandbox.
+    let created = setup.counts().0;
+    assert!(setup.boxes.call(setup.place(&session()), call, &cancel).await.is_error);
+    assert_eq!(setup.counts().0, created);
+    assert_eq!(setup.call(&a, "bash", false).await.0, "bash");
+}
+
+#[tokio::test]
+async fn a_removed_session_leaves_nothing_and_does_not_come_back() {
+    let setup = Setup::new(8);
+    let a = session();
+    setup.call(&a, "bash", false).await;
+    setup.boxes.remove(&a).await;
+    assert_eq!(setup.counts(), (1, 0));
+    assert!(!setup.root.path().join(a.as_str()).exists());
+    assert!(setup.boxes.prepare(setup.place(&a)).await.is_err());
+    let (text, failed) = setup.call(&a, "bash", false).await;
+    assert!(failed && text.contains("deleted"), "{text}");
+    assert_eq!(setup.counts(), (1, 0));
+    // One that never had a sandbox.
+    setup.boxes.remove(&session()).await;
+}
+
+#[tokio::test]
+async fn listing_outputs_makes_no_sandbox() {
+    let setup = Setup::new(8);
+    let a = session();
+    assert!(setup.boxes.outputs(setup.place(&a)).await.unwrap().is_empty());
+    assert_eq!(setup.counts(), (0, 0));
+    setup.call(&a, "bash", false).await;
+    assert_eq!(setup.boxes.outputs(setup.place(&a)).await.unwrap()[0].path, "a");
+    // Closed, and nothing ran since: it is not started for this.
+    assert_eq!(setup.boxes.close_idle().await, 1);
+    setup.boxes.prepare(setup.place(&session())).await.unwrap();
+    assert_eq!(setup.counts(), (2, 1));
+}
+
+#[tokio::test]
+async fn the_longest_unused_makes_room() {
+    let setup = Setup::new(2);
+    let (a, b, c) = (session(), session(), session());
+    setup.call(&a, "bash", false).await;
+    setup.call(&b, "bash", false).await;
+    setup.call(&a, "bash", false).await;
+    setup.call(&c, "bash", false).await;
+    assert_eq!((setup.counts(), setup.boxes.live_count()), ((3, 2), 2));
+    // `a` was used after `b`, so it is `b` that has to be made again.
+    setup.call(&a, "bash", false).await;
+    assert_eq!(setup.counts(), (3, 2));
+    setup.call(&b, "bash", false).await;
+    assert_eq!(setup.counts(), (4, 2));
+}
+
+#[tokio::test]
+async fn idle_sandboxes_are_closed_and_their_files_stay() {
+    let setup = Setup::new(8);
+    let a = session();
+    setup.call(&a, "bash", false).await;
+    assert_eq!(setup.boxes.close_idle().await, 1);
+    assert_eq!(setup.counts(), (1, 0));
+    assert!(setup.root.path().join(a.as_str()).exists());
+    setup.call(&a, "bash", false).await;
+    assert_eq!(setup.counts(), (2, 1));
+    setup.boxes.close_all().await;
+    assert_eq!(setup.counts(), (2, 0));
+}
+
+#[tokio::test]
+async fn attached_files_are_in_place_before_the_call_and_follow_the_list() {
+    let setup = Setup::new(8);
+    let a = session();
+    let files = [Upload { mount_path: "/mnt/session/uploads/d/x".into(), key: "content".into() }];
+    let place = Place { uploads: &files, ..setup.place(&a) };
+    setup.boxes.call(place, call("bash", false), &CancellationToken::new()).await;
+    let path = setup.provider.specs.lock().unwrap()[0].uploads_dir().join("d/x");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "content");
+    setup.call(&a, "bash", false).await;
+    assert!(!path.exists());
+    let bad = [Upload { mount_path: "/etc/passwd".into(), key: "content".into() }];
+    let place = Place { uploads: &bad, ..setup.place(&a) };
+    let reply = setup.boxes.call(place, call("bash", false), &CancellationToken::new()).await;
+    assert!(reply.is_error);
+}
+
+#[tokio::test]
+async fn what_earlier_processes_left_is_found() {
+    let setup = Setup::new(8);
+    let (a, root) = (session(), setup.root.path());
+    for name in [a.as_str(), ".trash-1-0-sesn_1", "unrelated"] {
+        std::fs::create_dir(root.join(name)).unwrap();
+    }
+    assert_eq!(setup.boxes.reap().await.unwrap(), std::slice::from_ref(&a));
+    assert!(root.join(a.as_str()).exists() && root.join("unrelated").exists());
+    assert!(!Path::exists(&root.join(".trash-1-0-sesn_1")));
+}
