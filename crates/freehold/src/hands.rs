@@ -33,8 +33,8 @@ impl Hands {
 
 #[async_trait]
 impl ToolExecutor for Hands {
-    fn unavailable(&self, _tool: BuiltinTool) -> Option<String> {
-        None
+    fn unavailable(&self, tool: BuiltinTool) -> Option<String> {
+        tool.is_server_side().then(|| "not in this build".to_owned())
     }
 
     fn refuses_cloud(&self) -> Option<String> {

@@ -68,12 +68,18 @@ pub(crate) async fn drive(shared: &Arc<Shared>, session: &SessionId, bell: &Bell
             },
             Err(error) => error,
         };
-        tracing::error!(%session, error = &failure as &dyn std::error::Error, "session stalled");
+        tracing::error!(%session, error = %chain(&failure), "session stalled");
         tokio::select! {
             () = tokio::time::sleep(RETRY) => {}
             () = shared.stopping.cancelled() => return,
         }
     }
+}
+
+/// An error with its causes, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |e| e.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 struct Driver<'a> {
@@ -160,6 +166,7 @@ impl<'a> Driver<'a> {
             let (head, state) = (self.head, self.state.clone());
             let mut draft = carry.clone();
             self.fold(&carry);
+            self.inbox.retain(|item| !carry.consume.contains(&item.seq));
             let effect = self.decide_all(&mut draft);
             match self.commit(draft, &effect).await {
                 Ok(()) => return Ok(effect),

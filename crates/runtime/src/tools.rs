@@ -141,13 +141,13 @@ async fn spill(shared: &Shared, place: &Place, id: &EventId, mut reply: ToolRepl
             .take(limits::TOOL_OUTPUT_PREVIEW_CHARS)
             .collect();
         let note = match shared.executor.write_file(place, &path, full).await {
-            Ok(()) => format!("The full output of {chars} characters is in {path}"),
+            Ok(()) => format!("The full output of {chars} characters is in this file: {path}"),
             Err(error) => {
                 tracing::warn!(session = %place.session, %error, "tool output not spilled");
                 format!("The output had {chars} characters; the rest could not be kept")
             }
         };
-        *text = format!("{preview}\n\n[{note}. Above are its first characters.]");
+        *text = format!("{preview}\n\n[The output is cut: above are its first characters. {note} ]");
     }
     reply
 }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 /// Bytes of randomness in a key we make.
 const RANDOM_BYTES: usize = 32;
-/// Shortest bootstrap key that is accepted, in bytes.
+/// A bootstrap key shorter than this, in bytes, is taken with a warning: it might be guessed.
 pub const MIN_BOOTSTRAP_KEY: usize = 16;
 /// Longest credential that is looked at, in bytes.
 pub const MAX_KEY: usize = 512;
@@ -35,10 +35,8 @@ pub fn last4(key: &str) -> String {
 /// Why there is no first key.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
-    /// The operator's key would be guessed, or cannot be sent in a header.
-    #[error(
-        "the bootstrap key must have {MIN_BOOTSTRAP_KEY} to {MAX_KEY} visible ASCII characters"
-    )]
+    /// The operator's key cannot be sent in a header.
+    #[error("the bootstrap key must have 1 to {MAX_KEY} visible ASCII characters")]
     Unfit,
     /// The store failed.
     #[error("the first API key was not stored")]
@@ -61,9 +59,14 @@ pub async fn bootstrap(
     let generated = given.is_none();
     let key = given.cloned().unwrap_or_else(|| generate(ids, true));
     let text = key.expose();
-    let fits = (MIN_BOOTSTRAP_KEY..=MAX_KEY).contains(&text.len());
-    if !fits || !text.bytes().all(|b| b.is_ascii_graphic()) {
+    if !(1..=MAX_KEY).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(BootstrapError::Unfit);
+    }
+    if text.len() < MIN_BOOTSTRAP_KEY {
+        tracing::warn!(
+            "the bootstrap key is shorter than {MIN_BOOTSTRAP_KEY} characters and might be \
+             guessed: use it for trying out only"
+        );
     }
     let workspace = store.default_workspace().await?;
     store

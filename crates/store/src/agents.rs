@@ -98,7 +98,9 @@ fn get(
          JOIN agent_version v ON v.agent_id = a.id AND v.version = COALESCE(?3, a.version)
          WHERE a.id = ?1 AND a.workspace_id = ?2"
     );
-    one(tx.query(&sql, params![id, workspace, version])?).map(agent).transpose()
+    one(tx.query(&sql, params![id, workspace, version])?)
+        .map(agent)
+        .transpose()
 }
 
 fn add_version(tx: &mut dyn Tx, id: &AgentId, version: u64, body: &str) -> Result<(), StoreError> {
@@ -158,8 +160,13 @@ impl Store {
             if moved == 0 {
                 return Err(match get(tx, &workspace, &id, None)? {
                     None => UpdateAgentError::NotFound,
-                    Some(AgentRow { archived_at: Some(_), .. }) => UpdateAgentError::Archived,
-                    Some(row) => UpdateAgentError::Conflict { current: row.version },
+                    Some(AgentRow {
+                        archived_at: Some(_),
+                        ..
+                    }) => UpdateAgentError::Archived,
+                    Some(row) => UpdateAgentError::Conflict {
+                        current: row.version,
+                    },
                 });
             }
             add_version(tx, &id, expected + 1, &body)?;

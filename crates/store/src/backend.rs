@@ -144,7 +144,10 @@ impl Row {
         what: &'static str,
     ) -> Result<Option<Id<K>>, StoreError> {
         match self.opt_text(what)? {
-            Some(text) => text.parse().map(Some).map_err(|_| StoreError::Corrupt { what }),
+            Some(text) => text
+                .parse()
+                .map(Some)
+                .map_err(|_| StoreError::Corrupt { what }),
             None => Ok(None),
         }
     }

@@ -58,8 +58,7 @@ pub struct Blob {
 }
 
 /// A question asked under the lock: is the blob still referred to?
-pub type StillUsed<'a> =
-    Pin<Box<dyn Future<Output = Result<bool, StoreError>> + Send + 'a>>;
+pub type StillUsed<'a> = Pin<Box<dyn Future<Output = Result<bool, StoreError>> + Send + 'a>>;
 
 /// Where bytes are kept.
 #[async_trait]
@@ -137,7 +136,10 @@ pub struct BlobPin {
 impl Pins {
     pub(crate) fn pin(&self, key: &str) -> BlobPin {
         *self.counts().entry(key.to_owned()).or_default() += 1;
-        BlobPin { pins: self.clone(), key: key.to_owned() }
+        BlobPin {
+            pins: self.clone(),
+            key: key.to_owned(),
+        }
     }
     pub(crate) fn pinned(&self, key: &str) -> bool {
         self.counts().contains_key(key)

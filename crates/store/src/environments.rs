@@ -127,7 +127,9 @@ fn get(
     id: &EnvironmentId,
 ) -> Result<Option<EnvironmentRow>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM environment WHERE id = ?1 AND workspace_id = ?2");
-    one(tx.query(&sql, params![id, workspace])?).map(environment).transpose()
+    one(tx.query(&sql, params![id, workspace])?)
+        .map(environment)
+        .transpose()
 }
 
 fn sessions_of(tx: &mut dyn Tx, id: &EnvironmentId) -> Result<u64, StoreError> {
@@ -186,7 +188,14 @@ impl Store {
             );
             let changed = tx.query(
                 &sql,
-                params![&id, &workspace, &change.name, &change.body, now, change.expected],
+                params![
+                    &id,
+                    &workspace,
+                    &change.name,
+                    &change.body,
+                    now,
+                    change.expected
+                ],
             )?;
             match one(changed) {
                 Some(row) => Ok(environment(row)?),
@@ -286,7 +295,10 @@ impl Store {
                  ORDER BY created_at DESC, id DESC LIMIT {limit}",
                 f.text()
             );
-            tx.query(&sql, &f.params)?.into_iter().map(environment).collect()
+            tx.query(&sql, &f.params)?
+                .into_iter()
+                .map(environment)
+                .collect()
         })
         .await
     }

@@ -13,7 +13,9 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A later version of this program wrote the database.
-    #[error("the database has schema {found}, this version knows up to {known}: run the newer version")]
+    #[error(
+        "the database has schema {found}, this version knows up to {known}: run the newer version"
+    )]
     SchemaNewer {
         /// Schema number found.
         found: i64,

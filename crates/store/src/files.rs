@@ -118,7 +118,9 @@ pub(crate) fn get(
     id: &FileId,
 ) -> Result<Option<FileRow>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM file WHERE id = ?1 AND workspace_id = ?2");
-    one(tx.query(&sql, params![id, workspace])?).map(file).transpose()
+    one(tx.query(&sql, params![id, workspace])?)
+        .map(file)
+        .transpose()
 }
 
 impl Store {

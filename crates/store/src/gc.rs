@@ -35,7 +35,9 @@ impl Store {
         let pending: Vec<SessionId> = self
             .read(|tx| {
                 let rows = tx.query("SELECT session_id FROM session_deletion", &[])?;
-                rows.into_iter().map(|mut row| row.id("session")).collect::<Result<_, StoreError>>()
+                rows.into_iter()
+                    .map(|mut row| row.id("session"))
+                    .collect::<Result<_, StoreError>>()
             })
             .await?;
         for session in pending {
@@ -54,7 +56,10 @@ impl Store {
     pub(crate) async fn drop_blob(&self, key: &str) -> Result<bool, StoreError> {
         let asked = key.to_owned();
         let used = self.read(move |tx| {
-            let rows = tx.query("SELECT 1 FROM file WHERE blob = ?1 LIMIT 1", params![&asked])?;
+            let rows = tx.query(
+                "SELECT 1 FROM file WHERE blob = ?1 LIMIT 1",
+                params![&asked],
+            )?;
             Ok::<_, StoreError>(!rows.is_empty())
         });
         self.blobs().place().remove(key, Box::pin(used)).await

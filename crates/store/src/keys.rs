@@ -111,7 +111,9 @@ impl Store {
                 "SELECT {COLUMNS} FROM api_key k JOIN workspace w ON w.id = k.workspace_id
                  WHERE k.hash = ?1 AND k.revoked_at IS NULL AND w.archived_at IS NULL"
             );
-            one(tx.query(&sql, params![&hash[..]])?).map(key).transpose()
+            one(tx.query(&sql, params![&hash[..]])?)
+                .map(key)
+                .transpose()
         })
         .await
     }
@@ -131,7 +133,10 @@ impl Store {
                 "SELECT {COLUMNS} FROM api_key k WHERE ?1 IS NULL OR k.workspace_id = ?1
                  ORDER BY k.created_at, k.id"
             );
-            tx.query(&sql, params![workspace.as_ref()])?.into_iter().map(key).collect()
+            tx.query(&sql, params![workspace.as_ref()])?
+                .into_iter()
+                .map(key)
+                .collect()
         })
         .await
     }
@@ -178,6 +183,7 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn keys_is_empty(&self) -> Result<bool, StoreError> {
-        self.read(|tx| Ok(tx.query("SELECT 1 FROM api_key LIMIT 1", &[])?.is_empty())).await
+        self.read(|tx| Ok(tx.query("SELECT 1 FROM api_key LIMIT 1", &[])?.is_empty()))
+            .await
     }
 }

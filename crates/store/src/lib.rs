@@ -21,8 +21,8 @@ pub mod log;
 pub mod outputs;
 pub mod resources;
 pub mod sessions;
-pub mod sqlite;
 mod sql;
+pub mod sqlite;
 mod store;
 pub mod workspaces;
 

@@ -73,25 +73,26 @@ impl Store {
                 "SELECT {COLUMNS} FROM file WHERE scope_session = ?1 AND output_path IS NOT NULL
                  ORDER BY created_at, id"
             );
-            tx.query(&sql, params![&session])?.into_iter().map(file).collect()
+            tx.query(&sql, params![&session])?
+                .into_iter()
+                .map(file)
+                .collect()
         })
         .await
     }
 }
 
 /// Gives the key of the bytes that were replaced.
-fn upsert(
-    tx: &mut dyn Tx,
-    id: &FileId,
-    new: &NewOutput,
-) -> Result<Option<String>, OutputError> {
+fn upsert(tx: &mut dyn Tx, id: &FileId, new: &NewOutput) -> Result<Option<String>, OutputError> {
     let sql = "SELECT workspace_id FROM session WHERE id = ?1";
     let session = one(tx.query(sql, params![&new.session])?);
-    let workspace_id =
-        session.ok_or(OutputError::SessionGone)?.id("session workspace")?;
-    let sql =
-        format!("SELECT {COLUMNS} FROM file WHERE scope_session = ?1 AND output_path = ?2");
-    let old = one(tx.query(&sql, params![&new.session, &new.path])?).map(file).transpose()?;
+    let workspace_id = session
+        .ok_or(OutputError::SessionGone)?
+        .id("session workspace")?;
+    let sql = format!("SELECT {COLUMNS} FROM file WHERE scope_session = ?1 AND output_path = ?2");
+    let old = one(tx.query(&sql, params![&new.session, &new.path])?)
+        .map(file)
+        .transpose()?;
     if let Some(old) = old.as_ref().filter(|old| old.blob == new.blob) {
         let sql = "UPDATE file SET source_mtime = ?2 WHERE id = ?1";
         tx.execute(sql, params![&old.id, new.source_mtime])?;
@@ -129,9 +130,16 @@ fn upsert(
 
 /// The last part of a path as a name that contract 72 §3 allows: what it forbids becomes `_`.
 pub(crate) fn filename(path: &str) -> String {
-    let last = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or_default();
+    let last = path
+        .rsplit('/')
+        .find(|part| !part.is_empty())
+        .unwrap_or_default();
     let clean = |c: char| {
-        if c.is_control() || "<>:\"|?*\\/".contains(c) { '_' } else { c }
+        if c.is_control() || "<>:\"|?*\\/".contains(c) {
+            '_'
+        } else {
+            c
+        }
     };
     let mut name = String::new();
     for c in last.chars().map(clean) {
@@ -140,12 +148,19 @@ pub(crate) fn filename(path: &str) -> String {
         }
         name.push(c);
     }
-    if name.is_empty() { "unnamed".to_owned() } else { name }
+    if name.is_empty() {
+        "unnamed".to_owned()
+    } else {
+        name
+    }
 }
 
 /// By the name's ending; the content is not looked at.
 fn mime_type(filename: &str) -> &'static str {
-    let ending = filename.rsplit_once('.').map_or("", |(_, e)| e).to_ascii_lowercase();
+    let ending = filename
+        .rsplit_once('.')
+        .map_or("", |(_, e)| e)
+        .to_ascii_lowercase();
     match ending.as_str() {
         "txt" | "log" | "text" => "text/plain",
         "md" | "markdown" => "text/markdown",

@@ -331,7 +331,9 @@ impl Store {
                      RETURNING file_id",
                     params![&session, &workspace, &id],
                 )?;
-                let Some(mut row) = one(deleted) else { return Ok((false, Vec::new())) };
+                let Some(mut row) = one(deleted) else {
+                    return Ok((false, Vec::new()));
+                };
                 let copy: Option<FileId> = row.opt_id("resource file")?;
                 let sql = "DELETE FROM file WHERE id = ?1 AND scope_session = ?2 RETURNING blob";
                 let freed = tx.query(sql, params![copy.as_ref(), &session])?;
@@ -357,7 +359,8 @@ impl Store {
                JOIN file f ON f.id = r.file_id
                WHERE r.session_id = ?1 AND r.mount_path IS NOT NULL ORDER BY r.position";
             let rows = tx.query(sql, params![&session])?.into_iter();
-            rows.map(|mut row| Ok((row.text("mount path")?, row.text("file blob")?))).collect()
+            rows.map(|mut row| Ok((row.text("mount path")?, row.text("file blob")?)))
+                .collect()
         })
         .await
     }

@@ -32,7 +32,8 @@ impl<'a> Filter<'a> {
     /// Adds `column IN (…)`.
     pub(crate) fn one_of(&mut self, column: &str, values: impl Iterator<Item = Value<'a>>) {
         let names: Vec<String> = values.map(|v| self.param(v)).collect();
-        self.clauses.push(format!("{column} IN ({})", names.join(", ")));
+        self.clauses
+            .push(format!("{column} IN ({})", names.join(", ")));
     }
     /// Adds a parameter; gives its name.
     pub(crate) fn param(&mut self, value: Value<'a>) -> String {

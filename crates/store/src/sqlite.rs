@@ -57,16 +57,28 @@ impl Sqlite {
         let readers_ended = readers::start(&path, &clock, read_queue)?;
         let (writer, write_queue) = mpsc::channel(QUEUE);
         let (alive, writer_ended) = oneshot::channel();
-        writer::Writer { connection, clock, listener, queue: write_queue, lock, alive }.start()?;
-        let ended = Ended { readers: readers_ended, writer: writer_ended };
-        Ok(Self { writer, readers, ended: tokio::sync::Mutex::new(Some(ended)) })
+        writer::Writer {
+            connection,
+            clock,
+            listener,
+            queue: write_queue,
+            lock,
+            alive,
+        }
+        .start()?;
+        let ended = Ended {
+            readers: readers_ended,
+            writer: writer_ended,
+        };
+        Ok(Self {
+            writer,
+            readers,
+            ended: tokio::sync::Mutex::new(Some(ended)),
+        })
     }
 }
 
-async fn ask(
-    queue: &mpsc::Sender<Message>,
-    op: Op,
-) -> Result<Result<Boxed, Boxed>, StoreError> {
+async fn ask(queue: &mpsc::Sender<Message>, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
     let (answer, answered) = oneshot::channel();
     let job = Message::Job(Job { op, answer });
     queue.send(job).await.map_err(|_| StoreError::Closed)?;
@@ -85,13 +97,18 @@ impl Backend for Sqlite {
 
     async fn scrub(&self) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.writer.send(Message::Scrub(answer)).await.map_err(|_| StoreError::Closed)?;
+        self.writer
+            .send(Message::Scrub(answer))
+            .await
+            .map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)
     }
 
     async fn close(&self) {
         let mut ended = self.ended.lock().await;
-        let Some(Ended { readers, writer }) = ended.take() else { return };
+        let Some(Ended { readers, writer }) = ended.take() else {
+            return;
+        };
         // The writer goes last: the last connection to close folds the log into the database. A
         // queue that is closed already has no thread left to ask, and an end is a dropped sender.
         let _ = self.readers.send(Message::Stop).await;

@@ -64,12 +64,14 @@ impl Store {
     }
 
     /// A store over other parts. The database must hold an organization already.
-    pub fn assemble(
-        backend: Box<dyn Backend>,
-        blobs: Box<dyn BlobStore>,
-        ids: IdSource,
-    ) -> Self {
-        Self { inner: Arc::new(Inner { backend, blobs: Blobs::new(blobs), ids }) }
+    pub fn assemble(backend: Box<dyn Backend>, blobs: Box<dyn BlobStore>, ids: IdSource) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                backend,
+                blobs: Blobs::new(blobs),
+                ids,
+            }),
+        }
     }
 
     /// The bytes of files.
@@ -98,7 +100,12 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T, E> + Send + 'static,
     {
-        open_box(self.inner.backend.write(Box::new(move |tx| close_box(op(tx)))).await?)
+        open_box(
+            self.inner
+                .backend
+                .write(Box::new(move |tx| close_box(op(tx))))
+                .await?,
+        )
     }
 
     /// Runs `op` on one snapshot.
@@ -108,7 +115,12 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T, E> + Send + 'static,
     {
-        open_box(self.inner.backend.read(Box::new(move |tx| close_box(op(tx)))).await?)
+        open_box(
+            self.inner
+                .backend
+                .read(Box::new(move |tx| close_box(op(tx))))
+                .await?,
+        )
     }
 }
 

@@ -73,7 +73,9 @@ impl Store {
     pub async fn organization(&self) -> Result<OrganizationRow, StoreError> {
         self.read(|tx| {
             let rows = tx.query("SELECT id, name, created_at FROM organization", &[])?;
-            let mut row = one(rows).ok_or(StoreError::Corrupt { what: "organization" })?;
+            let mut row = one(rows).ok_or(StoreError::Corrupt {
+                what: "organization",
+            })?;
             Ok(OrganizationRow {
                 id: row.id("organization id")?,
                 name: row.text("organization name")?,
@@ -91,7 +93,9 @@ impl Store {
         self.read(|tx| {
             let sql = format!("SELECT {COLUMNS} FROM workspace WHERE is_default = 1");
             let row = one(tx.query(&sql, &[])?);
-            workspace(row.ok_or(StoreError::Corrupt { what: "default workspace" })?)
+            workspace(row.ok_or(StoreError::Corrupt {
+                what: "default workspace",
+            })?)
         })
         .await
     }
@@ -109,7 +113,9 @@ impl Store {
                  SELECT ?1, id, ?2, 0, ?3 FROM organization RETURNING {COLUMNS}"
             );
             let row = one(tx.query(&sql, params![&id, &name, now])?);
-            workspace(row.ok_or(StoreError::Corrupt { what: "organization" })?)
+            workspace(row.ok_or(StoreError::Corrupt {
+                what: "organization",
+            })?)
         })
         .await
     }
@@ -122,7 +128,9 @@ impl Store {
         let id = id.clone();
         self.read(move |tx| {
             let sql = format!("SELECT {COLUMNS} FROM workspace WHERE id = ?1");
-            one(tx.query(&sql, params![&id])?).map(workspace).transpose()
+            one(tx.query(&sql, params![&id])?)
+                .map(workspace)
+                .transpose()
         })
         .await
     }
@@ -140,7 +148,10 @@ impl Store {
                 "SELECT {COLUMNS} FROM workspace WHERE ?1 = 1 OR archived_at IS NULL
                  ORDER BY created_at, id"
             );
-            tx.query(&sql, params![include_archived])?.into_iter().map(workspace).collect()
+            tx.query(&sql, params![include_archived])?
+                .into_iter()
+                .map(workspace)
+                .collect()
         })
         .await
     }
@@ -161,7 +172,9 @@ impl Store {
                 "UPDATE workspace SET archived_at = COALESCE(archived_at, ?2)
                  WHERE id = ?1 AND is_default = 0 RETURNING {COLUMNS}"
             );
-            one(tx.query(&sql, params![&id, now])?).map(workspace).transpose()
+            one(tx.query(&sql, params![&id, now])?)
+                .map(workspace)
+                .transpose()
         })
         .await
     }

@@ -15,7 +15,10 @@ use freehold_store::{CommitListener, Store};
 fn open(ids: IdSource, listener: Arc<dyn CommitListener>) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), ids, listener).unwrap();
-    Fixture { store, keep: Box::new(dir) }
+    Fixture {
+        store,
+        keep: Box::new(dir),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,19 +46,35 @@ impl Hand for Saw {
 
 /// Runs the suite without a safeguard; `noticed` must be among what fails, and not everything may.
 async fn without(piece: &'static str, instead: &'static str, noticed: &[&str]) {
-    let saw = Arc::new(Saw { piece, instead, cuts: AtomicUsize::new(0) });
+    let saw = Arc::new(Saw {
+        piece,
+        instead,
+        cuts: AtomicUsize::new(0),
+    });
     let hand = Arc::clone(&saw);
     let open = move |ids: IdSource, listener: Arc<dyn CommitListener>| {
         let dir = tempfile::tempdir().unwrap();
         let store = tapped(dir.path(), ids, listener, Arc::clone(&hand));
-        Fixture { store, keep: Box::new(dir) }
+        Fixture {
+            store,
+            keep: Box::new(dir),
+        }
     };
     let failed = conformance::run(&open).await;
-    assert!(saw.cuts.load(Ordering::Relaxed) > 0, "the safeguard was there to be removed");
+    assert!(
+        saw.cuts.load(Ordering::Relaxed) > 0,
+        "the safeguard was there to be removed"
+    );
     for name in noticed {
-        assert!(failed.contains(name), "{name} did not notice; these did: {failed:?}");
+        assert!(
+            failed.contains(name),
+            "{name} did not notice; these did: {failed:?}"
+        );
     }
-    assert!(failed.len() < conformance::all().len() / 2, "the rest still works: {failed:?}");
+    assert!(
+        failed.len() < conformance::all().len() / 2,
+        "the rest still works: {failed:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -68,26 +87,42 @@ async fn a_broken_fence_is_noticed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_head_comparison_is_noticed() {
     let head = "(?5 IS NULL OR head_seq = ?5)";
-    without(head, "(?5 IS NULL OR ?5 = ?5)", &["the_expected_head_is_compared"]).await;
+    without(
+        head,
+        "(?5 IS NULL OR ?5 = ?5)",
+        &["the_expected_head_is_compared"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_wake_up_is_noticed() {
     let inbox = "(?9 IS NULL OR inbox_head = ?9)";
-    without(inbox, "(?9 IS NULL OR ?9 = ?9)", &["late_input_keeps_the_session_awake"]).await;
+    without(
+        inbox,
+        "(?9 IS NULL OR ?9 = ?9)",
+        &["late_input_keeps_the_session_awake"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stolen_lease_is_noticed() {
     let live = "r.lease_until > ?3";
-    let noticed = ["a_live_owner_keeps_its_lease", "only_one_of_many_claims_wins"];
+    let noticed = [
+        "a_live_owner_keeps_its_lease",
+        "only_one_of_many_claims_wins",
+    ];
     without(live, "r.lease_until > ?3 AND 1 = 0", &noticed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leak_between_workspaces_is_noticed() {
     let workspace = "s.workspace_id = ?2";
-    let noticed = ["another_workspace_sees_no_session", "another_workspace_sees_no_resource"];
+    let noticed = [
+        "another_workspace_sees_no_session",
+        "another_workspace_sees_no_resource",
+    ];
     without(workspace, "?2 = ?2", &noticed).await;
 }
 

@@ -14,7 +14,10 @@ const DIR: &str = "FREEHOLD_KILL_DIR";
 const POINT: &str = "FREEHOLD_KILL_POINT";
 const HIT: &str = "FREEHOLD_KILL_HIT";
 
-#[allow(clippy::disallowed_methods, reason = "how a test talks to the child it starts")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how a test talks to the child it starts"
+)]
 fn var(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
@@ -44,7 +47,11 @@ async fn child() {
         let turn = Append {
             consume: open.iter().map(|i| i.seq).collect(),
             then: Then::Idle { inbox_head },
-            ..append(&s, epoch, vec![input.event().clone(), w.event("agent.message")])
+            ..append(
+                &s,
+                epoch,
+                vec![input.event().clone(), w.event("agent.message")],
+            )
         };
         println!("appended {}", w.store.append(turn).await.unwrap().head);
     }
@@ -91,7 +98,10 @@ async fn what_was_answered_survives_and_nothing_is_torn() {
             let (_, open) = store.inbox(&s).await.unwrap();
             let found = log.len() as i64;
             assert!(log.iter().map(|e| e.seq).eq(1..=found), "gapless");
-            assert_eq!(store.session_any(&s).await.unwrap().unwrap().head_seq, found);
+            assert_eq!(
+                store.session_any(&s).await.unwrap().unwrap().head_seq,
+                found
+            );
             // Before the commit nothing of the cut-off write is there, after it everything.
             let kept = i64::from(point == "store.commit.after");
             let (writes, acknowledged) = (hit as i64 - 1 + kept, hit as i64 - 1);

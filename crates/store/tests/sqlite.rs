@@ -27,7 +27,10 @@ async fn everything_is_there_after_a_restart() {
     let w = world(dir.path()).await;
     let s = w.session().await.id;
     let file = w.file("bytes").await;
-    w.store.append(append(&s, 0, vec![w.event("agent.message")])).await.unwrap();
+    w.store
+        .append(append(&s, 0, vec![w.event("agent.message")]))
+        .await
+        .unwrap();
     w.store.accept(&s, vec![w.message()]).await.unwrap();
     w.claim(&s).await;
     let before = (w.row(&s).await, w.store.tail(&s, 0, 10).await.unwrap());
@@ -42,7 +45,10 @@ async fn everything_is_there_after_a_restart() {
     assert_eq!(after, before);
     assert_eq!(store.organization().await.unwrap(), organization);
     assert_eq!(store.inbox(&s).await.unwrap().1.len(), 1);
-    assert_eq!(store.file(&w.workspace, &file.id).await.unwrap(), Some(file));
+    assert_eq!(
+        store.file(&w.workspace, &file.id).await.unwrap(),
+        Some(file)
+    );
     // The lease ended with the process that held it, however long it had asked for.
     assert_eq!(store.runnable(10).await.unwrap(), [s]);
 }
@@ -53,7 +59,12 @@ async fn a_second_process_is_refused_until_the_first_is_done() {
     let store = reopen(dir.path()).unwrap();
     let refused = reopen(dir.path()).err().unwrap();
     assert!(matches!(refused, StoreError::InUse { .. }));
-    assert!(refused.to_string().ends_with("is in use by another process"), "{refused}");
+    assert!(
+        refused
+            .to_string()
+            .ends_with("is in use by another process"),
+        "{refused}"
+    );
     store.close().await;
     let store = reopen(dir.path()).unwrap();
     store.close().await;
@@ -76,11 +87,21 @@ async fn a_closed_store_says_so() {
     for task in slow {
         kept += usize::from(task.await.unwrap().is_ok());
     }
-    assert!(matches!(w.store.tail(&s, 0, 1).await, Err(StoreError::Closed)));
-    assert!(matches!(w.store.create_workspace("x".into()).await, Err(StoreError::Closed)));
+    assert!(matches!(
+        w.store.tail(&s, 0, 1).await,
+        Err(StoreError::Closed)
+    ));
+    assert!(matches!(
+        w.store.create_workspace("x".into()).await,
+        Err(StoreError::Closed)
+    ));
     w.store.close().await;
     let store = reopen(dir.path()).unwrap();
-    assert_eq!(store.tail(&s, 0, 100).await.unwrap().len(), kept, "answered is kept, no more");
+    assert_eq!(
+        store.tail(&s, 0, 100).await.unwrap().len(),
+        kept,
+        "answered is kept, no more"
+    );
 }
 
 #[tokio::test]
@@ -99,7 +120,10 @@ async fn a_file_that_is_no_database_is_refused_unharmed() {
     let path = dir.path().join("freehold.db");
     let garbage = b"this is not a database, and long enough to be looked at. ".repeat(100);
     std::fs::write(&path, &garbage).unwrap();
-    assert!(matches!(reopen(dir.path()).err().unwrap(), StoreError::Database(_)));
+    assert!(matches!(
+        reopen(dir.path()).err().unwrap(),
+        StoreError::Database(_)
+    ));
     assert_eq!(std::fs::read(&path).unwrap(), garbage);
 }
 
@@ -107,9 +131,15 @@ async fn a_file_that_is_no_database_is_refused_unharmed() {
 async fn a_panic_or_failure_harms_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
     let ids = IdSource::system();
-    let db = Sqlite::open(dir.path(), Arc::clone(ids.clock()), Arc::new(NoListener), |tx| {
-        tx.execute("CREATE TABLE t (x INTEGER PRIMARY KEY)", &[]).map(drop)
-    })
+    let db = Sqlite::open(
+        dir.path(),
+        Arc::clone(ids.clock()),
+        Arc::new(NoListener),
+        |tx| {
+            tx.execute("CREATE TABLE t (x INTEGER PRIMARY KEY)", &[])
+                .map(drop)
+        },
+    )
     .unwrap();
     let insert = |x: i64, then: fn() -> Result<(), &'static str>| {
         db.write(Box::new(move |tx| {
@@ -130,19 +160,35 @@ async fn a_panic_or_failure_harms_nobody_else() {
     );
     assert!(a.unwrap().is_ok());
     assert!(matches!(b, Err(StoreError::Panicked)));
-    assert_eq!(*c.unwrap().unwrap_err().downcast::<String>().unwrap(), "refused");
-    assert_eq!(*d.unwrap().unwrap_err().downcast::<String>().unwrap(), "a unique value exists already");
+    assert_eq!(
+        *c.unwrap().unwrap_err().downcast::<String>().unwrap(),
+        "refused"
+    );
+    assert_eq!(
+        *d.unwrap().unwrap_err().downcast::<String>().unwrap(),
+        "a unique value exists already"
+    );
     assert!(e.unwrap().is_ok());
     let read = |panics: bool| {
         db.read(Box::new(move |tx| {
             assert!(!panics, "on purpose");
-            Ok(Box::new(tx.query("SELECT x FROM t ORDER BY x", &[]).unwrap().len()))
+            Ok(Box::new(
+                tx.query("SELECT x FROM t ORDER BY x", &[]).unwrap().len(),
+            ))
         }))
     };
     for _ in 0..10 {
         assert!(matches!(read(true).await, Err(StoreError::Panicked)));
     }
-    assert_eq!(*read(false).await.unwrap().unwrap().downcast::<usize>().unwrap(), 2);
+    assert_eq!(
+        *read(false)
+            .await
+            .unwrap()
+            .unwrap()
+            .downcast::<usize>()
+            .unwrap(),
+        2
+    );
     db.close().await;
 }
 
@@ -150,11 +196,18 @@ async fn a_panic_or_failure_harms_nobody_else() {
 async fn a_reader_cannot_write() {
     let dir = tempfile::tempdir().unwrap();
     let ids = IdSource::system();
-    let db = Sqlite::open(dir.path(), Arc::clone(ids.clock()), Arc::new(NoListener), |_| Ok(()));
+    let db = Sqlite::open(
+        dir.path(),
+        Arc::clone(ids.clock()),
+        Arc::new(NoListener),
+        |_| Ok(()),
+    );
     let db = db.unwrap();
-    let write = db.read(Box::new(|tx| match tx.execute("DELETE FROM session", &[]) {
-        Ok(n) => Ok(Box::new(n)),
-        Err(e) => Err(Box::new(e)),
+    let write = db.read(Box::new(|tx| {
+        match tx.execute("DELETE FROM session", &[]) {
+            Ok(n) => Ok(Box::new(n)),
+            Err(e) => Err(Box::new(e)),
+        }
     }));
     assert!(write.await.unwrap().is_err());
     db.close().await;
@@ -183,7 +236,11 @@ async fn a_panicking_listener_stops_nothing() {
     .await;
     let s = w.session().await.id;
     for seq in 1..=2 {
-        let done = w.store.append(append(&s, 0, vec![w.event("x.y")])).await.unwrap();
+        let done = w
+            .store
+            .append(append(&s, 0, vec![w.event("x.y")]))
+            .await
+            .unwrap();
         assert_eq!(done.head, seq);
     }
     assert_eq!(clumsy.0.load(Ordering::SeqCst), 2);
@@ -207,10 +264,16 @@ async fn deleted_content_leaves_the_files() {
     let mark = "shibboleth-in-the-payload";
     let mut event = w.event("agent.message");
     event.payload = format!(r#"{{"text":"{mark}"}}"#);
-    w.store.append(append(&s, 0, vec![event.clone()])).await.unwrap();
+    w.store
+        .append(append(&s, 0, vec![event.clone()]))
+        .await
+        .unwrap();
     let holds = |dir: &std::path::Path| {
         let files = ["freehold.db", "freehold.db-wal"].map(|f| std::fs::read(dir.join(f)));
-        files.into_iter().flatten().any(|b| b.windows(mark.len()).any(|w| w == mark.as_bytes()))
+        files
+            .into_iter()
+            .flatten()
+            .any(|b| b.windows(mark.len()).any(|w| w == mark.as_bytes()))
     };
     assert!(holds(dir.path()));
     w.store.delete_session(&w.workspace, &s).await.unwrap();

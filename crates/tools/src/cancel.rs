@@ -62,7 +62,10 @@ impl Cancel {
         } else {
             hooks.waiting.push((id, Box::new(hook)));
         }
-        CancelHook { cancel: self.clone(), id }
+        CancelHook {
+            cancel: self.clone(),
+            id,
+        }
     }
 
     fn hooks(&self) -> MutexGuard<'_, Hooks> {

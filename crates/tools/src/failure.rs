@@ -33,7 +33,11 @@ pub(crate) fn reason(error: &io::Error) -> String {
         Some(Errno::LOOP) => "too many levels of symbolic links",
         Some(_) => {
             let text = error.to_string();
-            return text.split(" (os error").next().unwrap_or_default().to_lowercase();
+            return text
+                .split(" (os error")
+                .next()
+                .unwrap_or_default()
+                .to_lowercase();
         }
         None => "i/o error",
     };
@@ -42,7 +46,11 @@ pub(crate) fn reason(error: &io::Error) -> String {
 
 /// `text` in quotes, with anything unprintable escaped, as Python's `repr` does.
 pub(crate) fn quote(text: &str) -> String {
-    let mark = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mark = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push(mark);
     for c in text.chars() {
@@ -79,7 +87,10 @@ mod tests {
             ("it's", "\"it's\""),
             ("it's \"x\"", "'it\\'s \"x\"'"),
             ("a\\b\n\t\r", "'a\\\\b\\n\\t\\r'"),
-            ("\u{7f}\u{1}é\u{200b}\u{e0001}", "'\\x7f\\x01é\\u200b\\U000e0001'"),
+            (
+                "\u{7f}\u{1}é\u{200b}\u{e0001}",
+                "'\\x7f\\x01é\\u200b\\U000e0001'",
+            ),
         ] {
             assert_eq!(quote(text), quoted);
         }

@@ -13,11 +13,15 @@ use rustix::io::Errno;
 use crate::path::Place;
 
 /// How directories on the way are held: enough to go on from, not to read.
-const STEP: OFlags =
-    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const STEP: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 /// How files are opened, beside the access mode.
-pub(crate) const FILE: OFlags =
-    OFlags::NONBLOCK.union(OFlags::NOFOLLOW).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+pub(crate) const FILE: OFlags = OFlags::NONBLOCK
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
 
 /// What stands at a place.
 pub(crate) enum Found {
@@ -61,17 +65,20 @@ pub(crate) fn make_parents(place: &Place) -> io::Result<OwnedFd> {
     let root = openat(CWD, &place.root, STEP, Mode::empty())?;
     let (parents, _) = place.names().ok_or(Errno::ISDIR)?;
     let count = parents.len();
-    parents.into_iter().enumerate().try_fold(root, |dir, (index, name)| {
-        match openat(&dir, name, STEP, Mode::empty()) {
-            Err(Errno::NOENT) => match mkdirat(&dir, name, Mode::from_raw_mode(0o777)) {
-                Ok(()) | Err(Errno::EXIST) => step(dir, name),
-                Err(error) => Err(error.into()),
-            },
-            // What making the innermost directory says when a file has its name.
-            Err(Errno::NOTDIR) if index + 1 == count => Err(Errno::EXIST.into()),
-            opened => Ok(opened?),
-        }
-    })
+    parents
+        .into_iter()
+        .enumerate()
+        .try_fold(root, |dir, (index, name)| {
+            match openat(&dir, name, STEP, Mode::empty()) {
+                Err(Errno::NOENT) => match mkdirat(&dir, name, Mode::from_raw_mode(0o777)) {
+                    Ok(()) | Err(Errno::EXIST) => step(dir, name),
+                    Err(error) => Err(error.into()),
+                },
+                // What making the innermost directory says when a file has its name.
+                Err(Errno::NOTDIR) if index + 1 == count => Err(Errno::EXIST.into()),
+                opened => Ok(opened?),
+            }
+        })
 }
 
 /// The regular file `name` of `dir`, open for reading, and its size; `None` if it is anything else.
@@ -84,7 +91,12 @@ pub(crate) fn open_regular(dir: impl AsFd, name: &OsStr) -> io::Result<Option<(F
     let fd = openat(&dir, name, OFlags::RDONLY | FILE, Mode::empty())?;
     let stat = fstat(&fd)?;
     let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    Ok(regular.then(|| (File::from(fd), u64::try_from(stat.st_size).unwrap_or_default())))
+    Ok(regular.then(|| {
+        (
+            File::from(fd),
+            u64::try_from(stat.st_size).unwrap_or_default(),
+        )
+    }))
 }
 
 /// The directory `name` of `dir`.
@@ -102,5 +114,9 @@ fn file_type(dir: impl AsFd, name: &OsStr) -> io::Result<FileType> {
 pub(crate) fn read_whole(file: File, limit: u64) -> io::Result<Result<Vec<u8>, u64>> {
     let mut bytes = Vec::new();
     let read = file.take(limit + 1).read_to_end(&mut bytes)?;
-    Ok(if read as u64 > limit { Err(read as u64) } else { Ok(bytes) })
+    Ok(if read as u64 > limit {
+        Err(read as u64)
+    } else {
+        Ok(bytes)
+    })
 }

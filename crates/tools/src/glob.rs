@@ -34,7 +34,13 @@ pub(crate) fn call(
     let mut matches = Vec::new();
     if let Some((start, dir)) = start(&place, &pattern.fixed) {
         let root = &place.full;
-        let mut search = Search { pattern: &pattern, root, start, cancel, matches };
+        let mut search = Search {
+            pattern: &pattern,
+            root,
+            start,
+            cancel,
+            matches,
+        };
         walk(dir, &mut search);
         matches = search.matches;
     }
@@ -45,8 +51,11 @@ pub(crate) fn call(
         return Ok(ToolOutput::text("no matches"));
     }
     matches.sort_by_key(|(modified, _)| Reverse(*modified));
-    let shown: Vec<_> =
-        matches.iter().take(MAX_SHOWN).map(|(_, path)| path.to_string_lossy()).collect();
+    let shown: Vec<_> = matches
+        .iter()
+        .take(MAX_SHOWN)
+        .map(|(_, path)| path.to_string_lossy())
+        .collect();
     Ok(ToolOutput::text(shown.join("\n")))
 }
 
@@ -71,12 +80,19 @@ impl Pattern {
                 "absolute pattern not permitted; pass a relative pattern (and optionally path)",
             );
         }
-        let names: Vec<_> = text.split('/').filter(|name| !matches!(*name, "" | ".")).collect();
+        let names: Vec<_> = text
+            .split('/')
+            .filter(|name| !matches!(*name, "" | "."))
+            .collect();
         if names.contains(&"..") {
             return refuse("'..' is not permitted in the pattern");
         }
         let is_fixed = |name: &&&str| !name.contains(SPECIAL);
-        let fixed = names.iter().take_while(is_fixed).count().min(names.len().saturating_sub(1));
+        let fixed = names
+            .iter()
+            .take_while(is_fixed)
+            .count()
+            .min(names.len().saturating_sub(1));
         let rest = names[fixed..].join("/");
         let glob = GlobBuilder::new(&rest)
             .literal_separator(true)
@@ -101,7 +117,12 @@ fn start(place: &Place, fixed: &Path) -> Option<(PathBuf, std::os::fd::OwnedFd)>
     if !full.starts_with(&place.full) {
         return None;
     }
-    let inner = Place { full, root: place.root.clone(), written: String::new(), read_only: None };
+    let inner = Place {
+        full,
+        root: place.root.clone(),
+        written: String::new(),
+        read_only: None,
+    };
     match file::open(&inner).ok()? {
         Found::Directory(dir) => Some((shown, dir)),
         Found::File(..) | Found::Other => None,
@@ -129,7 +150,11 @@ impl Visitor for Search<'_> {
                 self.matches.push((modified, path));
             }
         }
-        let depth = entry.path.components().filter(|c| matches!(c, Component::Normal(_))).count();
+        let depth = entry
+            .path
+            .components()
+            .filter(|c| matches!(c, Component::Normal(_)))
+            .count();
         match self.pattern.depth {
             Some(most) if depth >= most => Next::Pass,
             _ => Next::Enter,

@@ -53,7 +53,10 @@ fn search(
         .dfa_size_limit(MAX_REGEX)
         .build(&input.pattern)
         .map_err(|error| Failure::new(format!("grep: invalid regex: {error}")))?;
-    let until = Until { cancel, deadline: Instant::now() + time };
+    let until = Until {
+        cancel,
+        deadline: Instant::now() + time,
+    };
     let printed = match file::open(&place).map_err(|error| place.failed("grep", &error))? {
         Found::File(file, _) => one(file, &matcher, &until),
         Found::Directory(dir) => {
@@ -72,7 +75,10 @@ fn search(
     }
     let is_late = until.is_late();
     match (printed.text.is_empty(), is_late) {
-        (true, true) => Err(Failure::new(format!("grep: timed out after {}s", time.as_secs()))),
+        (true, true) => Err(Failure::new(format!(
+            "grep: timed out after {}s",
+            time.as_secs()
+        ))),
         (true, false) => Ok(ToolOutput::text("no matches")),
         (false, _) => Ok(ToolOutput::text(printed.into_text(is_late.then_some(time)))),
     }
@@ -82,11 +88,15 @@ fn search(
 fn one(file: File, matcher: &RegexMatcher, until: &Until<'_>) -> Printed {
     let mut lines = Lines {
         searcher: searcher(BinaryDetection::convert(0)),
-        printer: StandardBuilder::new().path(false).build_no_color(Printed::default()),
+        printer: StandardBuilder::new()
+            .path(false)
+            .build_no_color(Printed::default()),
     };
     let from = Watched { file, until };
     // An error is the end of the time, of the room or of what can be read; what was found stays.
-    let _ = lines.searcher.search_reader(matcher, from, lines.printer.sink(matcher));
+    let _ = lines
+        .searcher
+        .search_reader(matcher, from, lines.printer.sink(matcher));
     lines.printer.into_inner().into_inner()
 }
 
@@ -116,16 +126,27 @@ impl<'a> Tree<'a> {
     fn new(place: &Place, matcher: &'a RegexMatcher, until: &'a Until<'a>) -> Self {
         let lines = Lines {
             searcher: searcher(BinaryDetection::quit(0)),
-            printer: StandardBuilder::new().heading(false).build_no_color(Printed::default()),
+            printer: StandardBuilder::new()
+                .heading(false)
+                .build_no_color(Printed::default()),
         };
-        Self { top: place.full.clone(), ignoring: Ignoring::default(), matcher, until, lines }
+        Self {
+            top: place.full.clone(),
+            ignoring: Ignoring::default(),
+            matcher,
+            until,
+            lines,
+        }
     }
 
     /// The directories from the root down to where the search begins have a say in what is left
     /// out.
     fn enter_parents(&mut self, place: &Place) {
         let mut path = place.root.clone();
-        let below = place.full.strip_prefix(&place.root).unwrap_or(Path::new(""));
+        let below = place
+            .full
+            .strip_prefix(&place.root)
+            .unwrap_or(Path::new(""));
         for name in below.iter() {
             let parent = Place {
                 full: path.clone(),
@@ -163,7 +184,10 @@ impl Visitor for Tree<'_> {
             && let Ok(Some((file, _))) = open_regular(entry.dir, entry.name)
         {
             let Lines { searcher, printer } = &mut self.lines;
-            let from = Watched { file, until: self.until };
+            let from = Watched {
+                file,
+                until: self.until,
+            };
             let sink = printer.sink_with_path(self.matcher, &path);
             // A file that cannot be read is passed over, as one that cannot be opened.
             let _ = searcher.search_reader(self.matcher, from, sink);
@@ -235,7 +259,10 @@ impl Printed {
         let mut bytes = &self.text[..];
         if self.is_full {
             // Not the first half of a character.
-            let torn = bytes.utf8_chunks().last().map_or(0, |chunk| chunk.invalid().len());
+            let torn = bytes
+                .utf8_chunks()
+                .last()
+                .map_or(0, |chunk| chunk.invalid().len());
             bytes = &bytes[..bytes.len() - torn];
         }
         let mut text = String::from_utf8_lossy(bytes).into_owned();
@@ -243,7 +270,10 @@ impl Printed {
             text.push_str(&format!("\n[output truncated at {MAX_OUTPUT} bytes]"));
         }
         if let Some(time) = late {
-            text.push_str(&format!("\n[the search was cut short after {} ms]", time.as_millis()));
+            text.push_str(&format!(
+                "\n[the search was cut short after {} ms]",
+                time.as_millis()
+            ));
         }
         text
     }
@@ -258,11 +288,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("f"), "x\n").unwrap();
         let root = dir.path().canonicalize().unwrap();
-        let workspace = Workspace { root, extra_roots: vec![] };
-        let input = input::Search { pattern: "x".to_owned(), path: None };
+        let workspace = Workspace {
+            root,
+            extra_roots: vec![],
+        };
+        let input = input::Search {
+            pattern: "x".to_owned(),
+            path: None,
+        };
         let out = search(&workspace, &input, &Cancel::new(), Duration::ZERO);
         assert_eq!(out, Err(Failure::new("grep: timed out after 0s")));
-        let late = Printed { text: b"1:x\n".to_vec(), is_full: false }.into_text(Some(MAX_TIME));
+        let late = Printed {
+            text: b"1:x\n".to_vec(),
+            is_full: false,
+        }
+        .into_text(Some(MAX_TIME));
         assert_eq!(late, "1:x\n\n[the search was cut short after 60000 ms]");
     }
 }

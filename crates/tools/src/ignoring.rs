@@ -36,17 +36,23 @@ impl Ignoring {
     /// Goes into `dir`, whose path is `path`.
     pub(crate) fn enter(&mut self, dir: impl AsFd, path: &Path) {
         let git = step(&dir, OsStr::new(".git"));
-        let info = git.as_ref().ok().and_then(|git| step(git, OsStr::new("info")).ok());
+        let info = git
+            .as_ref()
+            .ok()
+            .and_then(|git| step(git, OsStr::new("info")).ok());
         let exclude = info.map_or_else(Gitignore::empty, |info| read(info, "exclude", path));
-        let is_repository = git.is_ok()
-            || matches!(open_regular(&dir, OsStr::new(".git")), Ok(Some(_)));
+        let is_repository =
+            git.is_ok() || matches!(open_regular(&dir, OsStr::new(".git")), Ok(Some(_)));
         let kinds = [
             read(&dir, ".rgignore", path),
             read(&dir, ".ignore", path),
             read(&dir, ".gitignore", path),
             exclude,
         ];
-        self.0.push(Level { kinds, is_repository });
+        self.0.push(Level {
+            kinds,
+            is_repository,
+        });
     }
 
     /// Leaves the directory entered last.
@@ -59,7 +65,9 @@ impl Ignoring {
         match self.verdict(path, is_dir) {
             Match::Ignore(()) => true,
             Match::Whitelist(()) => false,
-            Match::None => path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".")),
+            Match::None => path
+                .file_name()
+                .is_some_and(|name| name.as_bytes().starts_with(b".")),
         }
     }
 
@@ -78,7 +86,10 @@ impl Ignoring {
             // Rules of a repository do not reach into one inside it.
             left_repository |= level.is_repository;
         }
-        found.into_iter().find(|found| !found.is_none()).unwrap_or(Match::None)
+        found
+            .into_iter()
+            .find(|found| !found.is_none())
+            .unwrap_or(Match::None)
     }
 }
 

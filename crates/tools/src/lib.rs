@@ -77,7 +77,10 @@ impl ToolSet {
             "edit" => input::parse(name, input).and_then(|i| edit::call(workspace, &i)),
             "glob" => input::parse(name, input).and_then(|i| glob::call(workspace, &i, cancel)),
             "grep" => input::parse(name, input).and_then(|i| grep::call(workspace, &i, cancel)),
-            _ => Err(Failure::new(format!("unknown tool {}", failure::quote(name)))),
+            _ => Err(Failure::new(format!(
+                "unknown tool {}",
+                failure::quote(name)
+            ))),
         };
         done.unwrap_or_else(ToolOutput::from)
     }

@@ -20,18 +20,27 @@ pub struct ToolOutput {
 impl ToolOutput {
     /// A success with a text.
     pub(crate) fn text(text: impl Into<String>) -> Self {
-        Self { content: vec![block(text.into())], is_error: false }
+        Self {
+            content: vec![block(text.into())],
+            is_error: false,
+        }
     }
 
     /// A success with one block that is not text.
     pub(crate) fn block(block: Value) -> Self {
-        Self { content: vec![block], is_error: false }
+        Self {
+            content: vec![block],
+            is_error: false,
+        }
     }
 }
 
 impl From<Failure> for ToolOutput {
     fn from(failure: Failure) -> Self {
-        Self { content: vec![block(failure.0)], is_error: true }
+        Self {
+            content: vec![block(failure.0)],
+            is_error: true,
+        }
     }
 }
 

@@ -26,7 +26,11 @@ pub(crate) fn call(workspace: &Workspace, input: &input::Read) -> Result<ToolOut
     let range = match input.view_range.as_deref() {
         None | Some([]) => None,
         Some(&[first, last]) => Some(Range { first, last }),
-        Some(_) => return Err(Failure::new("read: view_range must be [start_line, end_line]")),
+        Some(_) => {
+            return Err(Failure::new(
+                "read: view_range must be [start_line, end_line]",
+            ));
+        }
     };
     let path = &place.written;
     let opened = file::open_file(&place).map_err(|e| place.failed("read", &e))?;
@@ -35,7 +39,9 @@ pub(crate) fn call(workspace: &Workspace, input: &input::Read) -> Result<ToolOut
     };
     if let Some(media) = media(&place) {
         if range.is_some() {
-            return Err(Failure::new("read: view_range is not supported for image/PDF files"));
+            return Err(Failure::new(
+                "read: view_range is not supported for image/PDF files",
+            ));
         }
         return read_media(&place, file, size, media);
     }
@@ -85,11 +91,18 @@ impl Range {
     }
     /// Number of the line after the last wanted, from 0.
     fn end(self) -> usize {
-        usize::try_from(self.last).ok().filter(|end| *end > 0).unwrap_or(usize::MAX)
+        usize::try_from(self.last)
+            .ok()
+            .filter(|end| *end > 0)
+            .unwrap_or(usize::MAX)
     }
     fn of(self, text: &str) -> String {
         let wanted = self.end().saturating_sub(self.skip());
-        text.split('\n').skip(self.skip()).take(wanted).collect::<Vec<_>>().join("\n")
+        text.split('\n')
+            .skip(self.skip())
+            .take(wanted)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -108,7 +121,11 @@ fn read_range(place: &Place, mut file: File, range: Range) -> Result<ToolOutput>
             let ends = piece.ends_with(b"\n");
             if (start..end).contains(&line) {
                 // The newline behind the last line is not part of the answer.
-                let piece = if ends && line + 1 == end { &piece[..piece.len() - 1] } else { piece };
+                let piece = if ends && line + 1 == end {
+                    &piece[..piece.len() - 1]
+                } else {
+                    piece
+                };
                 kept.extend_from_slice(piece);
                 if kept.len() as u64 > MAX_TEXT {
                     return Err(range_too_large(place, range));

@@ -2,11 +2,11 @@
 //! above it, so that nothing swapped in on the way leads out of the tree. Sorted by name.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{BorrowedFd, OwnedFd, AsFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
 
 use crate::file::step;
 
@@ -67,7 +67,12 @@ pub(crate) fn walk(dir: OwnedFd, visitor: &mut impl Visitor) {
             continue;
         };
         path.push(&name);
-        let entry = Entry { dir: dir.as_fd(), name: &name, path: &path, kind };
+        let entry = Entry {
+            dir: dir.as_fd(),
+            name: &name,
+            path: &path,
+            kind,
+        };
         match visitor.entry(&entry) {
             Next::Stop => return,
             Next::Enter if kind == FileType::Directory && levels.len() < MAX_DEPTH => {
@@ -87,7 +92,10 @@ pub(crate) fn walk(dir: OwnedFd, visitor: &mut impl Visitor) {
 
 fn level(dir: OwnedFd, room: &mut usize) -> Level {
     let mut entries = Vec::new();
-    for entry in Dir::read_from(&dir).into_iter().flatten().map_while(Result::ok) {
+    // `dir` itself is only held; reading needs a descriptor of its own.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let readable = openat(&dir, ".", flags, Mode::empty()).and_then(Dir::new);
+    for entry in readable.into_iter().flatten().map_while(Result::ok) {
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name == "." || name == ".." {
             continue;
@@ -106,5 +114,8 @@ fn level(dir: OwnedFd, room: &mut usize) -> Level {
         entries.push((name.to_owned(), kind));
     }
     entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    Level { dir, entries: entries.into_iter() }
+    Level {
+        dir,
+        entries: entries.into_iter(),
+    }
 }

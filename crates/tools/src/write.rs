@@ -10,7 +10,10 @@ pub(crate) fn call(workspace: &Workspace, input: &input::Write) -> Result<ToolOu
     place.writable("write")?;
     put("write", &place, input.content.as_bytes())?;
     let bytes = input.content.len();
-    Ok(ToolOutput::text(format!("wrote {bytes} bytes to {}", place.written)))
+    Ok(ToolOutput::text(format!(
+        "wrote {bytes} bytes to {}",
+        place.written
+    )))
 }
 
 /// Makes `bytes` the contents of the file at `place`.

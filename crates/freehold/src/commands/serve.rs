@@ -98,22 +98,26 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         tracing::info!("stopping");
         runtime.stop().await;
     };
+    let work = async {
+        let (served, ()) = tokio::join!(serving, parking);
+        tasks.shutdown().await;
+        boxes.close_all().await;
+        store.close().await;
+        served
+    };
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(STOP_TIMEOUT).await;
     };
-    let served = tokio::select! {
-        (served, ()) = async { tokio::join!(serving, parking) } => served,
-        () = overdue => {
-            tracing::warn!("some work did not stop in time; the next start goes on with it");
-            Ok(())
+    // Whatever hangs, the process ends: what was acknowledged is durable, and the kernel frees the
+    // data directory and ends the sandboxes.
+    tokio::select! {
+        served = work => {
+            served.map_err(|e| Failure::because("cannot serve", &e))?;
+            tracing::info!("stopped");
         }
-    };
-    tasks.abort_all();
-    boxes.close_all().await;
-    store.close().await;
-    served.map_err(|e| Failure::because("cannot serve", &e))?;
-    tracing::info!("stopped");
+        () = overdue => tracing::warn!("not everything stopped in time; ending anyway"),
+    }
     Ok(Exit::Ok)
 }
 

@@ -130,6 +130,11 @@ pub(crate) async fn content(
     Path(id): Path<String>,
 ) -> Reply {
     let row = find(&app, &caller, &id).await?;
+    if is_expired(&row, app.now()) {
+        return Err(ApiError::not_found("Content of expired file", &id)
+            .with_code("file_expired")
+            .into());
+    }
     if !row.downloadable {
         return Err(ApiError::invalid(format!(
             "File `{}` is an upload; only files that sessions made can be downloaded.",
@@ -137,11 +142,6 @@ pub(crate) async fn content(
         ))
         .with_code("file_not_downloadable")
         .into());
-    }
-    if is_expired(&row, app.now()) {
-        return Err(ApiError::not_found("Content of expired file", &id)
-            .with_code("file_expired")
-            .into());
     }
     let reader = match app.store.blobs().open(&row.blob).await {
         Ok(reader) => reader,

@@ -140,12 +140,12 @@ pub(crate) async fn update(
     for _ in 0..TRIES {
         let row = session(&app, &caller, &id).await?;
         let changes = changes(&app, &row, request.clone())?;
+        // Whether or not it would change anything: the answer must not depend on that.
+        if request.touches_agent() && row.status != Status::Idle {
+            return Err(not_idle(&row).into());
+        }
         if changes.is_empty() {
             return reply(&app, row).await;
-        }
-        let touches_agent = changes.agent.is_some();
-        if touches_agent && row.status != Status::Idle {
-            return Err(not_idle(&row).into());
         }
         let wakes = changes.budget.is_some();
         let change = change(&app, &row, &changes)?;

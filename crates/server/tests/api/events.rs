@@ -403,3 +403,116 @@ async fn a_page_of_large_events_ends_early_and_goes_on() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_full_inbox_is_429_and_takes_nothing_of_the_request() {
+    let s = Server::start().await;
+    let tools = serde_json::from_str(LOOKUP).unwrap();
+    let (session, _) = blocked(&s, tools, "cloud", "tool: lookup {}").await;
+    let batch = json!(
+        (0..1000)
+            .map(|n| message(&n.to_string()))
+            .collect::<Vec<_>>()
+    );
+    for _ in 0..10 {
+        s.send(&session, batch.clone()).await.ok();
+    }
+    let refused = s.send(&session, json!([message("one too many")])).await;
+    refused.error(429, "rate_limit_error");
+    assert!(!refused.header("retry-after").is_empty());
+    let newest = s
+        .get(&format!("/v1/sessions/{session}/events?order=desc&limit=1"))
+        .await
+        .ok();
+    assert_eq!(newest["data"][0]["content"][0]["text"], "999");
+}
+
+#[tokio::test]
+async fn system_messages_join_the_context_where_they_may() {
+    let s = Server::start().await;
+    let tools: Value = serde_json::from_str(LOOKUP).unwrap();
+    let (session, call) = blocked(&s, tools, "cloud", "tool: lookup {}\nsay: ok").await;
+    let system =
+        json!({"type": "system.message", "content": [{"type": "text", "text": "be kind"}]});
+    s.send(&session, json!([system])).await.invalid();
+    s.send(&session, json!([message("say: x"), system]))
+        .await
+        .invalid();
+    s.send(&session, json!([system, message("say: x")]))
+        .await
+        .invalid();
+    let result = result_of("user.custom_tool_result", &call, "42");
+    s.send(&session, json!([result, system])).await.ok();
+    s.settled(&session).await;
+    s.send(&session, json!([message("say: more"), system]))
+        .await
+        .ok();
+    let history = s.settled(&session).await;
+    assert_eq!(
+        types(&history)
+            .iter()
+            .filter(|t| **t == "system.message")
+            .count(),
+        2
+    );
+}
+
+#[tokio::test]
+async fn at_the_cap_of_a_budget_only_answers_and_interrupts_are_taken() {
+    use freehold_model::config::{PriceConfig, RehearsalConfig, Usd};
+    let s = Server::with_models(|models| {
+        // A dollar a token.
+        let dear = Usd::from_micros(1_000_000_000_000);
+        let price = PriceConfig {
+            input: dear,
+            output: dear,
+            cache_write_5m: None,
+            cache_write_1h: None,
+            cache_read: None,
+        };
+        let config = RehearsalConfig {
+            delay_ms: 0,
+            price: Some(price),
+            ..RehearsalConfig::default()
+        };
+        let entry = models.resolve("rehearsal").unwrap();
+        let provider = std::sync::Arc::clone(&entry.provider);
+        models.insert(freehold_model::catalog::rehearsal_entry(provider, &config));
+    })
+    .await;
+    let (agent, environment) = (s.agent().await, s.environment("cloud").await);
+    let budget = |cents: &str| json!({"type": "limit", "max_list_cost": {"amount": cents, "currency": "USD"}});
+    let body = json!({"agent": agent, "environment_id": environment, "budget": budget("100")});
+    let session = id(&s.post("/v1/sessions", body).await.ok());
+    s.say(&session, "bash: ls\nsay: never said").await;
+    let paused = s.settled(&session).await;
+    assert_eq!(
+        paused.last().unwrap()["stop_reason"]["type"],
+        "budget_reached"
+    );
+    let refused = s
+        .send(&session, json!([message("say: hi")]))
+        .await
+        .invalid();
+    assert!(refused.contains("user.custom_tool_result"), "{refused}");
+    let ignored = s
+        .send(&session, json!([{"type": "user.interrupt"}]))
+        .await
+        .ok();
+    assert!(ignored["data"][0]["id"].is_string());
+    assert_eq!(s.history(&session).await, paused);
+    let path = format!("/v1/sessions/{session}");
+    let low = s.post(&path, json!({"budget": budget("101")})).await;
+    low.invalid();
+    assert_eq!(low.code(), "budget_not_raised");
+    s.post(&path, json!({"budget": null})).await.ok();
+    let wait = async {
+        while s.history(&session).await.last().unwrap()["stop_reason"]["type"] != "end_turn" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::harness::PATIENCE, wait)
+        .await
+        .unwrap();
+    assert_eq!(s.get(&path).await.ok()["budget"], Value::Null);
+}

@@ -209,3 +209,29 @@ async fn outputs_of_a_session_can_be_listed_and_downloaded() {
     );
     s.get("/v1/files?scope_id=nonsense").await.invalid();
 }
+
+#[tokio::test]
+async fn an_expired_file_is_listed_but_not_read() {
+    let start = "2026-11-24T00:00:00Z".parse().unwrap();
+    let clock = std::sync::Arc::new(freehold_base::ManualClock::at(start));
+    let s = Server::at(std::sync::Arc::clone(&clock)).await;
+    let session = s.session().await;
+    let form = file("a.txt", b"x").text("expires_in_seconds", "3600");
+    let made = upload(&s, form).await.ok();
+    assert_eq!(made["expires_at"], "2026-11-24T01:00:00.000000Z");
+    let document = json!({"type": "document", "source": {"type": "file", "file_id": made["id"]}});
+    let message = json!([{"type": "user.message",
+        "content": [{"type": "text", "text": "say: hi"}, document]}]);
+    s.send(&session, message.clone()).await.ok();
+    clock.advance_millis(3_600_000);
+    let path = format!("/v1/files/{}", id(&made));
+    assert_eq!(s.get(&path).await.ok(), made);
+    let content = s.get(&format!("{path}/content")).await;
+    content.error(404, "not_found_error");
+    assert_eq!(content.code(), "file_expired");
+    let refused = s.send(&session, message).await.invalid();
+    assert!(refused.contains(&id(&made)), "{refused}");
+    let resource = json!({"type": "file", "file_id": made["id"]});
+    let path = format!("/v1/sessions/{session}/resources");
+    s.post(&path, resource).await.error(404, "not_found_error");
+}

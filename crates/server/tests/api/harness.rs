@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_base::{IdSource, OrganizationId, Secret};
+use freehold_base::{IdSource, ManualClock, OrganizationId, Secret, SystemEntropy};
 use freehold_model::config::RehearsalConfig;
 use freehold_model::{Catalog, CatalogConfig};
 use freehold_runtime::{Hub, Options, Runtime};
@@ -83,20 +83,32 @@ impl Server {
 
     pub async fn with(configure: impl FnOnce(App) -> App) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::open(dir, configure, |_| {}).await
+        Self::open(dir, IdSource::system(), configure, |_| {}).await
+    }
+
+    /// A server whose time stands still but for what the test moves.
+    pub async fn at(clock: Arc<ManualClock>) -> Self {
+        let ids = IdSource::new(clock, Arc::new(SystemEntropy));
+        Self::open(tempfile::tempdir().unwrap(), ids, |app| app, |_| {}).await
     }
 
     /// A server with other models.
     pub async fn with_models(models: impl FnOnce(&mut Catalog)) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), |app| app, models).await
+        Self::open(
+            tempfile::tempdir().unwrap(),
+            IdSource::system(),
+            |app| app,
+            models,
+        )
+        .await
     }
 
     async fn open(
         dir: tempfile::TempDir,
+        ids: IdSource,
         configure: impl FnOnce(App) -> App,
         add_models: impl FnOnce(&mut Catalog),
     ) -> Self {
-        let ids = IdSource::system();
         let hub = Hub::new(ids.clone());
         let store = Store::open(dir.path(), ids.clone(), Arc::new(hub.clone())).unwrap();
         let config = CatalogConfig {

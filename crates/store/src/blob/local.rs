@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::fs;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
-use super::{BlobError, BlobPin, BlobStore, Pins, StillUsed, Blob};
+use super::{Blob, BlobError, BlobPin, BlobStore, Pins, StillUsed};
 use crate::StoreError;
 
 /// Bytes read and hashed at a time.
@@ -42,13 +42,17 @@ impl LocalBlobs {
         };
         clear().map_err(io("prepare", root))?;
         let removal = tokio::sync::Mutex::new(());
-        Ok(Self { root: root.to_owned(), ids, pins: Pins::default(), removal })
+        Ok(Self {
+            root: root.to_owned(),
+            ids,
+            pins: Pins::default(),
+            removal,
+        })
     }
 
     /// Where a blob is; `None` if the key is no key of ours, so that none can name another path.
     fn path(&self, key: &str) -> Option<PathBuf> {
-        let valid =
-            key.len() == 64 && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let valid = key.len() == 64 && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         valid.then(|| self.root.join(&key[..2]).join(&key[2..]))
     }
 
@@ -73,7 +77,10 @@ impl LocalBlobs {
             .map_err(io("create", path))?;
         let (mut hash, mut size, mut buffer) = (Sha256::new(), 0u64, vec![0; CHUNK]);
         loop {
-            let n = content.read(&mut buffer).await.map_err(BlobError::Content)?;
+            let n = content
+                .read(&mut buffer)
+                .await
+                .map_err(BlobError::Content)?;
             if n == 0 {
                 break;
             }
@@ -82,10 +89,15 @@ impl LocalBlobs {
                 return Err(BlobError::TooLarge { limit });
             }
             hash.update(&buffer[..n]);
-            file.write_all(&buffer[..n]).await.map_err(io("write", path))?;
+            file.write_all(&buffer[..n])
+                .await
+                .map_err(io("write", path))?;
         }
         file.sync_all().await.map_err(io("flush", path))?;
-        Ok((hash.finalize().iter().map(|b| format!("{b:02x}")).collect(), size))
+        Ok((
+            hash.finalize().iter().map(|b| format!("{b:02x}")).collect(),
+            size,
+        ))
     }
 
     /// Moves a written file to its place, durably.
@@ -127,7 +139,9 @@ impl BlobStore for LocalBlobs {
     }
 
     async fn remove(&self, key: &str, still_used: StillUsed<'_>) -> Result<bool, StoreError> {
-        let Some(path) = self.path(key) else { return Ok(false) };
+        let Some(path) = self.path(key) else {
+            return Ok(false);
+        };
         let _lock = self.removal.lock().await;
         if self.pins.pinned(key) || still_used.await? {
             return Ok(false);
@@ -144,7 +158,9 @@ impl BlobStore for LocalBlobs {
 
     async fn older_than(&self, time: Timestamp, limit: usize) -> Result<Vec<String>, BlobError> {
         let mut found = Vec::new();
-        let mut shards = fs::read_dir(&self.root).await.map_err(io("list", &self.root))?;
+        let mut shards = fs::read_dir(&self.root)
+            .await
+            .map_err(io("list", &self.root))?;
         while let Some(shard) = shards.next_entry().await.map_err(io("list", &self.root))? {
             let shard = shard.path();
             if shard.file_name().is_none_or(|name| name.len() != 2) {
@@ -158,9 +174,16 @@ impl BlobStore for LocalBlobs {
                     Err(e) if e.kind() == ErrorKind::NotFound => continue,
                     Err(e) => return Err(io("inspect", &path)(e)),
                 };
-                let age = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                let age = modified
+                    .duration_since(std::time::UNIX_EPOCH)
+                    .unwrap_or_default();
                 if age.as_micros() < u128::try_from(time.as_micros()).unwrap_or(0) {
-                    let part = |p: &Path| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    let part = |p: &Path| {
+                        p.file_name()
+                            .unwrap_or_default()
+                            .to_string_lossy()
+                            .into_owned()
+                    };
                     found.push(format!("{}{}", part(&shard), part(&path)));
                     if found.len() == limit {
                         return Ok(found);
@@ -189,5 +212,9 @@ async fn sync_dir(dir: &Path) -> Result<(), BlobError> {
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BlobError + use<> {
     let path = path.to_owned();
-    move |source| BlobError::Io { action, path, source }
+    move |source| BlobError::Io {
+        action,
+        path,
+        source,
+    }
 }

@@ -31,17 +31,34 @@ async fn files_are_listed_newest_first(w: World) {
     for n in 0..5 {
         made.insert(0, w.file(&n.to_string()).await);
     }
-    let q = |limit| FileQuery { limit, ..Default::default() };
+    let q = |limit| FileQuery {
+        limit,
+        ..Default::default()
+    };
     assert_eq!(w.store.list_files(&w.workspace, q(10)).await.unwrap(), made);
-    assert_eq!(w.store.list_files(&w.workspace, q(2)).await.unwrap(), made[..3]);
+    assert_eq!(
+        w.store.list_files(&w.workspace, q(2)).await.unwrap(),
+        made[..3]
+    );
     let after = Some((made[1].created_at, made[1].id.clone()));
     let rest = FileQuery { after, ..q(10) };
-    assert_eq!(w.store.list_files(&w.workspace, rest).await.unwrap(), made[2..]);
+    assert_eq!(
+        w.store.list_files(&w.workspace, rest).await.unwrap(),
+        made[2..]
+    );
     let ids = vec![made[3].id.clone(), w.file_id(), made[0].id.clone()];
-    let some = w.store.list_files(&w.workspace, FileQuery { ids, ..q(10) }).await.unwrap();
+    let some = w
+        .store
+        .list_files(&w.workspace, FileQuery { ids, ..q(10) })
+        .await
+        .unwrap();
     assert_eq!(some, [made[0].clone(), made[3].clone()]);
     let scope = Some(w.session().await.id);
-    let none = w.store.list_files(&w.workspace, FileQuery { scope, ..q(10) }).await.unwrap();
+    let none = w
+        .store
+        .list_files(&w.workspace, FileQuery { scope, ..q(10) })
+        .await
+        .unwrap();
     assert!(none.is_empty());
 }
 
@@ -51,9 +68,16 @@ async fn another_workspace_sees_no_file(w: World) {
     assert!(w.store.file(&other, &file.id).await.unwrap().is_none());
     assert!(!w.store.delete_file(&other, &file.id).await.unwrap());
     let ids = vec![file.id.clone()];
-    let q = FileQuery { ids, limit: 10, ..Default::default() };
+    let q = FileQuery {
+        ids,
+        limit: 10,
+        ..Default::default()
+    };
     assert!(w.store.list_files(&other, q).await.unwrap().is_empty());
-    assert_eq!(w.store.file(&w.workspace, &file.id).await.unwrap(), Some(file));
+    assert_eq!(
+        w.store.file(&w.workspace, &file.id).await.unwrap(),
+        Some(file)
+    );
 }
 
 async fn too_large_content_is_not_kept(w: World) {
@@ -66,7 +90,10 @@ async fn too_large_content_is_not_kept(w: World) {
     // Larger than any buffer.
     let big = vec![7u8; 3 << 20];
     let kept = w.store.blobs().put(&big[..], u64::MAX).await.unwrap();
-    assert_eq!((kept.size, w.content(&kept.key).await.unwrap().len()), (3 << 20, 3 << 20));
+    assert_eq!(
+        (kept.size, w.content(&kept.key).await.unwrap().len()),
+        (3 << 20, 3 << 20)
+    );
 }
 
 struct Broken(bool);
@@ -90,16 +117,34 @@ async fn broken_content_is_not_kept(w: World) {
     let refused = w.store.blobs().put(Broken(false), 100).await;
     assert!(matches!(refused, Err(BlobError::Content(_))));
     w.clock.advance_millis(1_000 * 60 * 60 * 24 * 365 * 100);
-    assert_eq!(w.store.gc().await.unwrap().blobs, 0, "nothing of it is there");
+    assert_eq!(
+        w.store.gc().await.unwrap().blobs,
+        0,
+        "nothing of it is there"
+    );
 }
 
 async fn no_key_reaches_another_path(w: World) {
     let long = "a".repeat(64);
-    let bad = ["", "..", "../../lock", "../freehold.db", "A", &long.to_uppercase(), &long[1..]];
+    let bad = [
+        "",
+        "..",
+        "../../lock",
+        "../freehold.db",
+        "A",
+        &long.to_uppercase(),
+        &long[1..],
+    ];
     for key in bad {
-        assert!(matches!(w.store.blobs().open(key).await, Err(BlobError::NotFound)), "{key}");
+        assert!(
+            matches!(w.store.blobs().open(key).await, Err(BlobError::NotFound)),
+            "{key}"
+        );
     }
-    assert!(matches!(w.store.blobs().open(&long).await, Err(BlobError::NotFound)));
+    assert!(matches!(
+        w.store.blobs().open(&long).await,
+        Err(BlobError::NotFound)
+    ));
 }
 
 async fn collection_spares_what_is_young_used_or_pinned(w: World) {

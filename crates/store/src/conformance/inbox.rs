@@ -24,7 +24,11 @@ cases! {
 
 async fn input_waits_in_order(w: World) {
     let s = w.session().await.id;
-    let first = w.store.accept(&s, vec![w.message(), w.message()]).await.unwrap();
+    let first = w
+        .store
+        .accept(&s, vec![w.message(), w.message()])
+        .await
+        .unwrap();
     let second = w.store.accept(&s, vec![w.message()]).await.unwrap();
     let (head, items) = w.store.inbox(&s).await.unwrap();
     assert_eq!(head, 3);
@@ -44,11 +48,20 @@ async fn input_waits_in_order(w: World) {
 async fn consumed_input_keeps_its_id(w: World) {
     let s = w.session().await.id;
     let input = w.message();
-    w.store.accept(&s, vec![input.clone(), w.message()]).await.unwrap();
+    w.store
+        .accept(&s, vec![input.clone(), w.message()])
+        .await
+        .unwrap();
     let epoch = w.claim(&s).await;
-    let eat = Append { consume: vec![1], ..append(&s, epoch, vec![input.event().clone()]) };
+    let eat = Append {
+        consume: vec![1],
+        ..append(&s, epoch, vec![input.event().clone()])
+    };
     w.store.append(eat).await.unwrap();
-    assert_eq!(w.store.tail(&s, 0, 10).await.unwrap()[0].id, input.event().id);
+    assert_eq!(
+        w.store.tail(&s, 0, 10).await.unwrap()[0].id,
+        input.event().id
+    );
     let (head, open) = w.store.inbox(&s).await.unwrap();
     assert_eq!((head, open.len(), open[0].seq), (2, 1, 2));
 }
@@ -57,9 +70,15 @@ async fn input_is_consumed_once(w: World) {
     let s = w.session().await.id;
     w.store.accept(&s, vec![w.message()]).await.unwrap();
     let epoch = w.claim(&s).await;
-    let eat = || Append { consume: vec![1], ..append(&s, epoch, vec![w.event("user.message")]) };
+    let eat = || Append {
+        consume: vec![1],
+        ..append(&s, epoch, vec![w.event("user.message")])
+    };
     w.store.append(eat()).await.unwrap();
-    assert!(matches!(w.store.append(eat()).await, Err(AppendError::HeadMoved)));
+    assert!(matches!(
+        w.store.append(eat()).await,
+        Err(AppendError::HeadMoved)
+    ));
     assert_eq!(w.row(&s).await.head_seq, 1);
 }
 
@@ -67,7 +86,10 @@ async fn late_input_keeps_the_session_awake(w: World) {
     let s = w.session().await.id;
     w.store.accept(&s, vec![w.message()]).await.unwrap();
     let epoch = w.claim(&s).await;
-    let eat = Append { consume: vec![1], ..append(&s, epoch, vec![w.event("user.message")]) };
+    let eat = Append {
+        consume: vec![1],
+        ..append(&s, epoch, vec![w.event("user.message")])
+    };
     w.store.append(eat).await.unwrap();
     w.store.accept(&s, vec![w.message()]).await.unwrap();
     let idle = |inbox_head| Append {
@@ -76,7 +98,10 @@ async fn late_input_keeps_the_session_awake(w: World) {
         ..append(&s, epoch, vec![w.event("session.status_idle")])
     };
     let refused = w.store.append(idle(1)).await;
-    assert!(matches!(refused, Err(AppendError::InputArrived)), "{refused:?}");
+    assert!(
+        matches!(refused, Err(AppendError::InputArrived)),
+        "{refused:?}"
+    );
     assert_eq!(w.row(&s).await.head_seq, 1);
     assert_eq!(w.row(&s).await.status, Status::Running);
     w.store.append(idle(2)).await.unwrap();
@@ -88,7 +113,10 @@ async fn known_input_may_stay_open(w: World) {
     let s = w.session().await.id;
     w.store.accept(&s, vec![w.message()]).await.unwrap();
     let epoch = w.claim(&s).await;
-    let idle = Append { then: Then::Idle { inbox_head: 1 }, ..append(&s, epoch, vec![]) };
+    let idle = Append {
+        then: Then::Idle { inbox_head: 1 },
+        ..append(&s, epoch, vec![])
+    };
     w.store.append(idle).await.unwrap();
     assert_eq!(w.store.inbox(&s).await.unwrap().1.len(), 1);
     assert!(w.store.runnable(10).await.unwrap().is_empty());
@@ -102,7 +130,10 @@ async fn recorded_input_is_processed_at_once(w: World) {
     let inputs = vec![w.result(&a), w.message(), w.result(&b)];
     let accepted = w.store.accept(&s, inputs.clone()).await.unwrap();
     let log = w.store.tail(&s, 0, 10).await.unwrap();
-    assert_eq!(log.iter().map(|e| (e.seq, e.epoch)).collect::<Vec<_>>(), [(1, 0), (2, 0)]);
+    assert_eq!(
+        log.iter().map(|e| (e.seq, e.epoch)).collect::<Vec<_>>(),
+        [(1, 0), (2, 0)]
+    );
     assert_eq!(accepted[0].processed_at, Some(log[0].processed_at));
     assert_eq!(accepted[1].processed_at, None);
     assert_eq!(accepted[2].processed_at, Some(log[1].processed_at));
@@ -153,14 +184,26 @@ async fn a_use_takes_one_verdict(w: World) {
     let call: EventId = w.ids.next();
     let verdict = w.verdict(&call);
     w.store.accept(&s, vec![verdict.clone()]).await.unwrap();
-    assert!(answered(w.store.accept(&s, vec![w.verdict(&call)]).await), "while it waits");
+    assert!(
+        answered(w.store.accept(&s, vec![w.verdict(&call)]).await),
+        "while it waits"
+    );
     let epoch = w.claim(&s).await;
-    let eat = Append { consume: vec![1], ..append(&s, epoch, vec![verdict.event().clone()]) };
+    let eat = Append {
+        consume: vec![1],
+        ..append(&s, epoch, vec![verdict.event().clone()])
+    };
     w.store.append(eat).await.unwrap();
-    assert!(answered(w.store.accept(&s, vec![w.verdict(&call)]).await), "when it is in the log");
+    assert!(
+        answered(w.store.accept(&s, vec![w.verdict(&call)]).await),
+        "when it is in the log"
+    );
     let done: EventId = w.ids.next();
     w.store.accept(&s, vec![w.result(&done)]).await.unwrap();
-    assert!(answered(w.store.accept(&s, vec![w.verdict(&done)]).await), "after a result");
+    assert!(
+        answered(w.store.accept(&s, vec![w.verdict(&done)]).await),
+        "after a result"
+    );
     let both: EventId = w.ids.next();
     let twice = vec![w.verdict(&both), w.verdict(&both)];
     assert!(answered(w.store.accept(&s, twice).await), "in one request");
@@ -168,9 +211,15 @@ async fn a_use_takes_one_verdict(w: World) {
 
 async fn a_closed_session_takes_nothing(w: World) {
     let (archived, ended) = (w.session().await.id, w.session().await.id);
-    w.store.archive_session(&w.workspace, &archived, vec![]).await.unwrap();
+    w.store
+        .archive_session(&w.workspace, &archived, vec![])
+        .await
+        .unwrap();
     let epoch = w.claim(&ended).await;
-    let end = Append { status: Some(Status::Terminated), ..append(&ended, epoch, vec![]) };
+    let end = Append {
+        status: Some(Status::Terminated),
+        ..append(&ended, epoch, vec![])
+    };
     w.store.append(end).await.unwrap();
     for s in [&archived, &ended] {
         for input in [w.message(), w.result(&w.ids.next())] {
@@ -185,7 +234,10 @@ async fn a_closed_session_takes_nothing(w: World) {
 
 async fn a_turn_starts_only_when_it_may(w: World) {
     let s = w.session().await;
-    let quiet = Input::Queue { event: w.event("system.message"), starts_turn: false };
+    let quiet = Input::Queue {
+        event: w.event("system.message"),
+        starts_turn: false,
+    };
     w.store.accept(&s.id, vec![quiet]).await.unwrap();
     assert_eq!(w.row(&s.id).await.status, Status::Idle);
     w.tick();
@@ -195,13 +247,24 @@ async fn a_turn_starts_only_when_it_may(w: World) {
     for (answer, runs) in [(false, false), (true, true)] {
         let s = blocked(&w).await;
         let call: EventId = w.ids.next();
-        let input = if answer { w.verdict(&call) } else { w.message() };
+        let input = if answer {
+            w.verdict(&call)
+        } else {
+            w.message()
+        };
         w.store.accept(&s, vec![input]).await.unwrap();
         assert_eq!(w.row(&s).await.status == Status::Running, runs);
-        assert_eq!(w.store.runnable(100).await.unwrap().contains(&s), true, "a driver looks");
+        assert_eq!(
+            w.store.runnable(100).await.unwrap().contains(&s),
+            true,
+            "a driver looks"
+        );
     }
     let s = blocked(&w).await;
-    w.store.accept(&s, vec![w.result(&w.ids.next())]).await.unwrap();
+    w.store
+        .accept(&s, vec![w.result(&w.ids.next())])
+        .await
+        .unwrap();
     assert_eq!(w.row(&s).await.status, Status::Running);
 }
 
@@ -219,18 +282,32 @@ async fn blocked(w: &World) -> SessionId {
 
 async fn a_full_inbox_refuses(w: World) {
     let s = w.session().await.id;
-    let fill = (0..limits::MAX_QUEUED_EVENTS).map(|_| w.message()).collect();
+    let fill = (0..limits::MAX_QUEUED_EVENTS)
+        .map(|_| w.message())
+        .collect();
     w.store.accept(&s, fill).await.unwrap();
     let refused = w.store.accept(&s, vec![w.message()]).await;
-    assert!(matches!(refused, Err(AcceptError::InboxFull)), "{refused:?}");
+    assert!(
+        matches!(refused, Err(AcceptError::InboxFull)),
+        "{refused:?}"
+    );
     // What frees the session is not refused: results do not queue.
-    w.store.accept(&s, vec![w.result(&w.ids.next())]).await.unwrap();
+    w.store
+        .accept(&s, vec![w.result(&w.ids.next())])
+        .await
+        .unwrap();
     let other = w.session().await.id;
     let big = NewEvent {
         payload: "x".repeat(limits::MAX_QUEUED_BYTES + 1),
         ..w.event("user.message")
     };
-    let refused = w.store.accept(&other, vec![Input::Queue { event: big, starts_turn: true }]);
+    let refused = w.store.accept(
+        &other,
+        vec![Input::Queue {
+            event: big,
+            starts_turn: true,
+        }],
+    );
     assert!(matches!(refused.await, Err(AcceptError::InboxFull)));
     w.store.accept(&other, vec![w.message()]).await.unwrap();
 }

@@ -38,12 +38,18 @@ async fn workspaces_are_archived_but_the_default(w: World) {
     w.tick();
     let made = w.store.create_workspace("b".into()).await.unwrap();
     assert!(!made.is_default);
-    assert_eq!(w.store.workspace(&made.id).await.unwrap(), Some(made.clone()));
+    assert_eq!(
+        w.store.workspace(&made.id).await.unwrap(),
+        Some(made.clone())
+    );
     w.tick();
     let archived = w.store.archive_workspace(&made.id).await.unwrap().unwrap();
     assert_eq!(archived.archived_at, Some(w.clock.now()));
     w.tick();
-    assert_eq!(w.store.archive_workspace(&made.id).await.unwrap(), Some(archived.clone()));
+    assert_eq!(
+        w.store.archive_workspace(&made.id).await.unwrap(),
+        Some(archived.clone())
+    );
     assert_eq!(w.store.archive_workspace(&w.workspace).await.unwrap(), None);
     assert_eq!(w.store.list_workspaces(false).await.unwrap().len(), 1);
     assert_eq!(w.store.list_workspaces(true).await.unwrap()[1], archived);
@@ -51,10 +57,19 @@ async fn workspaces_are_archived_but_the_default(w: World) {
 
 async fn a_key_is_found_by_its_hash(w: World) {
     assert!(w.store.keys_is_empty().await.unwrap());
-    let (a, b) = (key(&w, &w.workspace, 1).await, key(&w, &w.workspace, 2).await);
+    let (a, b) = (
+        key(&w, &w.workspace, 1).await,
+        key(&w, &w.workspace, 2).await,
+    );
     assert!(!w.store.keys_is_empty().await.unwrap());
-    assert_eq!(w.store.key_by_hash(&[1; 32]).await.unwrap(), Some(a.clone()));
-    assert_eq!(w.store.key_by_hash(&[2; 32]).await.unwrap(), Some(b.clone()));
+    assert_eq!(
+        w.store.key_by_hash(&[1; 32]).await.unwrap(),
+        Some(a.clone())
+    );
+    assert_eq!(
+        w.store.key_by_hash(&[2; 32]).await.unwrap(),
+        Some(b.clone())
+    );
     assert_eq!(w.store.key_by_hash(&[3; 32]).await.unwrap(), None);
     assert_eq!((a.admin, b.admin, b.hash), (false, true, [2; 32]));
     let other = w.store.create_workspace("b".into()).await.unwrap().id;
@@ -78,10 +93,16 @@ async fn a_revoked_key_stops_working(w: World) {
     assert_eq!(revoked.revoked_at, Some(w.clock.now()));
     assert_eq!(w.store.key_by_hash(&[1; 32]).await.unwrap(), None);
     w.tick();
-    assert_eq!(w.store.revoke_key(&made.id).await.unwrap(), Some(revoked.clone()));
+    assert_eq!(
+        w.store.revoke_key(&made.id).await.unwrap(),
+        Some(revoked.clone())
+    );
     assert_eq!(w.store.list_keys(None).await.unwrap(), [revoked]);
     assert_eq!(w.store.revoke_key(&w.ids.next()).await.unwrap(), None);
-    assert!(!w.store.keys_is_empty().await.unwrap(), "the first start is over for good");
+    assert!(
+        !w.store.keys_is_empty().await.unwrap(),
+        "the first start is over for good"
+    );
 }
 
 async fn an_archived_workspace_stops_its_keys(w: World) {
@@ -97,8 +118,17 @@ async fn use_is_noted_forwards_only(w: World) {
     let made = key(&w, &w.workspace, 1).await;
     let (early, late) = (w.clock.now(), w.clock.now().plus_millis(5));
     for at in [late, early] {
-        w.store.touch_keys(vec![(made.id.clone(), at)]).await.unwrap();
+        w.store
+            .touch_keys(vec![(made.id.clone(), at)])
+            .await
+            .unwrap();
     }
-    let noted = w.store.key_by_hash(&[1; 32]).await.unwrap().unwrap().last_used_at;
+    let noted = w
+        .store
+        .key_by_hash(&[1; 32])
+        .await
+        .unwrap()
+        .unwrap()
+        .last_used_at;
     assert_eq!(noted, Some(late));
 }

@@ -45,9 +45,18 @@ async fn a_silent_owner_loses_its_lease(w: World) {
     assert_eq!(w.store.runnable(10).await.unwrap(), [s.clone()]);
     let new = w.store.claim(&s, &other).await.unwrap().unwrap();
     assert!(new.epoch > old);
-    assert!(w.store.append(append(&s, old, vec![w.event("x.y")])).await.is_err());
+    assert!(
+        w.store
+            .append(append(&s, old, vec![w.event("x.y")]))
+            .await
+            .is_err()
+    );
     w.store.heartbeat(&w.replica, 60_000).await.unwrap();
-    assert_eq!(w.store.claim(&s, &w.replica).await.unwrap(), None, "coming back late");
+    assert_eq!(
+        w.store.claim(&s, &w.replica).await.unwrap(),
+        None,
+        "coming back late"
+    );
 }
 
 async fn a_retired_owner_frees_its_sessions(w: World) {
@@ -61,17 +70,29 @@ async fn a_retired_owner_frees_its_sessions(w: World) {
 
 async fn a_claim_tells_where_the_session_stands(w: World) {
     let s = w.session().await.id;
-    w.store.append(append(&s, 0, vec![w.event("x.a"), w.event("x.b")])).await.unwrap();
+    w.store
+        .append(append(&s, 0, vec![w.event("x.a"), w.event("x.b")]))
+        .await
+        .unwrap();
     w.store.accept(&s, vec![w.message()]).await.unwrap();
     let claim = w.store.claim(&s, &w.replica).await.unwrap().unwrap();
     assert_eq!((claim.head, claim.inbox_head), (2, 1));
-    assert_eq!(w.store.claim(&w.ids.next::<freehold_base::kind::Session>(), &w.replica).await.unwrap(), None);
+    assert_eq!(
+        w.store
+            .claim(&w.ids.next::<freehold_base::kind::Session>(), &w.replica)
+            .await
+            .unwrap(),
+        None
+    );
 }
 
 async fn idling_gives_up_the_lease(w: World) {
     let s = w.session().await.id;
     let epoch = w.claim(&s).await;
-    let idle = Append { then: Then::Idle { inbox_head: 0 }, ..append(&s, epoch, vec![]) };
+    let idle = Append {
+        then: Then::Idle { inbox_head: 0 },
+        ..append(&s, epoch, vec![])
+    };
     w.store.append(idle).await.unwrap();
     let other: ReplicaId = w.ids.next();
     assert!(w.store.claim(&s, &other).await.unwrap().is_some());
@@ -80,17 +101,33 @@ async fn idling_gives_up_the_lease(w: World) {
 async fn a_release_asks_for_another_driver(w: World) {
     let s = w.session().await.id;
     let epoch = w.claim(&s).await;
-    w.store.release(&s, epoch - 1, Some(w.clock.now())).await.unwrap();
-    assert!(w.store.runnable(10).await.unwrap().is_empty(), "a lost lease cannot be released");
-    w.store.release(&s, epoch, Some(w.clock.now().plus_millis(50))).await.unwrap();
+    w.store
+        .release(&s, epoch - 1, Some(w.clock.now()))
+        .await
+        .unwrap();
+    assert!(
+        w.store.runnable(10).await.unwrap().is_empty(),
+        "a lost lease cannot be released"
+    );
+    w.store
+        .release(&s, epoch, Some(w.clock.now().plus_millis(50)))
+        .await
+        .unwrap();
     assert!(w.store.runnable(10).await.unwrap().is_empty(), "not yet");
     w.clock.advance_millis(50);
     assert_eq!(w.store.runnable(10).await.unwrap(), [s.clone()]);
     let epoch = w.claim(&s).await;
     w.store.release(&s, epoch, None).await.unwrap();
-    assert_eq!(w.store.runnable(10).await.unwrap(), [s.clone()], "what was wanted stays wanted");
+    assert_eq!(
+        w.store.runnable(10).await.unwrap(),
+        [s.clone()],
+        "what was wanted stays wanted"
+    );
     let epoch = w.claim(&s).await;
-    w.store.release(&s, epoch, Some(w.clock.now().plus_millis(1_000))).await.unwrap();
+    w.store
+        .release(&s, epoch, Some(w.clock.now().plus_millis(1_000)))
+        .await
+        .unwrap();
     assert_eq!(w.store.runnable(10).await.unwrap(), [s], "and no later");
 }
 
@@ -98,9 +135,15 @@ async fn a_timer_wakes_a_session_without_a_driver(w: World) {
     let s = w.session().await.id;
     let epoch = w.claim(&s).await;
     let at = w.clock.now().plus_millis(5_000);
-    let sleep = Append { then: Then::WakeAt(at), ..append(&s, epoch, vec![]) };
+    let sleep = Append {
+        then: Then::WakeAt(at),
+        ..append(&s, epoch, vec![])
+    };
     w.store.append(sleep).await.unwrap();
-    w.store.append(append(&s, epoch, vec![])).await.expect("the lease is kept");
+    w.store
+        .append(append(&s, epoch, vec![]))
+        .await
+        .expect("the lease is kept");
     w.store.retire(&w.replica).await.unwrap();
     assert!(w.store.runnable(10).await.unwrap().is_empty());
     w.clock.advance_millis(5_000);
@@ -112,7 +155,10 @@ async fn waiting_input_does_not_wait_for_a_timer(w: World) {
     let epoch = w.claim(&s).await;
     w.store.accept(&s, vec![w.message()]).await.unwrap();
     let at = w.clock.now().plus_millis(5_000);
-    let sleep = Append { then: Then::WakeAt(at), ..append(&s, epoch, vec![]) };
+    let sleep = Append {
+        then: Then::WakeAt(at),
+        ..append(&s, epoch, vec![])
+    };
     w.store.append(sleep).await.unwrap();
     w.store.retire(&w.replica).await.unwrap();
     assert_eq!(w.store.runnable(10).await.unwrap(), [s]);
@@ -126,11 +172,21 @@ async fn the_longest_waiting_come_first(w: World) {
         sessions.push(s);
     }
     w.tick();
-    w.store.accept(&sessions[0], vec![w.message()]).await.unwrap();
-    assert_eq!(w.store.runnable(10).await.unwrap(), sessions, "more input moves nobody back");
+    w.store
+        .accept(&sessions[0], vec![w.message()])
+        .await
+        .unwrap();
+    assert_eq!(
+        w.store.runnable(10).await.unwrap(),
+        sessions,
+        "more input moves nobody back"
+    );
     assert_eq!(w.store.runnable(2).await.unwrap(), sessions[..2]);
     w.claim(&sessions[1]).await;
-    assert_eq!(w.store.runnable(2).await.unwrap(), [sessions[0].clone(), sessions[2].clone()]);
+    assert_eq!(
+        w.store.runnable(2).await.unwrap(),
+        [sessions[0].clone(), sessions[2].clone()]
+    );
 }
 
 async fn an_ended_session_is_not_claimed(w: World) {
@@ -152,7 +208,9 @@ async fn only_one_of_many_claims_wins(w: World) {
         let replica: ReplicaId = w.ids.next();
         w.store.heartbeat(&replica, 60_000).await.unwrap();
         let (store, s): (_, SessionId) = (w.store.clone(), s.clone());
-        tasks.push(tokio::spawn(async move { store.claim(&s, &replica).await.unwrap() }));
+        tasks.push(tokio::spawn(async move {
+            store.claim(&s, &replica).await.unwrap()
+        }));
     }
     let mut won = 0;
     for task in tasks {

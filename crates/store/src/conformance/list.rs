@@ -19,9 +19,15 @@ async fn filled(w: &World) -> SessionId {
     for n in 0..23 {
         let kind = ["agent.message", "agent.tool_use", "session.error"][n % 3];
         w.clock.advance_millis((n % 2) as i64);
-        w.store.append(append(&s, 0, vec![w.event(kind)])).await.unwrap();
+        w.store
+            .append(append(&s, 0, vec![w.event(kind)]))
+            .await
+            .unwrap();
     }
-    w.store.accept(&s, vec![w.message(), w.message(), w.message()]).await.unwrap();
+    w.store
+        .accept(&s, vec![w.message(), w.message(), w.message()])
+        .await
+        .unwrap();
     s
 }
 
@@ -47,8 +53,21 @@ fn ids(listed: &[Listed]) -> Vec<EventId> {
 }
 
 async fn everything(w: &World, s: &SessionId) -> Vec<Listed> {
-    let log = w.store.tail(s, 0, 1000).await.unwrap().into_iter().map(Listed::Event);
-    let waiting = w.store.inbox(s).await.unwrap().1.into_iter().map(Listed::Queued);
+    let log = w
+        .store
+        .tail(s, 0, 1000)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(Listed::Event);
+    let waiting = w
+        .store
+        .inbox(s)
+        .await
+        .unwrap()
+        .1
+        .into_iter()
+        .map(Listed::Queued);
     log.chain(waiting).collect()
 }
 
@@ -58,12 +77,19 @@ async fn every_page_size_gives_the_same_listing(w: World) {
     assert_eq!(expected.len(), 26);
     for descending in [false, true] {
         for limit in [1, 2, 3, 5, 22, 23, 24, 25, 26, 100] {
-            let q = EventQuery { descending, limit, ..Default::default() };
+            let q = EventQuery {
+                descending,
+                limit,
+                ..Default::default()
+            };
             assert_eq!(walk(&w, &s, q).await, expected, "by {limit}");
         }
         expected.reverse();
     }
-    let none = EventQuery { limit: 5, ..Default::default() };
+    let none = EventQuery {
+        limit: 5,
+        ..Default::default()
+    };
     assert!(walk(&w, &w.session().await.id, none).await.is_empty());
 }
 
@@ -144,11 +170,21 @@ async fn waiting_input_has_no_time(w: World) {
 
 async fn a_listing_goes_on_over_what_came_meanwhile(w: World) {
     let s = filled(&w).await;
-    let first = EventQuery { limit: 10, ..Default::default() };
+    let first = EventQuery {
+        limit: 10,
+        ..Default::default()
+    };
     let mut page = w.store.list_events(&s, first.clone()).await.unwrap();
     page.truncate(10);
-    w.store.append(append(&s, 0, vec![w.event("agent.message")])).await.unwrap();
-    let rest = EventQuery { after: first.position(&page), limit: 100, ..Default::default() };
+    w.store
+        .append(append(&s, 0, vec![w.event("agent.message")]))
+        .await
+        .unwrap();
+    let rest = EventQuery {
+        after: first.position(&page),
+        limit: 100,
+        ..Default::default()
+    };
     let rest = w.store.list_events(&s, rest).await.unwrap();
     page.extend(rest);
     assert_eq!(ids(&page), ids(&everything(&w, &s).await));

@@ -47,7 +47,10 @@ impl Heard {
     /// Places and ids announced for a session, in order.
     pub fn of(&self, session: &SessionId) -> Vec<(i64, EventId)> {
         let all = self.events.lock().unwrap();
-        all.iter().filter(|(s, ..)| s == session).map(|(_, seq, id)| (*seq, id.clone())).collect()
+        all.iter()
+            .filter(|(s, ..)| s == session)
+            .map(|(_, seq, id)| (*seq, id.clone()))
+            .collect()
     }
     /// Whether the session was announced as deleted.
     pub fn deleted(&self, session: &SessionId) -> bool {
@@ -58,7 +61,11 @@ impl Heard {
 impl CommitListener for Heard {
     fn committed(&self, session: &SessionId, events: &[Arc<StoredEvent>]) {
         let mut all = self.events.lock().unwrap();
-        all.extend(events.iter().map(|e| (session.clone(), e.seq, e.id.clone())));
+        all.extend(
+            events
+                .iter()
+                .map(|e| (session.clone(), e.seq, e.id.clone())),
+        );
     }
     fn deleted(&self, session: &SessionId) {
         self.deleted.lock().unwrap().push(session.clone());
@@ -158,41 +165,68 @@ impl World {
 
     /// Claims the session for the live replica; gives the epoch.
     pub async fn claim(&self, session: &SessionId) -> i64 {
-        self.store.claim(session, &self.replica).await.unwrap().unwrap().epoch
+        self.store
+            .claim(session, &self.replica)
+            .await
+            .unwrap()
+            .unwrap()
+            .epoch
     }
 
     /// An event of a type.
     pub fn event(&self, kind: &str) -> NewEvent {
         let id: EventId = self.ids.next();
         let payload = format!(r#"{{"id":"{id}","type":"{kind}"}}"#);
-        NewEvent { id, kind: kind.into(), payload, ref_id: None, detail: None }
+        NewEvent {
+            id,
+            kind: kind.into(),
+            payload,
+            ref_id: None,
+            detail: None,
+        }
     }
 
     /// An event that refers to another.
     pub fn about(&self, kind: &str, ref_id: &EventId) -> NewEvent {
-        NewEvent { ref_id: Some(ref_id.clone()), ..self.event(kind) }
+        NewEvent {
+            ref_id: Some(ref_id.clone()),
+            ..self.event(kind)
+        }
     }
 
     /// A message that starts a turn.
     pub fn message(&self) -> Input {
-        Input::Queue { event: self.event("user.message"), starts_turn: true }
+        Input::Queue {
+            event: self.event("user.message"),
+            starts_turn: true,
+        }
     }
 
     /// A verdict on a tool use.
     pub fn verdict(&self, tool_use: &EventId) -> Input {
         let event = self.about("user.tool_confirmation", tool_use);
-        Input::Queue { event, starts_turn: true }
+        Input::Queue {
+            event,
+            starts_turn: true,
+        }
     }
 
     /// A client's result of a tool use.
     pub fn result(&self, tool_use: &EventId) -> Input {
-        Input::Record { event: self.about("user.custom_tool_result", tool_use) }
+        Input::Record {
+            event: self.about("user.custom_tool_result", tool_use),
+        }
     }
 
     /// A plain file of the default workspace.
     pub async fn file(&self, content: &str) -> FileRow {
         self.tick();
-        let blob = self.store.blobs().put(content.as_bytes(), 1 << 20).await.unwrap();
+        let blob = self
+            .store
+            .blobs()
+            .put(content.as_bytes(), 1 << 20)
+            .await
+            .unwrap();
         let new = NewFile {
             id: self.ids.next::<freehold_base::kind::File>(),
             workspace_id: self.workspace.clone(),

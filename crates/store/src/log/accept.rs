@@ -76,7 +76,15 @@ pub(crate) fn put(
         })
         .collect();
     let queued = inputs.len() - recorded.len();
-    let starts = inputs.iter().any(|i| matches!(i, Input::Queue { starts_turn: true, .. }));
+    let starts = inputs.iter().any(|i| {
+        matches!(
+            i,
+            Input::Queue {
+                starts_turn: true,
+                ..
+            }
+        )
+    });
     let answers = inputs.iter().any(|i| match i {
         Input::Queue { event, starts_turn } => *starts_turn && event.ref_id.is_some(),
         Input::Record { event } => is_result(&event.kind),
@@ -85,7 +93,9 @@ pub(crate) fn put(
         TAKE,
         params![session, queued, recorded.len(), now, starts, answers],
     )?;
-    let Some(mut row) = one(taken) else { return Err(refusal(tx, session)?) };
+    let Some(mut row) = one(taken) else {
+        return Err(refusal(tx, session)?);
+    };
     let (inbox_head, head, last) = (row.int("inbox")?, row.int("head")?, row.time("time")?);
     let mut seq = inbox_head - queued as i64;
     for input in inputs {
@@ -128,7 +138,9 @@ fn check_verdict(
     session: &SessionId,
     event: &NewEvent,
 ) -> Result<(), AcceptError> {
-    let Some(tool_use) = &event.ref_id else { return Ok(()) };
+    let Some(tool_use) = &event.ref_id else {
+        return Ok(());
+    };
     if event.kind == "user.tool_confirmation" && decided(tx, session, tool_use)? {
         return Err(AcceptError::AlreadyAnswered(tool_use.clone()));
     }
@@ -136,11 +148,7 @@ fn check_verdict(
 }
 
 /// Whether the tool use has a verdict, waiting or in the log, or a result.
-fn decided(
-    tx: &mut dyn Tx,
-    session: &SessionId,
-    tool_use: &EventId,
-) -> Result<bool, StoreError> {
+fn decided(tx: &mut dyn Tx, session: &SessionId, tool_use: &EventId) -> Result<bool, StoreError> {
     let verdict = "SELECT 1 FROM event
        WHERE session_id = ?1 AND ref_id = ?2 AND kind = 'user.tool_confirmation'
      UNION ALL SELECT 1 FROM inbox
@@ -151,5 +159,9 @@ fn decided(
 
 fn refusal(tx: &mut dyn Tx, session: &SessionId) -> Result<AcceptError, StoreError> {
     let found = tx.query("SELECT 1 FROM session WHERE id = ?1", params![session])?;
-    Ok(if found.is_empty() { AcceptError::SessionGone } else { AcceptError::Closed })
+    Ok(if found.is_empty() {
+        AcceptError::SessionGone
+    } else {
+        AcceptError::Closed
+    })
 }

@@ -59,7 +59,9 @@ fn append(tx: &mut dyn Tx, a: &Append) -> Result<Appended, AppendError> {
             idle,
         ],
     )?;
-    let Some(mut row) = one(moved) else { return Err(refusal(tx, a)?) };
+    let Some(mut row) = one(moved) else {
+        return Err(refusal(tx, a)?);
+    };
     let (head, last) = (row.int("head")?, row.time("time")?);
     for seq in &a.consume {
         let sql = "DELETE FROM inbox WHERE session_id = ?1 AND seq = ?2";

@@ -113,7 +113,8 @@ impl Store {
     pub async fn retire(&self, replica: &ReplicaId) -> Result<(), StoreError> {
         let replica = replica.clone();
         self.write(move |tx| {
-            tx.execute("DELETE FROM replica WHERE id = ?1", params![&replica]).map(drop)
+            tx.execute("DELETE FROM replica WHERE id = ?1", params![&replica])
+                .map(drop)
         })
         .await
     }

@@ -35,7 +35,11 @@ fn list(tx: &mut dyn Tx, session: &SessionId, q: &EventQuery) -> Result<Vec<List
     };
     let mut out = Vec::new();
     if q.descending && !timed {
-        out.extend(waiting(tx, session, q, inbox, limit)?.into_iter().map(Listed::Queued));
+        out.extend(
+            waiting(tx, session, q, inbox, limit)?
+                .into_iter()
+                .map(Listed::Queued),
+        );
     }
     if out.len() < limit {
         let range = range(tx, session, q, log)?;
@@ -56,8 +60,11 @@ fn range(
     q: &EventQuery,
     after: i64,
 ) -> Result<(i64, i64), StoreError> {
-    let (mut first, mut last) =
-        if q.descending { (1, after.saturating_sub(1)) } else { (after.saturating_add(1), i64::MAX) };
+    let (mut first, mut last) = if q.descending {
+        (1, after.saturating_sub(1))
+    } else {
+        (after.saturating_add(1), i64::MAX)
+    };
     let next = |t: Timestamp| Timestamp::from_micros(t.as_micros().saturating_add(1));
     for from in [q.gte, q.gt.map(next)].into_iter().flatten() {
         first = first.max(first_since(tx, session, from)?);
@@ -69,19 +76,20 @@ fn range(
 }
 
 /// The place of the first event at or after a time; one past the end if there is none.
-fn first_since(
-    tx: &mut dyn Tx,
-    session: &SessionId,
-    since: Timestamp,
-) -> Result<i64, StoreError> {
-    let head = tx.query("SELECT head_seq FROM session WHERE id = ?1", params![session])?;
+fn first_since(tx: &mut dyn Tx, session: &SessionId, since: Timestamp) -> Result<i64, StoreError> {
+    let head = tx.query(
+        "SELECT head_seq FROM session WHERE id = ?1",
+        params![session],
+    )?;
     let (mut low, mut high) = (1, one(head).map_or(Ok(0), |mut r| r.int("head"))? + 1);
     while low < high {
         let middle = low + (high - low) / 2;
         let sql = "SELECT processed_at FROM event WHERE session_id = ?1 AND seq = ?2";
         let row = one(tx.query(sql, params![session, middle])?);
         // Places are gapless, so the row is there.
-        let at = row.ok_or(StoreError::Corrupt { what: "log" })?.time("event time")?;
+        let at = row
+            .ok_or(StoreError::Corrupt { what: "log" })?
+            .time("event time")?;
         if at < since {
             low = middle + 1;
         } else {
@@ -103,7 +111,12 @@ fn logged(
     }
     let order = if q.descending { "DESC" } else { "ASC" };
     let columns = "seq, id, kind, epoch, ref_id, processed_at, payload";
-    let mut params = vec![Value::from(session), first.into(), last.into(), limit.into()];
+    let mut params = vec![
+        Value::from(session),
+        first.into(),
+        last.into(),
+        limit.into(),
+    ];
     let within = "session_id = ?1 AND seq >= ?2 AND seq <= ?3";
     let sql = if q.types.is_empty() {
         format!("SELECT {columns} FROM event WHERE {within} ORDER BY seq {order} LIMIT ?4")
@@ -137,7 +150,11 @@ fn waiting(
     after: i64,
     limit: usize,
 ) -> Result<Vec<InboxItem>, StoreError> {
-    let (beyond, order) = if q.descending { ("<", "DESC") } else { (">", "ASC") };
+    let (beyond, order) = if q.descending {
+        ("<", "DESC")
+    } else {
+        (">", "ASC")
+    };
     let mut params = vec![Value::from(session), after.into(), limit.into()];
     let mut only = String::new();
     if !q.types.is_empty() {

@@ -51,7 +51,10 @@ impl Store {
             let sql = format!(
                 "SELECT {EVENT} FROM event WHERE session_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
             );
-            tx.query(&sql, params![&session, after, limit])?.into_iter().map(event).collect()
+            tx.query(&sql, params![&session, after, limit])?
+                .into_iter()
+                .map(event)
+                .collect()
         })
         .await
     }
@@ -61,13 +64,13 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn inbox(
-        &self,
-        session: &SessionId,
-    ) -> Result<(i64, Vec<InboxItem>), StoreError> {
+    pub async fn inbox(&self, session: &SessionId) -> Result<(i64, Vec<InboxItem>), StoreError> {
         let session = session.clone();
         self.read(move |tx| {
-            let head = tx.query("SELECT inbox_head FROM session WHERE id = ?1", params![&session])?;
+            let head = tx.query(
+                "SELECT inbox_head FROM session WHERE id = ?1",
+                params![&session],
+            )?;
             let head = one(head).map_or(Ok(0), |mut row| row.int("inbox"))?;
             // No limit: what waits is bounded when it is accepted.
             let sql = format!("SELECT {ITEM} FROM inbox WHERE session_id = ?1 ORDER BY seq");
@@ -89,7 +92,9 @@ impl Store {
         let (session, id) = (session.clone(), id.clone());
         self.read(move |tx| {
             let sql = format!("SELECT {EVENT} FROM event WHERE id = ?1 AND session_id = ?2");
-            one(tx.query(&sql, params![&id, &session])?).map(event).transpose()
+            one(tx.query(&sql, params![&id, &session])?)
+                .map(event)
+                .transpose()
         })
         .await
     }

@@ -36,7 +36,10 @@ impl NewEvent {
     }
     /// The same with server-private JSON beside it.
     pub fn with_detail(self, detail: String) -> Self {
-        Self { detail: Some(detail), ..self }
+        Self {
+            detail: Some(detail),
+            ..self
+        }
     }
 }
 
@@ -266,7 +269,11 @@ impl EventQuery {
     /// The position after a page of this query: the `after` of the next. `page` without the surplus
     /// item; `None` if it is empty.
     pub fn position(&self, page: &[Listed]) -> Option<(i64, i64)> {
-        let (log, inbox) = self.after.unwrap_or(if self.descending { (i64::MAX, i64::MAX) } else { (0, 0) });
+        let (log, inbox) = self.after.unwrap_or(if self.descending {
+            (i64::MAX, i64::MAX)
+        } else {
+            (0, 0)
+        });
         Some(match (page.last()?, self.descending) {
             (Listed::Event(e), false) => (e.seq, inbox),
             (Listed::Event(e), true) => (e.seq, 0),

@@ -68,7 +68,8 @@ impl Store {
         change: SessionChange,
     ) -> Result<SessionRow, UpdateSessionError> {
         let (workspace, id) = (workspace.clone(), id.clone());
-        self.write(move |tx| update(tx, &workspace, &id, &change)).await
+        self.write(move |tx| update(tx, &workspace, &id, &change))
+            .await
     }
 }
 

@@ -60,7 +60,8 @@ impl Store {
         events: Vec<NewEvent>,
     ) -> Result<SessionRow, ArchiveError> {
         let (workspace, id) = (workspace.clone(), id.clone());
-        self.write(move |tx| archive(tx, &workspace, &id, &events)).await
+        self.write(move |tx| archive(tx, &workspace, &id, &events))
+            .await
     }
 
     /// Deletes a session that is not running: its row, inbox, resources and files at once, then its
@@ -75,7 +76,9 @@ impl Store {
         id: &SessionId,
     ) -> Result<(), DeleteSessionError> {
         let (workspace, session) = (workspace.clone(), id.clone());
-        let freed = self.write(move |tx| delete(tx, &workspace, &session)).await?;
+        let freed = self
+            .write(move |tx| delete(tx, &workspace, &session))
+            .await?;
         self.purge(id).await?;
         self.drop_blobs(&freed).await;
         Ok(())
@@ -105,7 +108,11 @@ fn archive(
     if row.status == Status::Running {
         return Err(ArchiveError::Running);
     }
-    let events = if row.status == Status::Terminated { &[] } else { events };
+    let events = if row.status == Status::Terminated {
+        &[]
+    } else {
+        events
+    };
     let now = tx.now();
     let status = row.status.as_str();
     let archived = tx.query(ARCHIVE, params![id, workspace, now, events.len(), status])?;
@@ -127,11 +134,20 @@ fn delete(
         return Err(DeleteSessionError::Running);
     }
     let now = tx.now();
-    tx.execute("DELETE FROM session_resource WHERE session_id = ?1", params![id])?;
+    tx.execute(
+        "DELETE FROM session_resource WHERE session_id = ?1",
+        params![id],
+    )?;
     tx.execute("DELETE FROM inbox WHERE session_id = ?1", params![id])?;
-    tx.execute("DELETE FROM session_body WHERE session_id = ?1", params![id])?;
+    tx.execute(
+        "DELETE FROM session_body WHERE session_id = ?1",
+        params![id],
+    )?;
     let sql = "DELETE FROM file WHERE scope_session = ?1 RETURNING blob";
-    let freed = tx.query(sql, params![id])?.into_iter().map(|mut row| row.text("file blob"));
+    let freed = tx
+        .query(sql, params![id])?
+        .into_iter()
+        .map(|mut row| row.text("file blob"));
     let mut freed = freed.collect::<Result<Vec<_>, _>>()?;
     freed.sort_unstable();
     freed.dedup();

@@ -73,8 +73,15 @@ impl Store {
     ) -> Result<Vec<SessionRow>, StoreError> {
         let workspace = workspace.clone();
         self.read(move |tx| {
-            let back = q.cursor.as_ref().is_some_and(|c| c.direction == Direction::Prev);
-            let (order, beyond) = if q.ascending != back { ("ASC", ">") } else { ("DESC", "<") };
+            let back = q
+                .cursor
+                .as_ref()
+                .is_some_and(|c| c.direction == Direction::Prev);
+            let (order, beyond) = if q.ascending != back {
+                ("ASC", ">")
+            } else {
+                ("DESC", "<")
+            };
             let mut f = filter(&workspace, &q);
             if let Some(cursor) = &q.cursor {
                 f.and(
@@ -110,7 +117,9 @@ impl Store {
             let rows = tx.query(sql, &[])?.into_iter();
             rows.map(|mut row| {
                 let status = Status::from_name(&row.text("session status")?);
-                let status = status.ok_or(StoreError::Corrupt { what: "session status" })?;
+                let status = status.ok_or(StoreError::Corrupt {
+                    what: "session status",
+                })?;
                 Ok((status, row.count("count")?))
             })
             .collect()
@@ -138,7 +147,10 @@ fn filter<'a>(workspace: &'a WorkspaceId, q: &'a SessionQuery) -> Filter<'a> {
         f.fixed("s.archived_at IS NULL");
     }
     if !q.statuses.is_empty() {
-        f.one_of("s.status", q.statuses.iter().map(|s| Value::from(s.as_str())));
+        f.one_of(
+            "s.status",
+            q.statuses.iter().map(|s| Value::from(s.as_str())),
+        );
     }
     f
 }

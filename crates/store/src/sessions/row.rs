@@ -1,8 +1,6 @@
 //! A session's row.
 
-use freehold_base::{
-    AgentId, EnvironmentId, SessionId, ThreadId, Timestamp, WorkspaceId,
-};
+use freehold_base::{AgentId, EnvironmentId, SessionId, ThreadId, Timestamp, WorkspaceId};
 use freehold_wire::agent::Metadata;
 use freehold_wire::session::Status;
 
@@ -74,10 +72,14 @@ pub(super) fn session(mut row: Row) -> Result<SessionRow, StoreError> {
         agent: row.text("session agent")?,
         deployment_id: row.opt_text("session deployment")?,
         title: row.opt_text("session title")?,
-        metadata: serde_json::from_str(&row.text("session metadata")?)
-            .map_err(|_| StoreError::Corrupt { what: "session metadata" })?,
-        status: Status::from_name(&row.text("session status")?)
-            .ok_or(StoreError::Corrupt { what: "session status" })?,
+        metadata: serde_json::from_str(&row.text("session metadata")?).map_err(|_| {
+            StoreError::Corrupt {
+                what: "session metadata",
+            }
+        })?,
+        status: Status::from_name(&row.text("session status")?).ok_or(StoreError::Corrupt {
+            what: "session status",
+        })?,
         blocked: row.flag("session flag")?,
         budget: row.opt_text("session budget")?,
         vault_ids: row.text("session vaults")?,
@@ -106,7 +108,9 @@ pub(super) fn get(
         "SELECT {COLUMNS} FROM session s JOIN session_body b ON b.session_id = s.id
          WHERE s.id = ?1 AND (?2 IS NULL OR s.workspace_id = ?2)"
     );
-    one(tx.query(&sql, params![id, workspace])?).map(session).transpose()
+    one(tx.query(&sql, params![id, workspace])?)
+        .map(session)
+        .transpose()
 }
 
 impl Store {

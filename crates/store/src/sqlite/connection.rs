@@ -59,7 +59,11 @@ pub(super) fn transaction<T>(
 
 /// BEGIN, SAVEPOINT, COMMIT and the like.
 pub(super) fn control(connection: &Connection, sql: &str) -> Result<(), StoreError> {
-    connection.prepare_cached(sql).and_then(|mut s| s.execute([])).map(drop).map_err(failure)
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut s| s.execute([]))
+        .map(drop)
+        .map_err(failure)
 }
 
 pub(super) fn failure(error: rusqlite::Error) -> StoreError {
@@ -87,7 +91,11 @@ pub(super) struct SqliteTx<'c> {
 
 impl<'c> SqliteTx<'c> {
     pub(super) fn new(connection: &'c Connection, now: Timestamp) -> Self {
-        Self { connection, now, announcements: Vec::new() }
+        Self {
+            connection,
+            now,
+            announcements: Vec::new(),
+        }
     }
 }
 
@@ -99,7 +107,9 @@ impl Tx for SqliteTx<'_> {
     fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         let mut statement = self.connection.prepare_cached(sql).map_err(failure)?;
         let columns = statement.column_count();
-        let mut rows = statement.query(rusqlite::params_from_iter(params)).map_err(failure)?;
+        let mut rows = statement
+            .query(rusqlite::params_from_iter(params))
+            .map_err(failure)?;
         let mut out = Vec::new();
         while let Some(row) = rows.next().map_err(failure)? {
             let values = (0..columns).map(|i| row.get_ref(i).map_err(failure).and_then(owned));
@@ -110,7 +120,9 @@ impl Tx for SqliteTx<'_> {
 
     fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<usize, StoreError> {
         let mut statement = self.connection.prepare_cached(sql).map_err(failure)?;
-        statement.execute(rusqlite::params_from_iter(params)).map_err(failure)
+        statement
+            .execute(rusqlite::params_from_iter(params))
+            .map_err(failure)
     }
 
     fn announce(&mut self, announcement: Announcement) {

@@ -16,7 +16,11 @@ pub(super) struct DirLock(#[expect(dead_code, reason = "held for its lock")] Fil
 pub(super) fn prepare(dir: &Path) -> Result<DirLock, StoreError> {
     let io = |action, path: &Path| {
         let path = path.to_owned();
-        move |source| StoreError::Io { action, path, source }
+        move |source| StoreError::Io {
+            action,
+            path,
+            source,
+        }
     };
     DirBuilder::new()
         .recursive(true)
@@ -33,7 +37,9 @@ pub(super) fn prepare(dir: &Path) -> Result<DirLock, StoreError> {
         .map_err(io("open", &path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(DirLock(file)),
-        Err(Errno::WOULDBLOCK) => Err(StoreError::InUse { path: dir.to_owned() }),
+        Err(Errno::WOULDBLOCK) => Err(StoreError::InUse {
+            path: dir.to_owned(),
+        }),
         Err(errno) => Err(io("lock", &path)(errno.into())),
     }
 }

@@ -47,8 +47,10 @@ fn apply(
     version: i64,
     sql: &str,
 ) -> Result<(), StoreError> {
-    let checksum: String =
-        Sha256::digest(sql.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
+    let checksum: String = Sha256::digest(sql.as_bytes())
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
     let applied = tx.query(
         "SELECT checksum FROM schema_migration WHERE version = ?1",
         params![version],
@@ -59,7 +61,9 @@ fn apply(
         }
         return Ok(());
     }
-    connection.execute_batch(&ddl(sql)).map_err(connection::failure)?;
+    connection
+        .execute_batch(&ddl(sql))
+        .map_err(connection::failure)?;
     let now = tx.now();
     tx.execute(
         "INSERT INTO schema_migration (version, checksum, applied_at) VALUES (?1, ?2, ?3)",
@@ -70,7 +74,9 @@ fn apply(
 
 /// The one place where DDL differs between engines.
 fn ddl(sql: &str) -> String {
-    sql.replace("{I64}", "INTEGER").replace("{BLOB}", "BLOB").replace("{STRICT}", "STRICT")
+    sql.replace("{I64}", "INTEGER")
+        .replace("{BLOB}", "BLOB")
+        .replace("{STRICT}", "STRICT")
 }
 
 #[cfg(test)]
@@ -86,10 +92,25 @@ mod tests {
         run_all(&connection, &SystemClock, &[one, two]).unwrap();
         run_all(&connection, &SystemClock, &[one, two]).unwrap();
         let newer = run_all(&connection, &SystemClock, &[one]);
-        assert!(matches!(newer, Err(StoreError::SchemaNewer { found: 2, known: 1 })));
-        let altered = run_all(&connection, &SystemClock, &["CREATE TABLE a (y {I64})", two]);
-        assert!(matches!(altered, Err(StoreError::SchemaAltered { version: 1 })));
-        run_all(&connection, &SystemClock, &[one, two, "CREATE TABLE c (x {I64})"]).unwrap();
+        assert!(matches!(
+            newer,
+            Err(StoreError::SchemaNewer { found: 2, known: 1 })
+        ));
+        let altered = run_all(
+            &connection,
+            &SystemClock,
+            &["CREATE TABLE a (y {I64})", two],
+        );
+        assert!(matches!(
+            altered,
+            Err(StoreError::SchemaAltered { version: 1 })
+        ));
+        run_all(
+            &connection,
+            &SystemClock,
+            &[one, two, "CREATE TABLE c (x {I64})"],
+        )
+        .unwrap();
     }
 
     #[test]

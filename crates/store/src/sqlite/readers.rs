@@ -46,9 +46,7 @@ pub(super) fn start(
 
 fn serve(connection: &Connection, clock: &SharedClock, queue: &Mutex<mpsc::Receiver<Message>>) {
     loop {
-        // One thread waits on the queue, the others on the lock; nothing panics while holding it.
-        let message = queue.lock().unwrap_or_else(|e| e.into_inner()).blocking_recv();
-        match message {
+        match next(queue) {
             Some(Message::Job(Job { op, answer })) => {
                 if answer.is_closed() {
                     continue; // Nobody waits any more, and a read has no effect.
@@ -57,14 +55,23 @@ fn serve(connection: &Connection, clock: &SharedClock, queue: &Mutex<mpsc::Recei
                 let outcome = read(connection, || job::run(&op, &mut tx));
                 let _ = answer.send(outcome);
             }
-            Some(Message::Stop) => {
-                // What is queued is still served; then everybody gets `None`.
-                queue.lock().unwrap_or_else(|e| e.into_inner()).close();
-            }
-            Some(Message::Scrub(_)) => {} // Only the writer is asked to.
+            // The one is dealt with already, the other asked of the writer only.
+            Some(Message::Stop | Message::Scrub(_)) => {}
             None => return,
         }
     }
+}
+
+/// One thread waits on the queue, the others on the lock; nothing panics while holding it.
+fn next(queue: &Mutex<mpsc::Receiver<Message>>) -> Option<Message> {
+    let mut queue = queue.lock().unwrap_or_else(|e| e.into_inner());
+    let message = queue.blocking_recv();
+    if matches!(message, Some(Message::Stop)) {
+        // Before the lock goes to a thread that would wait for ever. What is queued is still
+        // served; then everybody gets `None`.
+        queue.close();
+    }
+    message
 }
 
 fn read(connection: &Connection, op: impl FnOnce() -> Outcome) -> Outcome {

@@ -50,7 +50,11 @@ impl Writer {
                     Message::Scrub(answer) => scrubs.push(answer),
                     Message::Stop => self.queue.close(),
                 }
-                next = if group.len() < GROUP { self.queue.try_recv().ok() } else { None };
+                next = if group.len() < GROUP {
+                    self.queue.try_recv().ok()
+                } else {
+                    None
+                };
             }
             self.commit(std::mem::take(&mut group));
             if !scrubs.is_empty() {
@@ -60,7 +64,12 @@ impl Writer {
                 }
             }
         }
-        let Self { connection, lock, alive, .. } = self;
+        let Self {
+            connection,
+            lock,
+            alive,
+            ..
+        } = self;
         if let Err((_, error)) = connection.close() {
             tracing::warn!(%error, "database not closed cleanly");
         }
@@ -72,7 +81,9 @@ impl Writer {
     fn scrub(&self) {
         let emptied = self
             .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+                row.get::<_, i64>(0)
+            });
         match emptied {
             Ok(0) => {}
             // A reader holds on to an old snapshot; the next time will do.

@@ -45,7 +45,12 @@ impl<H: Hand> Tx for TappedTx<'_, H> {
 impl<H: Hand> Tapped<H> {
     fn wrap(&self, op: Op) -> Op {
         let hand = Arc::clone(&self.hand);
-        Box::new(move |tx| op(&mut TappedTx { inner: tx, hand: &*hand }))
+        Box::new(move |tx| {
+            op(&mut TappedTx {
+                inner: tx,
+                hand: &*hand,
+            })
+        })
     }
 }
 

@@ -17,13 +17,21 @@ pub(super) fn text(output: &Output) -> String {
     let mut bytes = &output.bytes[..];
     if output.cut {
         // Not the second half of a character.
-        let torn = bytes.iter().take(3).take_while(|b| **b & 0xc0 == 0x80).count();
+        let torn = bytes
+            .iter()
+            .take(3)
+            .take_while(|b| **b & 0xc0 == 0x80)
+            .count();
         bytes = &bytes[torn..];
     }
     let decoded = String::from_utf8_lossy(bytes);
     let clean: Cow<'_, str> = SEQUENCES.replace_all(&decoded, "");
     let clean = clean.trim_end_matches('\n');
-    if output.cut { format!("[output truncated]\n{clean}") } else { clean.to_owned() }
+    if output.cut {
+        format!("[output truncated]\n{clean}")
+    } else {
+        clean.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -32,10 +40,21 @@ mod tests {
 
     #[test]
     fn drops_colours_and_trailing_newlines() {
-        let clean = |bytes: &[u8], cut| text(&Output { bytes: bytes.to_vec(), cut });
-        assert_eq!(clean(b"\x1b[1;31mred\x1b[0m \x1b[?25l\x1b[2 q.\n\n", false), "red .");
+        let clean = |bytes: &[u8], cut| {
+            text(&Output {
+                bytes: bytes.to_vec(),
+                cut,
+            })
+        };
+        assert_eq!(
+            clean(b"\x1b[1;31mred\x1b[0m \x1b[?25l\x1b[2 q.\n\n", false),
+            "red ."
+        );
         assert_eq!(clean(b"\xff\x1b]0;title", false), "\u{fffd}\u{1b}]0;title");
-        assert_eq!(clean(b"\xa9\xa9 rest \n", true), "[output truncated]\n rest ");
+        assert_eq!(
+            clean(b"\xa9\xa9 rest \n", true),
+            "[output truncated]\n rest "
+        );
         assert_eq!(clean(b"\n\n", false), "");
     }
 }

@@ -17,7 +17,10 @@ impl Group {
     /// Takes over `child`, which must lead a process group of its own.
     pub(super) fn new(child: Child) -> Self {
         let leader = Pid::from_child(&child);
-        Self { leader, child: Mutex::new(Some(child)) }
+        Self {
+            leader,
+            child: Mutex::new(Some(child)),
+        }
     }
 
     /// Kills the shell and everything that stayed in its group.

@@ -5,7 +5,6 @@ mod clean;
 mod group;
 mod shell;
 mod tail;
-mod unfinished;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -53,7 +52,10 @@ struct Seat {
 
 impl Bash {
     pub(crate) fn new(directory: PathBuf, env: Vec<(OsString, OsString)>) -> Self {
-        Self { settings: Settings { directory, env }, turn: Arc::default() }
+        Self {
+            settings: Settings { directory, env },
+            turn: Arc::default(),
+        }
     }
 
     /// Runs a command in the shell, or starts a new shell.
@@ -64,12 +66,13 @@ impl Bash {
             turn.shell = Some(self.start()?);
             return Ok(ToolOutput::text("bash session restarted"));
         }
-        let Some(command) = input.command.as_deref().filter(|command| !command.is_empty()) else {
+        let Some(command) = input
+            .command
+            .as_deref()
+            .filter(|command| !command.is_empty())
+        else {
             return Err(Failure::new("bash: command is required"));
         };
-        if let Some(complaint) = unfinished::complaint(command, &self.settings) {
-            return Err(Failure::new(complaint));
-        }
         let timeout = match input.timeout_ms {
             None | Some(0) => DEFAULT_TIMEOUT,
             Some(millis) => Duration::from_millis(millis).min(MAX_TIMEOUT),
@@ -80,9 +83,16 @@ impl Bash {
         };
         match shell.run(command, Instant::now() + timeout, cancel) {
             Ran::Finished { output, status } => {
-                turn.shell = Some(shell);
+                // A cancellation that came with the end has killed it all the same.
+                if !cancel.is_cancelled() {
+                    turn.shell = Some(shell);
+                }
                 let text = clean::text(&output);
-                if status == 0 { Ok(ToolOutput::text(text)) } else { Err(Failure::new(text)) }
+                if status == 0 {
+                    Ok(ToolOutput::text(text))
+                } else {
+                    Err(Failure::new(text))
+                }
             }
             Ran::Ended { output } => Err(Failure::new(clean::text(&output).trim())),
             Ran::TimedOut => Err(Failure::new(format!(
@@ -112,13 +122,20 @@ impl Bash {
             if cancel.is_cancelled() {
                 return Err(aborted());
             }
-            seat = self.turn.changed.wait(seat).unwrap_or_else(PoisonError::into_inner);
+            seat = self
+                .turn
+                .changed
+                .wait(seat)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         if cancel.is_cancelled() {
             return Err(aborted());
         }
         seat.taken = true;
-        Ok(Taken { turn: self.turn.clone(), shell: seat.shell.take() })
+        Ok(Taken {
+            turn: self.turn.clone(),
+            shell: seat.shell.take(),
+        })
     }
 }
 

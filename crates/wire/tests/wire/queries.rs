@@ -139,12 +139,8 @@ fn defaults_and_bounds() {
         assert_eq!(message(ListSessions::read(&query(raw))), text, "{raw}");
     }
     // Only applies with agent_id.
-    assert_eq!(
-        ListSessions::read(&query("agent_version=2"))
-            .unwrap()
-            .agent_version,
-        None
-    );
+    let alone = ListSessions::read(&query("agent_version=2")).unwrap_err();
+    assert_eq!(alone.message, "agent_version: only together with agent_id");
     assert_eq!(
         ListSessions::read(&query("agent_id=agent_1&agent_version=2"))
             .unwrap()

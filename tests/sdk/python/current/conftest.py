@@ -47,6 +47,7 @@ price = {{ input = "1000", output = "1000" }}
 id = "small"
 provider = "scripted"
 context_window = 20000
+max_output_tokens = 2000
 
 [[models]]
 id = "no-system"
@@ -125,10 +126,11 @@ def chat(client: Anthropic, environment: Any, make_agent: Callable[..., Any]) ->
     """Makes sessions, and checks the history of each when the test is over."""
     made: list[Chat] = []
 
-    def make(model: str = "rehearsal", *, agent: dict[str, Any] | None = None, **fields: Any) -> Chat:
+    def make(model: str = "rehearsal", *, agent: str | dict[str, Any] | None = None, **fields: Any) -> Chat:
+        """`agent` is either what the session is created with, or fields for an agent made here."""
         fields.setdefault("environment_id", environment.id)
-        if "agent" not in fields:
-            fields["agent"] = make_agent(model, **(agent or {})).id
+        given = isinstance(agent, str) or (agent is not None and "type" in agent)
+        fields["agent"] = agent if given else make_agent(model, **(agent or {})).id
         session = client.beta.sessions.create(**fields)
         made.append(Chat(client, session))
         return made[-1]

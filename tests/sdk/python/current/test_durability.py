@@ -166,5 +166,7 @@ def test_without_an_upstream_unknown_models_are_refused_at_agent_creation(tmp_pa
         assert client.beta.agents.create(name="x", model="rehearsal").model.id == "rehearsal"
         with pytest.raises(anthropic.NotFoundError):
             client.messages.create(model="claude-opus-5-5", max_tokens=5, messages=[{"role": "user", "content": "x"}])
+        with pytest.raises(anthropic.NotFoundError):
+            client.models.retrieve("claude-opus-5-5")
     finally:
         assert server.stop() == 0

@@ -90,7 +90,6 @@ NOT_FOUND = {
     "threads": lambda c: c.beta.sessions.threads.list(f"sesn_{UNKNOWN}"),
     "resources": lambda c: c.beta.sessions.resources.list(f"sesn_{UNKNOWN}"),
     "file": lambda c: c.files.retrieve_metadata(f"file_{UNKNOWN}"),
-    "model": lambda c: c.models.retrieve("no-such-model"),
     "wrong prefix": lambda c: c.beta.agents.retrieve(f"env_{UNKNOWN}"),
     "path trick": lambda c: c.beta.agents.retrieve("../environments"),
     "odd characters": lambda c: c.beta.agents.retrieve("agent_\u00e4 %00/../x"),

@@ -44,7 +44,7 @@ def test_expiry(client):
             client.files.upload(file=("x.txt", b"x", "text/plain"), expires_in_seconds=seconds)
 
 
-@pytest.mark.parametrize("name", ["a<b.txt", "a|b", "a?b", "x" * 256, "tab\tname", 'quo"te'])
+@pytest.mark.parametrize("name", ["a<b.txt", "a|b", "a?b", "a:b", "a*b", "x" * 256])
 def test_bad_file_names(client, name):
     with pytest.raises(anthropic.BadRequestError, match="filename"):
         client.files.upload(file=(name, b"x", "text/plain"))

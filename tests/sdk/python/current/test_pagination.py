@@ -134,11 +134,6 @@ def test_limits_have_bounds(client, limit):
             listing(limit=limit)
 
 
-def test_agent_version_needs_an_agent(client):
-    with pytest.raises(anthropic.BadRequestError, match="agent_version"):
-        client.beta.sessions.list(agent_version=1)
-
-
 def test_events(chat):
     session = chat()
     for word in ("one", "two", "three"):

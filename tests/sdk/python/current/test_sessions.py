@@ -88,7 +88,7 @@ def test_update_of_a_running_session(client, chat, script):
         gate.wait_reached()
         assert session.get().status == "running"
         with pytest.raises(anthropic.BadRequestError):
-            client.beta.sessions.update(session.id, agent={"tools": []})
+            client.beta.sessions.update(session.id, agent={"tools": [CUSTOM]})
         with pytest.raises(anthropic.BadRequestError):
             client.beta.sessions.archive(session.id)
         with pytest.raises(anthropic.BadRequestError):

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from .watch import PATIENCE_S
 
+# It promises to stop within ten seconds.
+STOPPING_S = 30
 LISTENING = re.compile(r"listening on (http://[0-9.:]+)")
 
 
@@ -26,7 +28,7 @@ def binary() -> str:
 class Server:
     """Starts in the constructor; `url` and `key` are what a client needs."""
 
-    def __init__(self, folder: Path, model_url: str | None, config: str, key: str = "sk-fh-sdk-tests") -> None:
+    def __init__(self, folder: Path, model_url: str | None, config: str, key: str = "sk-fh-python-sdk-tests") -> None:
         self.folder = folder
         self.key = key
         self.model_url = model_url
@@ -81,9 +83,12 @@ class Server:
         """Asks it to end and waits; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(PATIENCE_S)
-        finally:
-            self._reader.join(PATIENCE_S)
+            status = self.process.wait(STOPPING_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the server did not stop within {STOPPING_S} s:\n{self.log.read_text()[-2000:]}") from None
+        self._reader.join(PATIENCE_S)
+        return status
 
     def kill(self) -> None:
         """Ends it at once, as a crash would."""

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use freehold_base::{ApiKeyId, IdSource, WorkspaceId};
 use freehold_server::credential;
@@ -10,6 +11,9 @@ use freehold_store::{ApiKeyRow, NewApiKey, NoListener, Store, StoreError};
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure};
+
+/// Longest wait for the store to fold its log into the database.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn create(
     dir: &Path,
@@ -73,7 +77,8 @@ async fn with<T>(
 ) -> Result<T, Failure> {
     let store = Store::open(dir, ids.clone(), Arc::new(NoListener)).map_err(failed)?;
     let result = work(&store).await;
-    store.close().await;
+    // What was answered is durable; the end of the process lets go of the rest.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await;
     result
 }
 

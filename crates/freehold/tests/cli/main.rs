@@ -1,0 +1,6 @@
+//! The built binary as its users meet it.
+
+mod errors;
+mod help;
+mod journey;
+mod server;
