@@ -60,7 +60,9 @@ struct Inner {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("base", &self.inner.base.as_str()).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("base", &self.inner.base.as_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,10 +77,14 @@ impl Client {
         let base = Url::parse(&options.base_url)
             .map_err(|e| ClientError::Configuration(format!("the server's URL is wrong: {e}")))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
-            return Err(wrong("the server's URL must begin with http:// or https://"));
+            return Err(wrong(
+                "the server's URL must begin with http:// or https://",
+            ));
         }
         if !base.username().is_empty() || base.password().is_some() {
-            return Err(wrong("the server's URL must not hold a user name or a password"));
+            return Err(wrong(
+                "the server's URL must not hold a user name or a password",
+            ));
         }
         let bearer = format!("Bearer {}", options.key.expose());
         let mut bearer = header::HeaderValue::from_str(&bearer)
@@ -86,7 +92,10 @@ impl Client {
         bearer.set_sensitive(true);
         let mut headers = header::HeaderMap::new();
         headers.insert(header::AUTHORIZATION, bearer);
-        headers.insert("anthropic-version", header::HeaderValue::from_static(VERSION));
+        headers.insert(
+            "anthropic-version",
+            header::HeaderValue::from_static(VERSION),
+        );
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -121,7 +130,9 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<T, ClientError> {
-        let response = self.send(true, || self.request(Method::GET, path, query)).await?;
+        let response = self
+            .send(true, || self.request(Method::GET, path, query))
+            .await?;
         self.json(response).await
     }
 
@@ -151,7 +162,10 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn act<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
-        let build = || self.request(Method::POST, path, &[]).header(header::CONTENT_LENGTH, "0");
+        let build = || {
+            self.request(Method::POST, path, &[])
+                .header(header::CONTENT_LENGTH, "0")
+        };
         let response = self.send(true, build).await?;
         self.json(response).await
     }
@@ -162,7 +176,9 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
-        let response = self.send(true, || self.request(Method::DELETE, path, &[])).await?;
+        let response = self
+            .send(true, || self.request(Method::DELETE, path, &[]))
+            .await?;
         self.json(response).await
     }
 
@@ -177,7 +193,8 @@ impl Client {
 
     /// `GET path` for an answer that is read piece by piece, repeated after transient failures.
     pub(crate) async fn download(&self, path: &[&str]) -> Result<Response, ClientError> {
-        self.send(true, || self.request(Method::GET, path, &[])).await
+        self.send(true, || self.request(Method::GET, path, &[]))
+            .await
     }
 
     pub(crate) fn entropy(&self) -> &dyn Entropy {
@@ -219,7 +236,10 @@ impl Client {
             Err(_) => return Err(ClientError::Silent(quiet)),
             Ok(Err(error)) if error.is_connect() => {
                 let url = self.inner.base.to_string();
-                return Err(ClientError::Connect { url, source: error.without_url() });
+                return Err(ClientError::Connect {
+                    url,
+                    source: error.without_url(),
+                });
             }
             Ok(Err(error)) => return Err(ClientError::Broken(error.without_url())),
             Ok(Ok(response)) => response,
@@ -233,8 +253,9 @@ impl Client {
         let body = self.body(response, MAX_ERROR).await.unwrap_or_default();
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         let mut failure = ApiFailure::read(status, &body);
-        failure.request_id =
-            text("request-id").map(|id| id.chars().take(80).collect()).or(failure.request_id);
+        failure.request_id = text("request-id")
+            .map(|id| id.chars().take(80).collect())
+            .or(failure.request_id);
         failure.retry = match text("x-should-retry") {
             Some("true") => Some(true),
             Some("false") => Some(false),
@@ -257,7 +278,9 @@ impl Client {
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk(&mut response).await? {
             if max < body.len() + chunk.len() {
-                return Err(ClientError::Protocol(format!("it is larger than {max} bytes")));
+                return Err(ClientError::Protocol(format!(
+                    "it is larger than {max} bytes"
+                )));
             }
             body.extend_from_slice(&chunk);
         }
@@ -265,7 +288,10 @@ impl Client {
     }
 
     /// The next piece of an answer; `None` at its end.
-    pub(crate) async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, ClientError> {
+    pub(crate) async fn chunk(
+        &self,
+        response: &mut Response,
+    ) -> Result<Option<Bytes>, ClientError> {
         let quiet = self.inner.read_timeout;
         match tokio::time::timeout(quiet, response.chunk()).await {
             Err(_) => Err(ClientError::Silent(quiet)),

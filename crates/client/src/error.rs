@@ -49,7 +49,9 @@ impl ClientError {
         match self {
             Self::Connect { .. } | Self::Broken(_) | Self::Silent(_) => true,
             // An error inside a stream comes with status 200.
-            Self::Api(f) => f.retry.unwrap_or(matches!(f.status, 200 | 408 | 409 | 429 | 500..)),
+            Self::Api(f) => f
+                .retry
+                .unwrap_or(matches!(f.status, 200 | 408 | 409 | 429 | 500..)),
             Self::Configuration(_) | Self::Protocol(_) => false,
         }
     }

@@ -34,7 +34,12 @@ impl Event {
     pub fn read(raw: Box<RawValue>) -> Result<Self, ClientError> {
         let head: Head = serde_json::from_str(raw.get())
             .map_err(|e| ClientError::Protocol(format!("an event cannot be read: {e}")))?;
-        Ok(Self { id: head.id, kind: head.r#type, processed_at: head.processed_at, raw })
+        Ok(Self {
+            id: head.id,
+            kind: head.r#type,
+            processed_at: head.processed_at,
+            raw,
+        })
     }
 
     /// The JSON exactly as received.
@@ -49,6 +54,9 @@ impl Event {
 
     /// Whether no further event of the session can follow.
     pub fn is_last(&self) -> bool {
-        matches!(self.kind.as_str(), "session.deleted" | "session.status_terminated")
+        matches!(
+            self.kind.as_str(),
+            "session.deleted" | "session.status_terminated"
+        )
     }
 }

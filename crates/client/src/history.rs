@@ -151,15 +151,20 @@ impl History {
         let after = self.last.map(|t| t.to_string());
         let mut query = vec![("limit", "1000"), ("order", "asc")];
         query.extend(after.as_deref().map(|t| ("created_at[gt]", t)));
-        let pages =
-            Pages::new(&self.client, &["v1", "sessions", &self.session, "events"], &query);
+        let pages = Pages::new(
+            &self.client,
+            &["v1", "sessions", &self.session, "events"],
+            &query,
+        );
         self.state = State::Listing(Box::new(stream), pages);
         Ok(())
     }
 
     fn take(&mut self, event: Event) -> Result<Step, ClientError> {
         // An input that waits is given when it has been processed, which is when it has its place.
-        let Some(at) = &event.processed_at else { return Ok(Step::Again) };
+        let Some(at) = &event.processed_at else {
+            return Ok(Step::Again);
+        };
         let at: Timestamp = at
             .parse()
             .map_err(|_| ClientError::Protocol("an event's time cannot be read".to_owned()))?;

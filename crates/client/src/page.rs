@@ -42,7 +42,10 @@ impl<T: DeserializeOwned> Pages<T> {
         Self {
             client: client.clone(),
             path: path.iter().map(|&s| s.to_owned()).collect(),
-            query: query.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            query: query
+                .iter()
+                .map(|&(k, v)| (k.to_owned(), v.to_owned()))
+                .collect(),
             ready: VecDeque::new(),
             next: Next::First,
         }
@@ -57,8 +60,11 @@ impl<T: DeserializeOwned> Pages<T> {
             if let Some(item) = self.ready.pop_front() {
                 return Ok(Some(item));
             }
-            let mut query: Vec<(&str, &str)> =
-                self.query.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            let mut query: Vec<(&str, &str)> = self
+                .query
+                .iter()
+                .map(|(k, v)| (k.as_str(), v.as_str()))
+                .collect();
             match &self.next {
                 Next::First => {}
                 Next::Page(cursor) => query.push(("page", cursor)),

@@ -92,9 +92,10 @@ impl EventStream {
     ) -> Result<Self, ClientError> {
         let query: &[(&str, &str)] = match previews {
             Previews::Off => &[],
-            Previews::On => {
-                &[("event_deltas[]", "agent.message"), ("event_deltas[]", "agent.thinking")]
-            }
+            Previews::On => &[
+                ("event_deltas[]", "agent.message"),
+                ("event_deltas[]", "agent.thinking"),
+            ],
         };
         let path = ["v1", "sessions", session, "events", "stream"];
         let response = client.open(&path, query).await?;
@@ -103,7 +104,9 @@ impl EventStream {
             .and_then(|v| v.to_str().ok())
             .is_some_and(|v| v.trim_start().starts_with("text/event-stream"));
         if !is_stream {
-            return Err(ClientError::Protocol("it is not an event stream".to_owned()));
+            return Err(ClientError::Protocol(
+                "it is not an event stream".to_owned(),
+            ));
         }
         Ok(Self {
             client: client.clone(),
@@ -157,12 +160,19 @@ fn read(frame: &sse::Frame) -> Result<Option<Frame>, ClientError> {
     Ok(match tag.r#type.as_str() {
         "event_start" => {
             let StartFrame { event } = parse(&frame.data)?;
-            Some(Frame::Start { id: event.id, kind: event.r#type })
+            Some(Frame::Start {
+                id: event.id,
+                kind: event.r#type,
+            })
         }
         "event_delta" => {
             let DeltaFrame { event_id, delta } = parse(&frame.data)?;
             let text = delta.content.and_then(|c| c.text);
-            text.map(|text| Frame::Delta { id: event_id, index: delta.index, text })
+            text.map(|text| Frame::Delta {
+                id: event_id,
+                index: delta.index,
+                text,
+            })
         }
         _ => {
             let raw = RawValue::from_string(frame.data.clone())

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::call::{self, CallKind};
-use crate::decide::View;
+use crate::decide::{Purpose, View};
 use crate::draft::{Detail, Draft, ReplyDetail};
 use crate::state::State;
 use crate::steps;
@@ -331,17 +331,23 @@ pub fn failed(
     state: &State,
     request: &EventId,
     failure: &Failure,
+    purpose: Purpose,
     backoff: Backoff,
     view: &View<'_>,
     new_id: &mut dyn FnMut() -> EventId,
 ) -> Draft {
     let mut draft = cut_off(request, failure.spent, failure.context_exceeded, new_id);
-    if failure.context_exceeded {
+    if failure.context_exceeded && purpose == Purpose::Turn {
         return draft; // A compaction follows.
     }
     let retry = failure.retryable && state.attempts + 1 < backoff.attempts;
     let error = SessionError {
-        r#type: failure.kind,
+        // Nothing is shorter than a compaction: what does not fit it fits nothing.
+        r#type: if failure.context_exceeded {
+            SessionErrorKind::CompactionLimitReached
+        } else {
+            failure.kind
+        },
         message: failure.message.clone(),
         retry_status: if retry {
             RetryStatus::Retrying

@@ -399,7 +399,7 @@ fn answer(
         World::TooLong => Some(failure(SessionErrorKind::ModelRequestFailed, false, true)),
     };
     match failed {
-        Some(failure) => reply::failed(state, request, &failure, BACKOFF, view, ids),
+        Some(failure) => reply::failed(state, request, &failure, purpose, BACKOFF, view, ids),
         None if purpose == Purpose::Compact => reply::compaction(request, &reply, ids),
         None => reply::events(state, request, reply, &Layout::default(), ids),
     }
@@ -504,5 +504,26 @@ fn the_checker_can_fail() {
     assert!(
         invariants::check(&swapped, true).is_err(),
         "a reordering went unnoticed"
+    );
+}
+
+#[test]
+fn a_context_that_cannot_even_be_compacted_ends_the_turn() {
+    let mut session = Session::new(Placement::Cloud);
+    session.queue(EventBody::UserMessage(text("first")));
+    let mut steps = 0;
+    while session.step(&World::TooLong) {
+        steps += 1;
+        assert!(steps < 20, "the session never gives up");
+    }
+    let history = session.history();
+    let error = history
+        .iter()
+        .find(|e| e["type"] == "session.error")
+        .expect("an error");
+    assert_eq!(error["error"]["type"], "compaction_limit_reached_error");
+    assert_eq!(
+        history.last().expect("an idle")["stop_reason"]["type"],
+        "retries_exhausted"
     );
 }

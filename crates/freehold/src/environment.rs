@@ -9,15 +9,18 @@ use crate::exit::Failure;
 ///
 /// # Errors
 /// It is not UTF-8.
-#[allow(clippy::disallowed_methods, reason = "the binary reads the environment, here")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the binary reads the environment, here"
+)]
 pub(crate) fn variable(name: &str) -> Result<Option<String>, Failure> {
     match std::env::var(name) {
         Ok(value) if value.is_empty() => Ok(None),
         Ok(value) => Ok(Some(value)),
         Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => {
-            Err(Failure::usage(format!("the environment variable {name} is not UTF-8")))
-        }
+        Err(std::env::VarError::NotUnicode(_)) => Err(Failure::usage(format!(
+            "the environment variable {name} is not UTF-8"
+        ))),
     }
 }
 

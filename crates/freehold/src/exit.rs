@@ -49,7 +49,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None }
+        Self {
+            exit,
+            message: message.into(),
+            hint: None,
+        }
     }
     /// A failure of no special kind.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
@@ -110,8 +114,9 @@ impl From<ClientError> for Failure {
             ClientError::Broken(_) | ClientError::Silent(_) => {
                 Self::new(Exit::Unreachable, chain(&error))
             }
-            ClientError::Protocol(_) => Self::failed(chain(&error))
-                .hint("is FREEHOLD_URL the URL of a Freehold server?"),
+            ClientError::Protocol(_) => {
+                Self::failed(chain(&error)).hint("is FREEHOLD_URL the URL of a Freehold server?")
+            }
             ClientError::Api(failure) => {
                 let exit = match failure.status {
                     401 | 403 => Exit::NotAllowed,

@@ -23,10 +23,7 @@ pub(crate) struct Hands {
 
 impl Hands {
     /// `refusal` says why this host cannot run cloud sessions, if so.
-    pub(crate) fn new(
-        sandboxes: Arc<SessionSandboxes>,
-        refusal: Option<String>,
-    ) -> Self {
+    pub(crate) fn new(sandboxes: Arc<SessionSandboxes>, refusal: Option<String>) -> Self {
         Self { sandboxes, refusal }
     }
 }
@@ -34,7 +31,8 @@ impl Hands {
 #[async_trait]
 impl ToolExecutor for Hands {
     fn unavailable(&self, tool: BuiltinTool) -> Option<String> {
-        tool.is_server_side().then(|| "not in this build".to_owned())
+        tool.is_server_side()
+            .then(|| "not in this build".to_owned())
     }
 
     fn refuses_cloud(&self) -> Option<String> {
@@ -59,17 +57,33 @@ impl ToolExecutor for Hands {
             name: call.tool.name().to_owned(),
             input: call.input.clone(),
         };
-        let call = Call { request, repeatable: call.tool.is_repeatable() };
-        let reply = self.sandboxes.call(at(place, &uploads(place)), call, &cancel).await;
-        ToolReply { content: reply.content, is_error: reply.is_error }
+        let call = Call {
+            request,
+            repeatable: call.tool.is_repeatable(),
+        };
+        let reply = self
+            .sandboxes
+            .call(at(place, &uploads(place)), call, &cancel)
+            .await;
+        ToolReply {
+            content: reply.content,
+            is_error: reply.is_error,
+        }
     }
 
     async fn write_file(&self, place: &Place, path: &str, bytes: Vec<u8>) -> Result<(), String> {
-        self.sandboxes.write_file(at(place, &uploads(place)), path, bytes).await.map_err(said)
+        self.sandboxes
+            .write_file(at(place, &uploads(place)), path, bytes)
+            .await
+            .map_err(said)
     }
 
     async fn outputs(&self, place: &Place) -> Result<Vec<OutputFile>, String> {
-        let files = self.sandboxes.outputs(at(place, &uploads(place))).await.map_err(said)?;
+        let files = self
+            .sandboxes
+            .outputs(at(place, &uploads(place)))
+            .await
+            .map_err(said)?;
         let files = files.into_iter().map(|f| OutputFile {
             path: f.path,
             size: f.size,
@@ -83,7 +97,10 @@ impl ToolExecutor for Hands {
         place: &Place,
         path: &str,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>, String> {
-        let file = self.sandboxes.read_output(at(place, &uploads(place)), path).await;
+        let file = self
+            .sandboxes
+            .read_output(at(place, &uploads(place)), path)
+            .await;
         Ok(Box::new(file.map_err(said)?))
     }
 
@@ -93,15 +110,19 @@ impl ToolExecutor for Hands {
 }
 
 fn uploads(place: &Place) -> Vec<Upload> {
-    let each = place
-        .uploads
-        .iter()
-        .map(|u| Upload { mount_path: u.mount_path.clone(), key: u.blob.clone() });
+    let each = place.uploads.iter().map(|u| Upload {
+        mount_path: u.mount_path.clone(),
+        key: u.blob.clone(),
+    });
     each.collect()
 }
 
 fn at<'a>(place: &'a Place, uploads: &'a [Upload]) -> local::Place<'a> {
-    local::Place { session: &place.session, config: &place.config, uploads }
+    local::Place {
+        session: &place.session,
+        config: &place.config,
+        uploads,
+    }
 }
 
 fn said(error: SandboxUnavailable) -> String {

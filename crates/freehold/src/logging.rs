@@ -13,14 +13,23 @@ use crate::exit::Failure;
 /// The level cannot be read.
 pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), Failure> {
     let filter = EnvFilter::builder().parse(level).map_err(|e| {
-        Failure::usage(format!("log level: {e}"))
-            .hint("one of error, warn, info, debug, trace; or per part, as `info,freehold_store=debug`")
+        Failure::usage(format!("log level: {e}")).hint(
+            "one of error, warn, info, debug, trace; or per part, as `info,freehold_store=debug`",
+        )
     })?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
-        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).init(),
+        LogFormat::Json => logs
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .init(),
         LogFormat::Human => {
-            logs.with_ansi(std::io::stderr().is_terminal()).with_target(false).init();
+            logs.with_ansi(std::io::stderr().is_terminal())
+                .with_target(false)
+                .init();
         }
     }
     Ok(())

@@ -19,7 +19,10 @@ const SANDBOX_AGENT: &str = "sandbox-agent";
 
 fn main() -> ExitCode {
     // Before anything that might start a thread: the agent enters its namespaces as one.
-    if std::env::args_os().nth(1).is_some_and(|a| a == SANDBOX_AGENT) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|a| a == SANDBOX_AGENT)
+    {
         freehold_sandbox::agent::main(freehold_worker::agent::handler)
     }
     cli::main()

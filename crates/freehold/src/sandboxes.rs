@@ -35,7 +35,11 @@ pub(crate) fn provider(
         }
         SandboxKind::Process => {
             let path = PATH.to_owned();
-            Arc::new(ProcessProvider::new(ProcessConfig { launcher, path, probe_dir }))
+            Arc::new(ProcessProvider::new(ProcessConfig {
+                launcher,
+                path,
+                probe_dir,
+            }))
         }
     }
 }
@@ -70,11 +74,12 @@ pub(crate) fn refusal(settings: &Settings, found: &Capabilities) -> Option<Strin
         return None;
     }
     let weak = found.features.iter().filter(|f| f.remedy.is_some());
-    let why: Vec<String> = weak
-        .map(|f| format!("{}: {}", f.name, f.detail))
-        .collect();
+    let why: Vec<String> = weak.map(|f| format!("{}: {}", f.name, f.detail)).collect();
     let what = if found.works {
-        format!("it offers isolation '{}' and '{wanted}' is required", found.isolation)
+        format!(
+            "it offers isolation '{}' and '{wanted}' is required",
+            found.isolation
+        )
     } else {
         "a sandbox could not be started".to_owned()
     };

@@ -16,10 +16,15 @@ fn edges() -> BTreeMap<String, BTreeSet<String>> {
             let text = std::fs::read_to_string(path.join("Cargo.toml")).expect("a manifest");
             let manifest: toml::Table = text.parse().expect("a valid manifest");
             let ours = manifest.get("dependencies").and_then(|d| d.as_table());
-            let ours = ours.into_iter().flatten().filter_map(|(name, _)| {
-                name.strip_prefix("freehold-").map(str::to_owned)
-            });
-            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            let ours = ours
+                .into_iter()
+                .flatten()
+                .filter_map(|(name, _)| name.strip_prefix("freehold-").map(str::to_owned));
+            let name = path
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
             (name, ours.collect())
         })
         .collect()
@@ -28,7 +33,10 @@ fn edges() -> BTreeMap<String, BTreeSet<String>> {
 /// The same, from the table of rooms; `None` for a crate that may depend on all.
 fn allowed() -> BTreeMap<String, Option<BTreeSet<String>>> {
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the document");
-    let table = text.split("## The rooms").nth(1).expect("the table of rooms");
+    let table = text
+        .split("## The rooms")
+        .nth(1)
+        .expect("the table of rooms");
     table
         .lines()
         .skip_while(|line| !line.starts_with("|---"))
@@ -54,14 +62,24 @@ fn allowed() -> BTreeMap<String, Option<BTreeSet<String>>> {
 fn dependencies_are_those_of_the_table() {
     let (edges, allowed) = (edges(), allowed());
     let named: BTreeSet<_> = allowed.keys().collect();
-    assert_eq!(edges.keys().collect::<BTreeSet<_>>(), named, "crates and the table of rooms");
+    assert_eq!(
+        edges.keys().collect::<BTreeSet<_>>(),
+        named,
+        "crates and the table of rooms"
+    );
     for (name, uses) in &edges {
         if let Some(may) = &allowed[name] {
             let strange: Vec<_> = uses.difference(may).collect();
-            assert!(strange.is_empty(), "{name} depends on {strange:?}, which the table forbids");
+            assert!(
+                strange.is_empty(),
+                "{name} depends on {strange:?}, which the table forbids"
+            );
         }
     }
-    assert!(edges["server"].contains("runtime"), "the check sees no edges at all");
+    assert!(
+        edges["server"].contains("runtime"),
+        "the check sees no edges at all"
+    );
 }
 
 #[test]
@@ -70,7 +88,10 @@ fn only_the_store_speaks_sql_and_wire_stays_pure() {
         let path = root().join("crates").join(name).join("Cargo.toml");
         let text = std::fs::read_to_string(path).expect("a manifest");
         let manifest: toml::Table = text.parse().expect("a valid manifest");
-        manifest["dependencies"].as_table().expect("dependencies").contains_key(wanted)
+        manifest["dependencies"]
+            .as_table()
+            .expect("dependencies")
+            .contains_key(wanted)
     };
     for name in edges().keys() {
         assert_eq!(uses(name, "rusqlite"), name == "store", "{name} and SQL");

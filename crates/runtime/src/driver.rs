@@ -338,7 +338,16 @@ impl<'a> Driver<'a> {
                     rates: shared.rates,
                 };
                 let backoff = shared.options.backoff;
-                reply::failed(&self.state, request, &failure, backoff, &view, &mut new_id)
+                let state = &self.state;
+                reply::failed(
+                    state,
+                    request,
+                    &failure,
+                    purpose,
+                    backoff,
+                    &view,
+                    &mut new_id,
+                )
             }
         })
     }

@@ -147,7 +147,8 @@ async fn spill(shared: &Shared, place: &Place, id: &EventId, mut reply: ToolRepl
                 format!("The output had {chars} characters; the rest could not be kept")
             }
         };
-        *text = format!("{preview}\n\n[The output is cut: above are its first characters. {note} ]");
+        *text =
+            format!("{preview}\n\n[The output is cut: above are its first characters. {note} ]");
     }
     reply
 }

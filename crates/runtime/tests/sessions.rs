@@ -330,14 +330,22 @@ async fn a_stopped_server_is_continued_by_the_next() {
 async fn what_was_queued_when_a_turn_dies_is_recorded_and_not_lost() {
     let (tools, gate) = Tools::gated();
     let world = World::start(tools).await;
-    let session = world.session(agent(), "bash: wait\nerror: invalid_request always").await;
+    let session = world
+        .session(agent(), "bash: wait\nerror: invalid_request always")
+        .await;
     gate.reached().await;
     world.say(&session, "say: kept for later").await;
     gate.open();
     let history = world.settled(&session).await;
     let kinds: Vec<_> = history.iter().filter_map(|e| e["type"].as_str()).collect();
     assert_eq!(kinds.iter().filter(|k| **k == "user.message").count(), 2);
-    assert_eq!(kinds.iter().filter(|k| **k == "session.status_idle").count(), 1);
+    assert_eq!(
+        kinds
+            .iter()
+            .filter(|k| **k == "session.status_idle")
+            .count(),
+        1
+    );
     let stop = &history.last().expect("events")["stop_reason"];
     assert_eq!(*stop, json!({ "type": "retries_exhausted" }));
 }

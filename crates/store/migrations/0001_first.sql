@@ -96,7 +96,7 @@ CREATE TABLE event (
   detail TEXT,                                -- server-private, never on the wire
   PRIMARY KEY (session_id, seq)) {STRICT};
 CREATE INDEX event_kind ON event(session_id, kind, seq);
-CREATE INDEX event_ref ON event(session_id, ref_id) WHERE ref_id IS NOT NULL;
+CREATE INDEX event_ref ON event(session_id, ref_id, seq) WHERE ref_id IS NOT NULL;
 CREATE UNIQUE INDEX event_one_result ON event(session_id, ref_id)
   WHERE kind IN ('agent.tool_result','user.tool_result','user.custom_tool_result','agent.mcp_tool_result');
 

@@ -148,3 +148,6 @@ impl Decoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,10 @@ pub fn handler(context: AgentContext) -> Box<dyn Handler> {
         .into_iter()
         .map(|(path, read_only)| Root { path, read_only })
         .collect();
-    let workspace = Workspace { root: context.workspace, extra_roots };
+    let workspace = Workspace {
+        root: context.workspace,
+        extra_roots,
+    };
     Box::new(Tools(ToolSet::new(workspace, context.env)))
 }
 
@@ -25,6 +28,9 @@ impl Handler for Tools {
         // Dropped with the call, so that a late cancellation reaches nothing.
         let _hook = cancel.on_cancel(move || outer.cancel());
         let output = self.0.call(name, input, &inner);
-        Reply { content: output.content, is_error: output.is_error }
+        Reply {
+            content: output.content,
+            is_error: output.is_error,
+        }
     }
 }

@@ -17,7 +17,10 @@ pub struct Reply {
 impl Reply {
     /// A failed call with a text for the model.
     pub fn error(text: impl Into<String>) -> Self {
-        Self { content: vec![ContentBlock::text(text)], is_error: true }
+        Self {
+            content: vec![ContentBlock::text(text)],
+            is_error: true,
+        }
     }
 }
 
@@ -35,7 +38,10 @@ pub(crate) fn check(reply: &ToolReply) -> Reply {
     if content.is_empty() {
         content.push(ContentBlock::text("(no output)"));
     }
-    Reply { content, is_error: reply.is_error }
+    Reply {
+        content,
+        is_error: reply.is_error,
+    }
 }
 
 fn passes(block: &ContentBlock) -> bool {
@@ -59,9 +65,14 @@ mod tests {
     use serde_json::value::RawValue;
 
     fn reply(blocks: &[&str]) -> Reply {
-        let content =
-            blocks.iter().map(|b| RawValue::from_string((*b).to_owned()).unwrap()).collect();
-        check(&ToolReply { content, is_error: false })
+        let content = blocks
+            .iter()
+            .map(|b| RawValue::from_string((*b).to_owned()).unwrap())
+            .collect();
+        check(&ToolReply {
+            content,
+            is_error: false,
+        })
     }
 
     #[test]
@@ -87,7 +98,10 @@ mod tests {
             r#"{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}"#,
             "[1]",
         ] {
-            assert!(reply(&[r#"{"type":"text","text":"ok"}"#, bad]).is_error, "{bad}");
+            assert!(
+                reply(&[r#"{"type":"text","text":"ok"}"#, bad]).is_error,
+                "{bad}"
+            );
         }
     }
 }

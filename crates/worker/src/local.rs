@@ -107,13 +107,15 @@ struct Slots {
 
 impl SessionSandboxes {
     /// Makes nothing yet.
-    pub fn new(
-        provider: Arc<dyn Provider>,
-        source: Arc<dyn FileSource>,
-        options: Options,
-    ) -> Self {
+    pub fn new(provider: Arc<dyn Provider>, source: Arc<dyn FileSource>, options: Options) -> Self {
         let room = Arc::new(Semaphore::new(options.max_live.max(1)));
-        Self { provider, source, options, room, slots: Mutex::default() }
+        Self {
+            provider,
+            source,
+            options,
+            room,
+            slots: Mutex::default(),
+        }
     }
 
     /// Brings the session's sandbox up. Safe to call at any time; does nothing if it is up.
@@ -148,7 +150,9 @@ impl SessionSandboxes {
             slot.state.lock().await.unlisted = true;
             return match sandbox.call(call.request.clone(), cancel).await {
                 Ok(reply) => content::check(&reply),
-                Err(SandboxError::Lost { .. }) if attempts > 0 && !cancel.is_cancelled() => continue,
+                Err(SandboxError::Lost { .. }) if attempts > 0 && !cancel.is_cancelled() => {
+                    continue;
+                }
                 Err(error) => failed(place.session, &call.request, &error),
             };
         }
@@ -179,7 +183,9 @@ impl SessionSandboxes {
     pub async fn outputs(&self, place: Place<'_>) -> Result<Vec<OutputFile>, SandboxUnavailable> {
         let slot = self.slot(place.session)?;
         let _using = slot.enter();
-        let exists = tokio::fs::try_exists(self.dir(place.session)).await.unwrap_or(true);
+        let exists = tokio::fs::try_exists(self.dir(place.session))
+            .await
+            .unwrap_or(true);
         {
             let state = slot.state.lock().await;
             if !exists || (state.open.is_none() && !state.unlisted) {
@@ -202,7 +208,9 @@ impl SessionSandboxes {
                 Ok(all.collect())
             }
             // The agent may have removed its own folder.
-            Err(SandboxError::File { problem: FileProblem::NotFound }) => Ok(Vec::new()),
+            Err(SandboxError::File {
+                problem: FileProblem::NotFound,
+            }) => Ok(Vec::new()),
             Err(error) => {
                 slot.state.lock().await.unlisted = true;
                 Err(error.into())
@@ -222,7 +230,9 @@ impl SessionSandboxes {
         let slot = self.slot(place.session)?;
         let _using = slot.enter();
         let sandbox = self.sandbox(&slot, place).await?;
-        let file = sandbox.read_file(&format!("{OUTPUTS}/{path}"), limits::MAX_FILE).await?;
+        let file = sandbox
+            .read_file(&format!("{OUTPUTS}/{path}"), limits::MAX_FILE)
+            .await?;
         Ok(files::reader(file))
     }
 
@@ -259,7 +269,11 @@ impl SessionSandboxes {
         // What is closed and known to nobody else need not be remembered.
         self.slots().by_session.retain(|_, slot| {
             let unused = Arc::strong_count(slot) == 1;
-            !(unused && slot.state.try_lock().is_ok_and(|state| state.open.is_none()))
+            !(unused
+                && slot
+                    .state
+                    .try_lock()
+                    .is_ok_and(|state| state.open.is_none()))
         });
         closed
     }
@@ -316,7 +330,10 @@ impl SessionSandboxes {
         if slots.removed.contains(session) {
             return Err(SandboxUnavailable::Removed);
         }
-        let slot = slots.by_session.entry(session.clone()).or_insert_with(|| Arc::new(Slot::new()));
+        let slot = slots
+            .by_session
+            .entry(session.clone())
+            .or_insert_with(|| Arc::new(Slot::new()));
         Ok(Arc::clone(slot))
     }
 
@@ -346,7 +363,10 @@ impl SessionSandboxes {
         let sandbox = tokio::time::timeout(START_TIMEOUT, self.provider.create(&spec))
             .await
             .map_err(|_| SandboxUnavailable::Slow)??;
-        state.open = Some(Open { sandbox: Arc::clone(&sandbox), _permit: permit });
+        state.open = Some(Open {
+            sandbox: Arc::clone(&sandbox),
+            _permit: permit,
+        });
         Ok(sandbox)
     }
 
@@ -379,7 +399,9 @@ impl SessionSandboxes {
         let wait = tokio::time::timeout(ROOM_TIMEOUT, Arc::clone(&self.room).acquire_owned());
         match wait.await {
             Ok(Ok(permit)) => Ok(permit),
-            _ => Err(SandboxUnavailable::NoRoom { max: self.options.max_live }),
+            _ => Err(SandboxUnavailable::NoRoom {
+                max: self.options.max_live,
+            }),
         }
     }
 
@@ -394,7 +416,11 @@ impl SessionSandboxes {
     }
 
     fn all(&self) -> Vec<(SessionId, Arc<Slot>)> {
-        self.slots().by_session.iter().map(|(s, slot)| (s.clone(), Arc::clone(slot))).collect()
+        self.slots()
+            .by_session
+            .iter()
+            .map(|(s, slot)| (s.clone(), Arc::clone(slot)))
+            .collect()
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
@@ -414,7 +440,9 @@ fn sandbox_id(session: &SessionId) -> String {
 
 /// Closes an open sandbox that nobody uses or is about to use.
 async fn close_if_unused(session: &SessionId, slot: &Slot) -> bool {
-    let Ok(mut state) = slot.state.try_lock() else { return false };
+    let Ok(mut state) = slot.state.try_lock() else {
+        return false;
+    };
     if state.open.is_none() || slot.idle_for().is_none() {
         return false;
     }
@@ -423,7 +451,9 @@ async fn close_if_unused(session: &SessionId, slot: &Slot) -> bool {
 }
 
 async fn close(session: &SessionId, state: &mut State) {
-    let Some(open) = state.open.take() else { return };
+    let Some(open) = state.open.take() else {
+        return;
+    };
     if let Err(error) = open.sandbox.destroy().await {
         tracing::warn!(%session, %error, "sandbox not destroyed cleanly");
     }

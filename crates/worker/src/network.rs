@@ -28,7 +28,10 @@ pub(crate) fn policy(config: &serde_json::Value, package_hosts: &[HostPattern]) 
     let read = Config::deserialize(config).ok().and_then(|c| c.networking);
     match read {
         Some(Networking::Unrestricted) => NetworkPolicy::Public,
-        Some(Networking::Limited { allowed_hosts, allow_package_managers }) => {
+        Some(Networking::Limited {
+            allowed_hosts,
+            allow_package_managers,
+        }) => {
             let mut allowed: Vec<HostPattern> = Vec::with_capacity(allowed_hosts.len());
             for host in &allowed_hosts {
                 match host.parse() {
@@ -40,7 +43,11 @@ pub(crate) fn policy(config: &serde_json::Value, package_hosts: &[HostPattern]) 
             if allow_package_managers {
                 allowed.extend_from_slice(package_hosts);
             }
-            if allowed.is_empty() { NetworkPolicy::None } else { NetworkPolicy::Hosts { allowed } }
+            if allowed.is_empty() {
+                NetworkPolicy::None
+            } else {
+                NetworkPolicy::Hosts { allowed }
+            }
         }
         None => NetworkPolicy::None,
     }
@@ -53,7 +60,10 @@ mod tests {
 
     fn of(networking: serde_json::Value) -> NetworkPolicy {
         let hosts = ["packages.example.org".parse().unwrap()];
-        policy(&json!({"type": "cloud", "networking": networking, "packages": {}}), &hosts)
+        policy(
+            &json!({"type": "cloud", "networking": networking, "packages": {}}),
+            &hosts,
+        )
     }
 
     #[test]
@@ -72,7 +82,12 @@ mod tests {
 
     #[test]
     fn the_unreadable_allows_nothing() {
-        for odd in [json!(null), json!({"type": "future"}), json!({"type": "limited"}), json!([])] {
+        for odd in [
+            json!(null),
+            json!({"type": "future"}),
+            json!({"type": "limited"}),
+            json!([]),
+        ] {
             assert_eq!(of(odd.clone()), NetworkPolicy::None, "{odd}");
         }
         assert_eq!(policy(&json!("x"), &[]), NetworkPolicy::None);

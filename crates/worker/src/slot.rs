@@ -62,13 +62,22 @@ impl Slot {
         if self.users.load(Ordering::SeqCst) > 0 {
             return None;
         }
-        Some(self.last_used.lock().unwrap_or_else(PoisonError::into_inner).elapsed())
+        Some(
+            self.last_used
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .elapsed(),
+        )
     }
 }
 
 impl Drop for Using {
     fn drop(&mut self) {
-        *self.0.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self
+            .0
+            .last_used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.0.users.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -71,10 +71,18 @@ pub(crate) async fn sync(
     if wanted.is_empty() && !exists(&manifest).await {
         return Ok(());
     }
-    make_dir(&spec.dir, 0o700).await.map_err(failed("make room for"))?;
-    make_dir(&top, 0o755).await.map_err(failed("make room for"))?;
+    make_dir(&spec.dir, 0o700)
+        .await
+        .map_err(failed("make room for"))?;
+    make_dir(&top, 0o755)
+        .await
+        .map_err(failed("make room for"))?;
     let present = read_manifest(&manifest).await;
-    for path in present.iter().filter(|(p, k)| wanted.get(*p) != Some(*k)).map(|(p, _)| p) {
+    for path in present
+        .iter()
+        .filter(|(p, k)| wanted.get(*p) != Some(*k))
+        .map(|(p, _)| p)
+    {
         match tokio::fs::remove_file(top.join(path)).await {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("remove")(e)),
             _ => {}
@@ -84,14 +92,18 @@ pub(crate) async fn sync(
         place(spec, &top, path, key, source).await?;
     }
     if present != wanted {
-        write_manifest(&manifest, &wanted).await.map_err(failed("note"))?;
+        write_manifest(&manifest, &wanted)
+            .await
+            .map_err(failed("note"))?;
     }
     Ok(())
 }
 
 /// The path below the uploads folder.
 fn relative(mount_path: &str) -> Result<PathBuf, UploadError> {
-    let rest = mount_path.strip_prefix(ROOT).and_then(|r| r.strip_prefix('/'));
+    let rest = mount_path
+        .strip_prefix(ROOT)
+        .and_then(|r| r.strip_prefix('/'));
     let rest = rest.ok_or(UploadError::Path)?;
     let normal = |part: &str| !matches!(part, "" | "." | "..") && part.len() <= 255;
     if rest.len() > MAX_PATH || rest.contains('\0') || !rest.split('/').all(normal) {
@@ -112,19 +124,27 @@ async fn place(
     let mut dir = top.to_owned();
     for part in path.parent().into_iter().flat_map(Path::components) {
         dir.push(part);
-        make_dir(&dir, 0o755).await.map_err(failed("make room for"))?;
+        make_dir(&dir, 0o755)
+            .await
+            .map_err(failed("make room for"))?;
     }
     // Written outside the folder, so that no half-written file is ever seen inside.
     let temporary = spec.dir.join("upload.tmp");
     let content = source.open(key).await.map_err(failed("open"))?;
-    let mut file = tokio::fs::File::create(&temporary).await.map_err(failed("write"))?;
+    let mut file = tokio::fs::File::create(&temporary)
+        .await
+        .map_err(failed("write"))?;
     let copied = tokio::io::copy(&mut content.take(limits::MAX_FILE + 1), &mut file).await;
     if copied.map_err(failed("copy"))? > limits::MAX_FILE {
         return Err(UploadError::TooLarge);
     }
-    file.set_permissions(Permissions::from_mode(0o644)).await.map_err(failed("write"))?;
+    file.set_permissions(Permissions::from_mode(0o644))
+        .await
+        .map_err(failed("write"))?;
     file.sync_all().await.map_err(failed("write"))?;
-    tokio::fs::rename(&temporary, top.join(path)).await.map_err(failed("place"))
+    tokio::fs::rename(&temporary, top.join(path))
+        .await
+        .map_err(failed("place"))
 }
 
 /// Makes one directory with exactly this mode, whatever the umask.
@@ -147,7 +167,9 @@ async fn exists(path: &Path) -> bool {
 
 /// What is there; nothing if that cannot be told, and then all is written anew.
 async fn read_manifest(path: &Path) -> Manifest {
-    let Ok(file) = tokio::fs::File::open(path).await else { return Manifest::new() };
+    let Ok(file) = tokio::fs::File::open(path).await else {
+        return Manifest::new();
+    };
     let mut text = Vec::new();
     match file.take(MAX_MANIFEST).read_to_end(&mut text).await {
         Ok(_) => serde_json::from_slice(&text).unwrap_or_default(),
@@ -196,7 +218,10 @@ mod tests {
     }
 
     fn upload(path: &str, key: &str) -> Upload {
-        Upload { mount_path: format!("{ROOT}/{path}"), key: key.to_owned() }
+        Upload {
+            mount_path: format!("{ROOT}/{path}"),
+            key: key.to_owned(),
+        }
     }
 
     #[tokio::test]
@@ -204,16 +229,36 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let (spec, source) = (spec(base.path()), Keys::default());
         let read = |p: &str| std::fs::read_to_string(spec.uploads_dir().join(p)).ok();
-        sync(&spec, &[upload("a.txt", "one"), upload("d/e/b", "two")], &source).await.unwrap();
-        assert_eq!((read("a.txt"), read("d/e/b")), (Some("one".into()), Some("two".into())));
-        sync(&spec, &[upload("a.txt", "one"), upload("d/e/b", "two")], &source).await.unwrap();
+        sync(
+            &spec,
+            &[upload("a.txt", "one"), upload("d/e/b", "two")],
+            &source,
+        )
+        .await
+        .unwrap();
+        assert_eq!(
+            (read("a.txt"), read("d/e/b")),
+            (Some("one".into()), Some("two".into()))
+        );
+        sync(
+            &spec,
+            &[upload("a.txt", "one"), upload("d/e/b", "two")],
+            &source,
+        )
+        .await
+        .unwrap();
         assert_eq!(source.0.load(Ordering::SeqCst), 2);
-        sync(&spec, &[upload("a.txt", "new")], &source).await.unwrap();
+        sync(&spec, &[upload("a.txt", "new")], &source)
+            .await
+            .unwrap();
         assert_eq!((read("a.txt"), read("d/e/b")), (Some("new".into()), None));
         sync(&spec, &[], &source).await.unwrap();
         assert_eq!(read("a.txt"), None);
         let gone = sync(&spec, &[upload("x", "missing")], &source).await;
-        assert!(matches!(gone, Err(UploadError::Io { doing: "open", .. })), "{gone:?}");
+        assert!(
+            matches!(gone, Err(UploadError::Io { doing: "open", .. })),
+            "{gone:?}"
+        );
     }
 
     #[tokio::test]
@@ -227,12 +272,22 @@ mod tests {
     #[test]
     fn paths_stay_below_the_folder() {
         for bad in [
-            "/mnt/session/uploads", "/mnt/session/uploads/", "/mnt/session/uploads/../outputs/x",
-            "/mnt/session/uploads/a/./b", "/mnt/session/uploadsx/a", "/etc/passwd", "a",
-            "/mnt/session/uploads//a", "/mnt/session/uploads/a\0b", "/mnt/session/uploads/a/",
+            "/mnt/session/uploads",
+            "/mnt/session/uploads/",
+            "/mnt/session/uploads/../outputs/x",
+            "/mnt/session/uploads/a/./b",
+            "/mnt/session/uploadsx/a",
+            "/etc/passwd",
+            "a",
+            "/mnt/session/uploads//a",
+            "/mnt/session/uploads/a\0b",
+            "/mnt/session/uploads/a/",
         ] {
             assert!(relative(bad).is_err(), "{bad}");
         }
-        assert_eq!(relative("/mnt/session/uploads/a b/ä").unwrap(), Path::new("a b/ä"));
+        assert_eq!(
+            relative("/mnt/session/uploads/a b/ä").unwrap(),
+            Path::new("a b/ä")
+        );
     }
 }

@@ -55,7 +55,12 @@ impl Provider for Counting {
         "counting"
     }
     async fn probe(&self) -> Capabilities {
-        Capabilities { provider: "counting", isolation: Isolation::None, works: true, features: vec![] }
+        Capabilities {
+            provider: "counting",
+            isolation: Isolation::None,
+            works: true,
+            features: vec![],
+        }
     }
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         std::fs::create_dir_all(&spec.dir).unwrap();
@@ -88,7 +93,9 @@ impl Sandbox for Box1 {
         match outcome {
             Some(Outcome::Lost) => {
                 self.end();
-                Err(SandboxError::Lost { reason: "test".into() })
+                Err(SandboxError::Lost {
+                    reason: "test".into(),
+                })
             }
             Some(Outcome::Hang) => {
                 cancel.cancelled().await;
@@ -98,17 +105,29 @@ impl Sandbox for Box1 {
             None => {
                 let block = json!({"type": "text", "text": request.name}).to_string();
                 let content = vec![RawValue::from_string(block).unwrap()];
-                Ok(ToolReply { content, is_error: false })
+                Ok(ToolReply {
+                    content,
+                    is_error: false,
+                })
             }
         }
     }
     async fn list_files(&self, dir: &str) -> Result<Listing, SandboxError> {
         assert_eq!(dir, "/mnt/session/outputs");
-        let file = FileEntry { path: "a".into(), size: 1, mtime_micros: 2 };
-        Ok(Listing { files: vec![file], truncated: false })
+        let file = FileEntry {
+            path: "a".into(),
+            size: 1,
+            mtime_micros: 2,
+        };
+        Ok(Listing {
+            files: vec![file],
+            truncated: false,
+        })
     }
     async fn read_file(&self, _: &str, _: u64) -> Result<FileStream, SandboxError> {
-        Err(SandboxError::File { problem: FileProblem::NotFound })
+        Err(SandboxError::File {
+            problem: FileProblem::NotFound,
+        })
     }
     async fn write_file(&self, _: &str, _: bytes::Bytes) -> Result<(), SandboxError> {
         Ok(())
@@ -154,21 +173,39 @@ impl Setup {
         };
         let boxes = SessionSandboxes::new(provider.clone(), Arc::new(Content), options);
         let config = json!({"type": "cloud", "networking": {"type": "unrestricted"}});
-        Self { provider, boxes, config, root }
+        Self {
+            provider,
+            boxes,
+            config,
+            root,
+        }
     }
     fn place<'a>(&'a self, session: &'a SessionId) -> Place<'a> {
-        Place { session, config: &self.config, uploads: &[] }
+        Place {
+            session,
+            config: &self.config,
+            uploads: &[],
+        }
     }
     async fn call(&self, session: &SessionId, tool: &str, repeatable: bool) -> (String, bool) {
-        let reply =
-            self.boxes.call(self.place(session), call(tool, repeatable), &CancellationToken::new()).await;
+        let reply = self
+            .boxes
+            .call(
+                self.place(session),
+                call(tool, repeatable),
+                &CancellationToken::new(),
+            )
+            .await;
         match reply.content.as_slice() {
             [ContentBlock::Text(t)] => (t.text.clone(), reply.is_error),
             other => panic!("{other:?}"),
         }
     }
     fn counts(&self) -> (usize, usize) {
-        (self.provider.created.load(SeqCst), self.provider.live.load(SeqCst))
+        (
+            self.provider.created.load(SeqCst),
+            self.provider.live.load(SeqCst),
+        )
     }
     fn next(&self, outcome: Outcome) {
         self.provider.outcomes.lock().unwrap().push_back(outcome);
@@ -177,7 +214,14 @@ impl Setup {
 
 fn call(tool: &str, repeatable: bool) -> Call {
     let input = RawValue::from_string("{}".to_owned()).unwrap();
-    Call { request: ToolRequest { id: "sevt_1".into(), name: tool.into(), input }, repeatable }
+    Call {
+        request: ToolRequest {
+            id: "sevt_1".into(),
+            name: tool.into(),
+            input,
+        },
+        repeatable,
+    }
 }
 
 fn session() -> SessionId {
@@ -230,11 +274,19 @@ async fn a_cancelled_call_says_so_and_the_next_gets_a_new_sandbox() {
     assert!(reply.is_error);
     assert_eq!(
         reply.content,
-        [ContentBlock::text("Tool execution was interrupted before completion. Please retry.")]
+        [ContentBlock::text(
+            "Tool execution was interrupted before completion. Please retry."
+        )]
     );
     // A call that was cancelled before it began makes no sandbox.
     let created = setup.counts().0;
-    assert!(setup.boxes.call(setup.place(&session()), call, &cancel).await.is_error);
+    assert!(
+        setup
+            .boxes
+            .call(setup.place(&session()), call, &cancel)
+            .await
+            .is_error
+    );
     assert_eq!(setup.counts().0, created);
     assert_eq!(setup.call(&a, "bash", false).await.0, "bash");
 }
@@ -259,10 +311,20 @@ async fn a_removed_session_leaves_nothing_and_does_not_come_back() {
 async fn listing_outputs_makes_no_sandbox() {
     let setup = Setup::new(8);
     let a = session();
-    assert!(setup.boxes.outputs(setup.place(&a)).await.unwrap().is_empty());
+    assert!(
+        setup
+            .boxes
+            .outputs(setup.place(&a))
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(setup.counts(), (0, 0));
     setup.call(&a, "bash", false).await;
-    assert_eq!(setup.boxes.outputs(setup.place(&a)).await.unwrap()[0].path, "a");
+    assert_eq!(
+        setup.boxes.outputs(setup.place(&a)).await.unwrap()[0].path,
+        "a"
+    );
     // Closed, and nothing ran since: it is not started for this.
     assert_eq!(setup.boxes.close_idle().await, 1);
     setup.boxes.prepare(setup.place(&session())).await.unwrap();
@@ -303,16 +365,36 @@ async fn idle_sandboxes_are_closed_and_their_files_stay() {
 async fn attached_files_are_in_place_before_the_call_and_follow_the_list() {
     let setup = Setup::new(8);
     let a = session();
-    let files = [Upload { mount_path: "/mnt/session/uploads/d/x".into(), key: "content".into() }];
-    let place = Place { uploads: &files, ..setup.place(&a) };
-    setup.boxes.call(place, call("bash", false), &CancellationToken::new()).await;
-    let path = setup.provider.specs.lock().unwrap()[0].uploads_dir().join("d/x");
+    let files = [Upload {
+        mount_path: "/mnt/session/uploads/d/x".into(),
+        key: "content".into(),
+    }];
+    let place = Place {
+        uploads: &files,
+        ..setup.place(&a)
+    };
+    setup
+        .boxes
+        .call(place, call("bash", false), &CancellationToken::new())
+        .await;
+    let path = setup.provider.specs.lock().unwrap()[0]
+        .uploads_dir()
+        .join("d/x");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "content");
     setup.call(&a, "bash", false).await;
     assert!(!path.exists());
-    let bad = [Upload { mount_path: "/etc/passwd".into(), key: "content".into() }];
-    let place = Place { uploads: &bad, ..setup.place(&a) };
-    let reply = setup.boxes.call(place, call("bash", false), &CancellationToken::new()).await;
+    let bad = [Upload {
+        mount_path: "/etc/passwd".into(),
+        key: "content".into(),
+    }];
+    let place = Place {
+        uploads: &bad,
+        ..setup.place(&a)
+    };
+    let reply = setup
+        .boxes
+        .call(place, call("bash", false), &CancellationToken::new())
+        .await;
     assert!(reply.is_error);
 }
 

@@ -11,6 +11,10 @@ pub(super) fn measure(lab: &mut Lab) -> Result<()> {
     let times = (0..WRITES)
         .map(|_| lab.disk.probe())
         .collect::<Result<Vec<_>>>()?;
-    lab.put_millis("disk.fsync", "4 KiB write + fdatasync", &times);
+    lab.put_millis("disk.fdatasync", "4 KiB overwrite + fdatasync", &times);
+    let times = (0..WRITES)
+        .map(|_| lab.disk.grow())
+        .collect::<Result<Vec<_>>>()?;
+    lab.put_millis("disk.fsync", "4 KiB append + fsync", &times);
     Ok(())
 }

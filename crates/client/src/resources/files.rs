@@ -27,7 +27,11 @@ impl Download {
 impl Client {
     /// `GET /v1/files?scope_id=…`: what a session was given and what it wrote.
     pub fn session_files(&self, session: &str) -> Pages<Value> {
-        Pages::new(self, &["v1", "files"], &[("scope_id", session), ("limit", "1000")])
+        Pages::new(
+            self,
+            &["v1", "files"],
+            &[("scope_id", session), ("limit", "1000")],
+        )
     }
 
     /// `GET /v1/files/{id}/content`.
@@ -36,6 +40,9 @@ impl Client {
     /// See [`ClientError`].
     pub async fn file_content(&self, id: &str) -> Result<Download, ClientError> {
         let response = self.download(&["v1", "files", id, "content"]).await?;
-        Ok(Download { client: self.clone(), response })
+        Ok(Download {
+            client: self.clone(),
+            response,
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! Sessions and their events (contracts 30 and 40).
 
-use serde_json::{Value, json};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::error::ClientError;
@@ -52,12 +52,20 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn send_events(&self, id: &str, events: &[Value]) -> Result<Value, ClientError> {
-        self.post(&["v1", "sessions", id, "events"], &json!({ "events": events })).await
+        self.post(
+            &["v1", "sessions", id, "events"],
+            &json!({ "events": events }),
+        )
+        .await
     }
 
     /// `GET /v1/sessions/{id}/events`, oldest first, including inputs that wait.
     pub fn events(&self, id: &str) -> Pages<Box<RawValue>> {
-        Pages::new(self, &["v1", "sessions", id, "events"], &[("limit", "1000"), ("order", "asc")])
+        Pages::new(
+            self,
+            &["v1", "sessions", id, "events"],
+            &[("limit", "1000"), ("order", "asc")],
+        )
     }
 
     /// `GET /v1/sessions/{id}/events/stream`: what happens from now on. When this returns, the

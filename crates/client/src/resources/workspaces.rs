@@ -12,7 +12,8 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn create_workspace(&self, name: &str) -> Result<Value, ClientError> {
-        self.post(&["v1", "freehold", "workspaces"], &json!({ "name": name })).await
+        self.post(&["v1", "freehold", "workspaces"], &json!({ "name": name }))
+            .await
     }
 
     /// `GET /v1/freehold/workspaces`.

@@ -15,18 +15,21 @@ use freehold_client::{Client, Options};
 use futures_util::stream;
 use tokio::sync::broadcast;
 
+type Answer = (u16, Vec<(&'static str, &'static str)>, String);
+type Hook = Box<dyn FnMut(&Fake) + Send>;
+
 pub struct Fake {
     log: Mutex<Vec<(Timestamp, String)>>,
     live: broadcast::Sender<String>,
     /// Frames each stream connection gives before it breaks; the last for all that follow.
     pub cuts: Mutex<VecDeque<usize>>,
     /// What `/v1/scripted` answers, in turn: status, headers, body.
-    pub answers: Mutex<VecDeque<(u16, Vec<(&'static str, &'static str)>, String)>>,
+    pub answers: Mutex<VecDeque<Answer>>,
     /// Requests that came, as `METHOD path?query`.
     pub seen: Mutex<Vec<String>>,
     pub headers: Mutex<HeaderMap>,
     /// Called when a stream was opened, before its head is sent.
-    pub on_open: Mutex<Option<Box<dyn FnMut(&Fake) + Send>>>,
+    pub on_open: Mutex<Option<Hook>>,
 }
 
 impl Fake {
@@ -43,7 +46,10 @@ impl Fake {
         let _ = self.live.send(frame.to_owned());
     }
     pub fn answer(&self, status: u16, headers: &[(&'static str, &'static str)], body: &str) {
-        self.answers.lock().unwrap().push_back((status, headers.to_vec(), body.to_owned()));
+        self.answers
+            .lock()
+            .unwrap()
+            .push_back((status, headers.to_vec(), body.to_owned()));
     }
     pub fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
@@ -79,7 +85,10 @@ async fn list(State(fake): State<Arc<Fake>>, RawQuery(query): RawQuery) -> Respo
     fake.seen.lock().unwrap().push(format!("LIST {query}"));
     let value = |name: &str| {
         let pairs = query.split('&').filter_map(|p| p.split_once('='));
-        pairs.into_iter().find(|(k, _)| *k == name).map(|(_, v)| v.replace("%3A", ":"))
+        pairs
+            .into_iter()
+            .find(|(k, _)| *k == name)
+            .map(|(_, v)| v.replace("%3A", ":"))
     };
     let after: Option<Timestamp> = value("created_at%5Bgt%5D").map(|t| t.parse().unwrap());
     let from: usize = value("page").map_or(0, |p| p.parse().unwrap());
@@ -89,19 +98,40 @@ async fn list(State(fake): State<Arc<Fake>>, RawQuery(query): RawQuery) -> Respo
         .filter(|(at, _)| after.is_none_or(|after| after < *at))
         .map(|(_, e)| e.as_str())
         .collect();
-    let page = all.iter().skip(from).take(2).copied().collect::<Vec<_>>().join(",");
-    let next = if from + 2 < all.len() { format!("\"{}\"", from + 2) } else { "null".to_owned() };
+    let page = all
+        .iter()
+        .skip(from)
+        .take(2)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(",");
+    let next = if from + 2 < all.len() {
+        format!("\"{}\"", from + 2)
+    } else {
+        "null".to_owned()
+    };
     let queued = r#"{"id":"queued","type":"user.message","processed_at":null}"#;
-    let data = if page.is_empty() { queued.to_owned() } else { page };
+    let data = if page.is_empty() {
+        queued.to_owned()
+    } else {
+        page
+    };
     format!(r#"{{"data":[{data}],"next_page":{next}}}"#).into_response()
 }
 
 async fn stream_events(State(fake): State<Arc<Fake>>, RawQuery(query): RawQuery) -> Response {
-    fake.seen.lock().unwrap().push(format!("STREAM {}", query.unwrap_or_default()));
+    fake.seen
+        .lock()
+        .unwrap()
+        .push(format!("STREAM {}", query.unwrap_or_default()));
     let receiver = fake.live.subscribe();
     let cut = {
         let mut cuts = fake.cuts.lock().unwrap();
-        if cuts.len() > 1 { cuts.pop_front().unwrap() } else { cuts[0] }
+        if cuts.len() > 1 {
+            cuts.pop_front().unwrap()
+        } else {
+            cuts[0]
+        }
     };
     let hook = fake.on_open.lock().unwrap().take();
     if let Some(mut hook) = hook {
@@ -113,16 +143,23 @@ async fn stream_events(State(fake): State<Arc<Fake>>, RawQuery(query): RawQuery)
             return None;
         }
         let frame = receiver.recv().await.ok()?;
-        Some((Ok::<_, Infallible>(Bytes::from(frame)), (receiver, left - 1)))
+        Some((
+            Ok::<_, Infallible>(Bytes::from(frame)),
+            (receiver, left - 1),
+        ))
     });
-    ([("content-type", "text/event-stream")], Body::from_stream(frames)).into_response()
+    (
+        [("content-type", "text/event-stream")],
+        Body::from_stream(frames),
+    )
+        .into_response()
 }
 
-async fn scripted(
-    State(fake): State<Arc<Fake>>,
-    request: axum::extract::Request,
-) -> Response {
-    fake.seen.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
+async fn scripted(State(fake): State<Arc<Fake>>, request: axum::extract::Request) -> Response {
+    fake.seen
+        .lock()
+        .unwrap()
+        .push(format!("{} {}", request.method(), request.uri()));
     *fake.headers.lock().unwrap() = request.headers().clone();
     let Some((status, headers, body)) = fake.answers.lock().unwrap().pop_front() else {
         return StatusCode::IM_A_TEAPOT.into_response();

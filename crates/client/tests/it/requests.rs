@@ -45,7 +45,10 @@ async fn retries_end_and_the_server_can_forbid_them() {
     assert_eq!(fake.seen().len(), 3);
     fake.answers.lock().unwrap().clear();
     fake.answer(409, &[NOW, ("x-should-retry", "false")], OVERLOADED);
-    assert_eq!(client.delete_session("s2").await.unwrap_err().status(), Some(409));
+    assert_eq!(
+        client.delete_session("s2").await.unwrap_err().status(),
+        Some(409)
+    );
     assert_eq!(fake.seen().len(), 4);
 }
 
@@ -66,7 +69,10 @@ async fn an_error_tells_all_the_server_said() {
     let error = client.session("s2").await.unwrap_err();
     assert!(error.to_string().contains("status 404"), "{error}");
     fake.answer(200, &[], "<html>not ours</html>");
-    assert!(matches!(client.session("s2").await, Err(ClientError::Protocol(_))));
+    assert!(matches!(
+        client.session("s2").await,
+        Err(ClientError::Protocol(_))
+    ));
 }
 
 #[tokio::test]
@@ -75,9 +81,16 @@ async fn pages_are_walked_through() {
     fake.answer(200, &[], r#"{"data":[1,2],"next_page":"p 2"}"#);
     fake.answer(200, &[], r#"{"data":[],"next_page":"p3"}"#);
     fake.answer(200, &[], r#"{"data":[3],"next_page":null}"#);
-    let all: Vec<Value> = client.sessions(&[("statuses[]", "idle")]).take(10).await.unwrap();
+    let all: Vec<Value> = client
+        .sessions(&[("statuses[]", "idle")])
+        .take(10)
+        .await
+        .unwrap();
     assert_eq!(all, [json!(1), json!(2), json!(3)]);
-    assert_eq!(fake.seen()[1], "GET /base/v1/sessions?statuses%5B%5D=idle&page=p+2");
+    assert_eq!(
+        fake.seen()[1],
+        "GET /base/v1/sessions?statuses%5B%5D=idle&page=p+2"
+    );
 }
 
 #[tokio::test]
@@ -87,15 +100,25 @@ async fn no_server_is_told_from_a_server_that_fails() {
     drop(listener);
     let mut options = Options::new(&url, Secret::new("k".into()));
     options.connect_timeout = std::time::Duration::from_secs(1);
-    let error = Client::new(options).unwrap().session("s").await.unwrap_err();
-    assert!(matches!(&error, ClientError::Connect { url: u, .. } if u.starts_with(&url)), "{error:?}");
+    let error = Client::new(options)
+        .unwrap()
+        .session("s")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, ClientError::Connect { url: u, .. } if u.starts_with(&url)),
+        "{error:?}"
+    );
 }
 
 #[test]
 fn what_cannot_be_used_is_refused_and_the_key_is_never_shown() {
     for url in ["", "127.0.0.1:80", "ftp://x", "http://user:pw@x", "http://"] {
         let client = Client::new(Options::new(url, Secret::new("k".into())));
-        assert!(matches!(client, Err(ClientError::Configuration(_))), "{url}");
+        assert!(
+            matches!(client, Err(ClientError::Configuration(_))),
+            "{url}"
+        );
     }
     let options = Options::new("http://x", Secret::new("sk\nsecret".into()));
     let error = Client::new(options).unwrap_err();

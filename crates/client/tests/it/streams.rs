@@ -26,7 +26,10 @@ async fn the_log_first_then_live_each_event_once() {
     // What is appended while the stream opens is in the log and on the stream.
     *fake.on_open.lock().unwrap() = Some(Box::new(|fake| fake.append("both", "agent.message")));
     let mut history = client.stream_with_history("s1", Previews::Off, Since::Start);
-    assert_eq!(ids(&mut history, 6).await, ["e0", "e1", "e2", "e3", "e4", "both"]);
+    assert_eq!(
+        ids(&mut history, 6).await,
+        ["e0", "e1", "e2", "e3", "e4", "both"]
+    );
     fake.append("live", "agent.message");
     assert_eq!(ids(&mut history, 1).await, ["live"]);
     assert!(history.is_live());
@@ -50,10 +53,18 @@ async fn broken_connections_leave_no_gap_and_repeat_nothing() {
     got.extend(ids(&mut history, 2).await);
     let all: Vec<String> = (0..12).map(|i| format!("e{i}")).collect();
     assert_eq!(got, all);
-    let streams = fake.seen().iter().filter(|s| s.starts_with("STREAM")).count();
+    let streams = fake
+        .seen()
+        .iter()
+        .filter(|s| s.starts_with("STREAM"))
+        .count();
     assert!(streams >= 4, "{:?}", fake.seen());
     // A reconnection reads only what is new.
-    let later: Vec<String> = fake.seen().into_iter().filter(|s| s.contains("created_at")).collect();
+    let later: Vec<String> = fake
+        .seen()
+        .into_iter()
+        .filter(|s| s.contains("created_at"))
+        .collect();
     assert!(!later.is_empty());
 }
 
@@ -92,11 +103,17 @@ async fn previews_come_between_events_and_pings_do_not() {
     );
     fake.append("m", "agent.message");
     fake.frame("event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":\"lost\"}}\n\n");
-    assert!(matches!(stream.next().await, Ok(Some(Frame::Start { id, kind })) if id == "m" && kind == "agent.message"));
-    assert!(matches!(stream.next().await, Ok(Some(Frame::Delta { text, index: 0, .. })) if text == "hi"));
+    assert!(
+        matches!(stream.next().await, Ok(Some(Frame::Start { id, kind })) if id == "m" && kind == "agent.message")
+    );
+    assert!(
+        matches!(stream.next().await, Ok(Some(Frame::Delta { text, index: 0, .. })) if text == "hi")
+    );
     assert!(matches!(stream.next().await, Ok(Some(Frame::Event(e))) if e.id == "m"));
     match stream.next().await {
-        Err(ClientError::Api(failure)) => assert_eq!((failure.status, failure.message.as_str()), (200, "lost")),
+        Err(ClientError::Api(failure)) => {
+            assert_eq!((failure.status, failure.message.as_str()), (200, "lost"))
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -46,9 +46,7 @@ async fn client(command: Command) -> Result<Exit, Failure> {
     }
 }
 
-fn on_all_cores(
-    work: impl Future<Output = Result<Exit, Failure>>,
-) -> Result<Exit, Failure> {
+fn on_all_cores(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("freehold")
         .enable_all()
@@ -60,9 +58,7 @@ fn on_all_cores(
     result
 }
 
-fn on_one_core(
-    work: impl Future<Output = Result<Exit, Failure>>,
-) -> Result<Exit, Failure> {
+fn on_one_core(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -14,8 +14,9 @@ use crate::exit::{Exit, Failure};
 /// There is no key, or the URL cannot be used.
 pub(super) fn client(connection: &Connection) -> Result<Client, Failure> {
     let key: Secret<String> = environment::secret("FREEHOLD_API_KEY")?.ok_or_else(|| {
-        Failure::new(Exit::NotAllowed, "FREEHOLD_API_KEY is not set")
-            .hint("use the key the server printed on its first start, or one of `freehold keys create`")
+        Failure::new(Exit::NotAllowed, "FREEHOLD_API_KEY is not set").hint(
+            "use the key the server printed on its first start, or one of `freehold keys create`",
+        )
     })?;
     Ok(Client::new(Options::new(&connection.url, key))?)
 }
@@ -50,6 +51,9 @@ mod tests {
 
     #[test]
     fn cents_are_shown_as_dollars() {
-        assert_eq!(["0", "7", "12345", "", "x"].map(dollars), ["$0.00", "$0.07", "$123.45", "unknown", "unknown"]);
+        assert_eq!(
+            ["0", "7", "12345", "", "x"].map(dollars),
+            ["$0.00", "$0.07", "$123.45", "unknown", "unknown"]
+        );
     }
 }

@@ -34,7 +34,12 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn new(name: impl Into<String>, level: Level, detail: impl Into<String>) -> Self {
-        Self { name: name.into(), level, detail: detail.into(), remedy: None }
+        Self {
+            name: name.into(),
+            level,
+            detail: detail.into(),
+            remedy: None,
+        }
     }
     pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
@@ -77,7 +82,11 @@ fn show(checks: &[Check]) -> Result<(), Failure> {
             Level::Problem => (Style::Bad, "problem"),
         };
         let word = styles.paint(style, word);
-        terminal::print(&format!("{word}  {:<20} {}", clean(&check.name), clean(&check.detail)))?;
+        terminal::print(&format!(
+            "{word}  {:<20} {}",
+            clean(&check.name),
+            clean(&check.detail)
+        ))?;
         if let Some(remedy) = &check.remedy {
             terminal::print(&format!("         {:<20} → {}", "", clean(remedy)))?;
         }

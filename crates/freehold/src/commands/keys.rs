@@ -15,12 +15,20 @@ const MAX_LISTED: usize = 10_000;
 /// Creates, lists and revokes keys.
 pub(crate) async fn keys(command: KeyCommand) -> Result<Exit, Failure> {
     match command {
-        KeyCommand::Create { name, admin, workspace, place, output } => {
+        KeyCommand::Create {
+            name,
+            admin,
+            workspace,
+            place,
+            output,
+        } => {
             let created = match &place.data_dir {
                 Some(dir) => offline::create(dir, &name, workspace.as_deref(), admin).await?,
                 None => {
                     let client = client(&place.connection)?;
-                    client.create_key(&name, workspace.as_deref(), admin).await?
+                    client
+                        .create_key(&name, workspace.as_deref(), admin)
+                        .await?
                 }
             };
             show_created(&created, output)?;
@@ -52,7 +60,10 @@ fn show_created(created: &Value, output: Output) -> Result<(), Failure> {
     if output.json {
         return terminal::print_json(created);
     }
-    eprintln!("created {}; the key is shown this once:", clean(text(created, "/id")));
+    eprintln!(
+        "created {}; the key is shown this once:",
+        clean(text(created, "/id"))
+    );
     terminal::print(&clean(text(created, "/key")))
 }
 
@@ -71,7 +82,11 @@ fn show_list(keys: &[Value], output: Output) -> Result<(), Failure> {
                 text(key, "/id").to_owned(),
                 format!("…{}", text(key, "/last4")),
                 text(key, "/name").to_owned(),
-                if key["admin"] == true { "admin".to_owned() } else { String::new() },
+                if key["admin"] == true {
+                    "admin".to_owned()
+                } else {
+                    String::new()
+                },
                 text(key, "/workspace_id").to_owned(),
                 age(text(key, "/created_at")),
                 state.to_owned(),

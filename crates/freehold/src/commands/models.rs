@@ -28,6 +28,10 @@ pub(crate) async fn models(connection: Connection, output: Output) -> Result<Exi
         })
         .collect();
     let empty = "no models are configured; ids may still go to the server's --model-url";
-    terminal::print(&terminal::table(&["ID", "NAME", "INPUT", "OUTPUT"], &rows, empty))?;
+    terminal::print(&terminal::table(
+        &["ID", "NAME", "INPUT", "OUTPUT"],
+        &rows,
+        empty,
+    ))?;
     Ok(Exit::Ok)
 }

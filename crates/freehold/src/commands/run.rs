@@ -57,7 +57,9 @@ fn prompt(argument: &str) -> Result<String, Failure> {
             .read_to_string(&mut text)
             .map_err(|e| Failure::usage(format!("cannot read the prompt: {e}")))?;
         if text.len() as u64 > MAX_PROMPT {
-            return Err(Failure::usage(format!("the prompt is longer than {MAX_PROMPT} bytes")));
+            return Err(Failure::usage(format!(
+                "the prompt is longer than {MAX_PROMPT} bytes"
+            )));
         }
         text
     } else {

@@ -56,7 +56,10 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         sandboxes::options(&settings),
     ));
     let hands = Arc::new(Hands::new(Arc::clone(&boxes), refusal.clone()));
-    let options = freehold_runtime::Options { backoff: settings.backoff, drain: DRAIN };
+    let options = freehold_runtime::Options {
+        backoff: settings.backoff,
+        drain: DRAIN,
+    };
     let runtime = Runtime::start(
         store.clone(),
         Arc::clone(&catalog),
@@ -79,7 +82,9 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     }));
     greeting::greet(&greeting::Facts {
         settings: &settings,
-        address: listener.local_addr().map_err(|e| Failure::because("cannot listen", &e))?,
+        address: listener
+            .local_addr()
+            .map_err(|e| Failure::because("cannot listen", &e))?,
         catalog: &catalog,
         sandbox: &found,
         refusal: refusal.as_deref(),
@@ -127,7 +132,9 @@ fn catalog(settings: &Settings, ids: &IdSource) -> Result<Catalog, Failure> {
     let mut catalog = Catalog::from_config(&settings.catalog, &keys, ids).map_err(unusable)?;
     if let Some(url) = &settings.model_url {
         let key = config::model_key(settings)?;
-        catalog.set_fallback_url(url, key, Default::default()).map_err(unusable)?;
+        catalog
+            .set_fallback_url(url, key, Default::default())
+            .map_err(unusable)?;
     }
     Ok(catalog)
 }
@@ -147,10 +154,16 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 /// Makes the data directory, for the server's user alone.
 fn prepare_dir(dir: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir);
     made.map_err(|e| {
-        Failure::failed(format!("cannot make the data directory {}: {e}", dir.display()))
-            .hint("choose one with --data-dir")
+        Failure::failed(format!(
+            "cannot make the data directory {}: {e}",
+            dir.display()
+        ))
+        .hint("choose one with --data-dir")
     })
 }
 
@@ -208,7 +221,9 @@ fn about(found: &Capabilities) -> About {
 /// `FREEHOLD_CRASH_POINT=name:hit`, in builds for the crash tests.
 #[cfg(feature = "crash-points")]
 fn arm_crash_point() -> Result<(), Failure> {
-    let Some(point) = environment::variable("FREEHOLD_CRASH_POINT")? else { return Ok(()) };
+    let Some(point) = environment::variable("FREEHOLD_CRASH_POINT")? else {
+        return Ok(());
+    };
     let (name, hit) = point.rsplit_once(':').unwrap_or((&point, "1"));
     let hit = hit
         .parse()

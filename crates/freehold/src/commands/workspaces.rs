@@ -11,7 +11,11 @@ const MAX_LISTED: usize = 10_000;
 /// Creates and lists workspaces.
 pub(crate) async fn workspaces(command: WorkspaceCommand) -> Result<Exit, Failure> {
     match command {
-        WorkspaceCommand::Create { name, connection, output } => {
+        WorkspaceCommand::Create {
+            name,
+            connection,
+            output,
+        } => {
             let workspace = client(&connection)?.create_workspace(&name).await?;
             if output.json {
                 terminal::print_json(&workspace)?;
@@ -27,7 +31,11 @@ pub(crate) async fn workspaces(command: WorkspaceCommand) -> Result<Exit, Failur
                 let rows: Vec<Vec<String>> = workspaces
                     .iter()
                     .map(|w| {
-                        let state = if w["archived_at"].is_null() { "" } else { "archived" };
+                        let state = if w["archived_at"].is_null() {
+                            ""
+                        } else {
+                            "archived"
+                        };
                         ["/id", "/name", "/created_at"]
                             .map(|key| text(w, key).to_owned())
                             .into_iter()

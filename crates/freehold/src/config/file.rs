@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use freehold_model::config::{ModelConfig, ProviderConfig, RehearsalConfig};
 use freehold_model::Rates;
+use freehold_model::config::{ModelConfig, ProviderConfig, RehearsalConfig};
 use freehold_sandbox::Isolation;
 use serde::Deserialize;
 
@@ -79,7 +79,9 @@ pub(super) fn read(path: &Path) -> Result<File, Failure> {
     let cannot = |e: std::io::Error| Failure::usage(format!("cannot read {shown}: {e}"));
     let size = std::fs::metadata(path).map_err(cannot)?.len();
     if size > MAX_FILE {
-        return Err(Failure::usage(format!("{shown} is larger than {MAX_FILE} bytes")));
+        return Err(Failure::usage(format!(
+            "{shown} is larger than {MAX_FILE} bytes"
+        )));
     }
     let text = std::fs::read_to_string(path).map_err(cannot)?;
     parse(&text).map_err(|problem| {
@@ -108,23 +110,36 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused_where_they_stand() {
         for (text, place) in [
-            ("listen = \"127.0.0.1:1\"\nlistn = 3\n", ":2:1: unknown field `listn`"),
+            (
+                "listen = \"127.0.0.1:1\"\nlistn = 3\n",
+                ":2:1: unknown field `listn`",
+            ),
             ("[sandbox]\nmemory = 1\n", ":2:1: unknown field `memory`"),
-            ("[[models]]\nid='a'\nprovider='b'\nprize=1\n", ":4:1: unknown field `prize`"),
+            (
+                "[[models]]\nid='a'\nprovider='b'\nprize=1\n",
+                ":4:1: unknown field `prize`",
+            ),
             ("[rehearsal]\n  dely = 1\n", ":2:3: unknown field `dely`"),
         ] {
             let problem = parse(text).unwrap_err();
             assert!(problem.starts_with(place), "{problem}");
         }
         let wrong = parse("[sandbox]\nprovider = \"docker\"\n").unwrap_err();
-        assert!(wrong.starts_with(":2:12: unknown variant `docker`"), "{wrong}");
+        assert!(
+            wrong.starts_with(":2:12: unknown variant `docker`"),
+            "{wrong}"
+        );
     }
 
     /// The keys serde knows in the table that `prefix` opens.
     fn keys(prefix: &str) -> Vec<String> {
         let problem = parse(&format!("{prefix}\nno_such_key = 1\n")).unwrap_err();
         let (_, list) = problem.split_once("expected ").expect(&problem);
-        list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        list.split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect()
     }
 
     #[test]
@@ -148,17 +163,32 @@ mod tests {
             ("rehearsal.", "[rehearsal]"),
             ("rates.", "[rates]"),
             ("providers.", provider),
-            ("providers.timeouts.", &format!("{provider}\n[providers.timeouts]")),
+            (
+                "providers.timeouts.",
+                &format!("{provider}\n[providers.timeouts]"),
+            ),
             ("models.", model),
             ("models.supports.", &format!("{model}\n[models.supports]")),
-            ("models.price.", &format!("{model}\n[models.price]\ninput=1\noutput=1")),
+            (
+                "models.price.",
+                &format!("{model}\n[models.price]\ninput=1\noutput=1"),
+            ),
         ] {
             actual.extend(keys(prefix).into_iter().map(|k| format!("{table}{k}")));
         }
         // Tables stand as their keys; the price of the rehearsal model is a price like any other.
         let tables = [
-            "log", "sandbox", "web", "retry", "rehearsal", "rates", "providers", "models",
-            "providers.timeouts", "models.supports", "models.price",
+            "log",
+            "sandbox",
+            "web",
+            "retry",
+            "rehearsal",
+            "rates",
+            "providers",
+            "models",
+            "providers.timeouts",
+            "models.supports",
+            "models.price",
         ];
         actual.retain(|k| !tables.contains(&k.as_str()));
         actual.sort();

@@ -39,27 +39,59 @@ pub(crate) struct ServeFlags {
     #[arg(long, value_name = "URL", env = "FREEHOLD_MODEL_URL", hide_env = true)]
     pub(crate) model_url: Option<String>,
     /// How tools are isolated [default: namespaces]
-    #[arg(long, value_enum, value_name = "KIND", env = "FREEHOLD_SANDBOX", hide_env = true)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "KIND",
+        env = "FREEHOLD_SANDBOX",
+        hide_env = true
+    )]
     pub(crate) sandbox: Option<SandboxKind>,
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", env = "FREEHOLD_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
     /// PostgreSQL; not in this version
-    #[arg(long, value_name = "URL", env = "FREEHOLD_DATABASE_URL", hide_env = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FREEHOLD_DATABASE_URL",
+        hide_env = true
+    )]
     pub(crate) database_url: Option<String>,
     /// Base URL of a SearXNG instance for the web_search tool
     #[arg(long, value_name = "URL", env = "FREEHOLD_SEARCH_URL", hide_env = true)]
     pub(crate) search_url: Option<String>,
     /// How long the built-in rehearsal model thinks before it answers [default: 500]
-    #[arg(long, value_name = "MS", env = "FREEHOLD_REHEARSAL_DELAY_MS", hide_env = true)]
+    #[arg(
+        long,
+        value_name = "MS",
+        env = "FREEHOLD_REHEARSAL_DELAY_MS",
+        hide_env = true
+    )]
     pub(crate) rehearsal_delay_ms: Option<u64>,
     /// Wait before the first retry of a failed model request [default: 1000]
-    #[arg(long, value_name = "MS", env = "FREEHOLD_RETRY_BASE_MS", hide_env = true)]
+    #[arg(
+        long,
+        value_name = "MS",
+        env = "FREEHOLD_RETRY_BASE_MS",
+        hide_env = true
+    )]
     pub(crate) retry_base_ms: Option<u32>,
     /// How logs look [default: human]
-    #[arg(long, value_enum, value_name = "FORMAT", env = "FREEHOLD_LOG_FORMAT", hide_env = true)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        env = "FREEHOLD_LOG_FORMAT",
+        hide_env = true
+    )]
     pub(crate) log_format: Option<LogFormat>,
     /// error, warn, info, debug, trace, or a tracing filter [default: info]
-    #[arg(long, value_name = "LEVEL", env = "FREEHOLD_LOG_LEVEL", hide_env = true)]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "FREEHOLD_LOG_LEVEL",
+        hide_env = true
+    )]
     pub(crate) log_level: Option<String>,
 }

@@ -19,7 +19,11 @@ const MAX_KEY_FILE: u64 = 64 * 1024;
 pub(crate) fn model_key(settings: &Settings) -> Result<Option<Secret<String>>, Failure> {
     match environment::secret("FREEHOLD_MODEL_KEY")? {
         Some(key) => Ok(Some(key)),
-        None => settings.model_key_file.as_deref().map(|p| read("model_key_file", p)).transpose(),
+        None => settings
+            .model_key_file
+            .as_deref()
+            .map(|p| read("model_key_file", p))
+            .transpose(),
     }
 }
 
@@ -50,7 +54,9 @@ fn read(setting: &str, path: &Path) -> Result<Secret<String>, Failure> {
     let shown = path.display();
     let cannot = |e: std::io::Error| Failure::usage(format!("{setting}: {shown}: {e}"));
     if std::fs::metadata(path).map_err(cannot)?.len() > MAX_KEY_FILE {
-        return Err(Failure::usage(format!("{setting}: {shown} is too large to be a key")));
+        return Err(Failure::usage(format!(
+            "{setting}: {shown} is too large to be a key"
+        )));
     }
     let key = std::fs::read_to_string(path).map_err(cannot)?;
     match key.trim() {

@@ -58,16 +58,17 @@ impl Settings {
 
     pub(super) fn from_parts(flags: &ServeFlags, file: File) -> Result<Self, Failure> {
         if flags.database_url.is_some() || file.database_url.is_some() {
-            return Err(Failure::usage("PostgreSQL (--database-url) is not in this version")
-                .hint("leave it out: everything is kept in SQLite in the data directory"));
+            return Err(
+                Failure::usage("PostgreSQL (--database-url) is not in this version")
+                    .hint("leave it out: everything is kept in SQLite in the data directory"),
+            );
         }
         let data_dir = match flags.data_dir.clone().or(file.data_dir) {
             Some(dir) => dir,
             None => default_data_dir()?,
         };
-        let data_dir = std::path::absolute(&data_dir).map_err(|e| {
-            Failure::usage(format!("data directory {}: {e}", data_dir.display()))
-        })?;
+        let data_dir = std::path::absolute(&data_dir)
+            .map_err(|e| Failure::usage(format!("data directory {}: {e}", data_dir.display())))?;
         let mut rehearsal = file.rehearsal;
         rehearsal.delay_ms = flags.rehearsal_delay_ms.unwrap_or(rehearsal.delay_ms);
         let settings = Self {
@@ -76,12 +77,27 @@ impl Settings {
                 .or(file.listen)
                 .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 8787).into()),
             data_dir,
-            model_url: flags.model_url.clone().or(file.model_url).filter(|u| !u.is_empty()),
+            model_url: flags
+                .model_url
+                .clone()
+                .or(file.model_url)
+                .filter(|u| !u.is_empty()),
             model_key_file: file.model_key_file,
-            log_format: flags.log_format.or(file.log.format).unwrap_or(LogFormat::Human),
-            log_level: flags.log_level.clone().or(file.log.level).unwrap_or_else(|| "info".into()),
+            log_format: flags
+                .log_format
+                .or(file.log.format)
+                .unwrap_or(LogFormat::Human),
+            log_level: flags
+                .log_level
+                .clone()
+                .or(file.log.level)
+                .unwrap_or_else(|| "info".into()),
             sandbox: sandbox(flags.sandbox, file.sandbox)?,
-            search_url: flags.search_url.clone().or(file.web.search_url).filter(|u| !u.is_empty()),
+            search_url: flags
+                .search_url
+                .clone()
+                .or(file.web.search_url)
+                .filter(|u| !u.is_empty()),
             backoff: backoff(flags.retry_base_ms, &file.retry)?,
             catalog: CatalogConfig {
                 providers: file.providers,
@@ -90,7 +106,10 @@ impl Settings {
                 rates: file.rates,
             },
         };
-        settings.catalog.check().map_err(|e| Failure::usage(e.to_string()))?;
+        settings
+            .catalog
+            .check()
+            .map_err(|e| Failure::usage(e.to_string()))?;
         Ok(settings)
     }
 
@@ -118,7 +137,10 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
         return wrong("tmp_mib", "sizes must be above zero");
     }
     if limits.pids < 16 || limits.cpu_millis < 10 {
-        return wrong("pids", "at least 16 tasks and 10 thousandths of a core are needed");
+        return wrong(
+            "pids",
+            "at least 16 tasks and 10 thousandths of a core are needed",
+        );
     }
     let max_live = file.max_live.unwrap_or(64);
     let idle_minutes = file.idle_minutes.unwrap_or(30);
@@ -152,13 +174,21 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
 }
 
 fn backoff(base_ms: Option<u32>, file: &file::Retry) -> Result<Backoff, Failure> {
-    let attempts = file.attempts.unwrap_or(freehold_base::limits::MAX_MODEL_ATTEMPTS);
+    let attempts = file
+        .attempts
+        .unwrap_or(freehold_base::limits::MAX_MODEL_ATTEMPTS);
     if !(1..=MAX_ATTEMPTS).contains(&attempts) {
-        return Err(Failure::usage(format!("retry.attempts: must be 1 to {MAX_ATTEMPTS}")));
+        return Err(Failure::usage(format!(
+            "retry.attempts: must be 1 to {MAX_ATTEMPTS}"
+        )));
     }
     let base_ms = base_ms.or(file.base_ms).unwrap_or(1_000);
     let max_ms = file.max_ms.unwrap_or(60_000).max(base_ms);
-    Ok(Backoff { base_ms: base_ms.into(), max_ms: max_ms.into(), attempts })
+    Ok(Backoff {
+        base_ms: base_ms.into(),
+        max_ms: max_ms.into(),
+        attempts,
+    })
 }
 
 /// `$XDG_DATA_HOME/freehold`, else `~/.local/share/freehold`, else `/var/lib/freehold`.
@@ -170,7 +200,9 @@ fn default_data_dir() -> Result<PathBuf, Failure> {
         Some(dir) if Path::new(&dir).is_absolute() => Some(PathBuf::from(dir)),
         _ => environment::variable("HOME")?.map(|home| Path::new(&home).join(".local/share")),
     };
-    Ok(base.unwrap_or_else(|| PathBuf::from("/var/lib")).join("freehold"))
+    Ok(base
+        .unwrap_or_else(|| PathBuf::from("/var/lib"))
+        .join("freehold"))
 }
 
 #[cfg(test)]
@@ -190,7 +222,10 @@ mod tests {
         assert_eq!(from_file.data_dir, Path::new("/file"));
         assert_eq!(from_file.sandbox.kind, SandboxKind::Process);
         assert_eq!(from_file.catalog.rehearsal.delay_ms, 7);
-        assert_eq!((from_file.backoff.base_ms, from_file.backoff.attempts), (3, 2));
+        assert_eq!(
+            (from_file.backoff.base_ms, from_file.backoff.attempts),
+            (3, 2)
+        );
         let flags = ServeFlags {
             listen: Some("127.0.0.1:2".parse().unwrap()),
             data_dir: Some("/flag".into()),
@@ -206,7 +241,10 @@ mod tests {
         assert_eq!(from_flags.catalog.rehearsal.delay_ms, 0);
         assert_eq!(from_flags.backoff.base_ms, 9);
         let defaults = settings(
-            ServeFlags { data_dir: Some("/d".into()), ..ServeFlags::default() },
+            ServeFlags {
+                data_dir: Some("/d".into()),
+                ..ServeFlags::default()
+            },
             "",
         )
         .unwrap();
@@ -221,10 +259,16 @@ mod tests {
         for (text, part) in [
             ("database_url = 'postgres://x'", "not in this version"),
             ("[sandbox]\nmemory_mib = 1", "sandbox.memory_mib"),
-            ("[sandbox]\npackage_hosts = ['https://x']", "sandbox.package_hosts[0]"),
+            (
+                "[sandbox]\npackage_hosts = ['https://x']",
+                "sandbox.package_hosts[0]",
+            ),
             ("[sandbox]\nmax_live = 0", "sandbox.max_live"),
             ("[retry]\nattempts = 0", "retry.attempts"),
-            ("[[models]]\nid = 'a'\nprovider = 'none'", "models[0].provider"),
+            (
+                "[[models]]\nid = 'a'\nprovider = 'none'",
+                "models[0].provider",
+            ),
         ] {
             let failure = settings(ServeFlags::default(), text).unwrap_err();
             assert!(failure.message.contains(part), "{}", failure.message);

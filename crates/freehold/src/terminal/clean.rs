@@ -34,7 +34,11 @@ impl Cleaner {
     }
 
     fn passes(&mut self, c: char) -> bool {
-        self.length = if self.state == State::Text { 0 } else { self.length + 1 };
+        self.length = if self.state == State::Text {
+            0
+        } else {
+            self.length + 1
+        };
         if self.length > MAX_SEQUENCE {
             self.state = State::Text;
         }

@@ -5,25 +5,54 @@ use std::path::Path;
 use crate::server::{freehold, stdout};
 
 #[test]
-#[allow(clippy::disallowed_methods, reason = "a test may be told to write its snapshots")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test may be told to write its snapshots"
+)]
 fn help_texts_are_as_reviewed() {
     let home = tempfile::tempdir().unwrap();
     let bless = std::env::var_os("FREEHOLD_BLESS").is_some();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
     for words in [
-        &[][..], &["serve"], &["run"], &["sessions"], &["sessions", "list"], &["sessions", "show"],
-        &["sessions", "tail"], &["sessions", "export"], &["sessions", "delete"], &["keys"],
-        &["keys", "create"], &["keys", "list"], &["keys", "revoke"], &["workspaces"],
-        &["workspaces", "create"], &["workspaces", "list"], &["models"], &["doctor"],
+        &[][..],
+        &["serve"],
+        &["run"],
+        &["sessions"],
+        &["sessions", "list"],
+        &["sessions", "show"],
+        &["sessions", "tail"],
+        &["sessions", "export"],
+        &["sessions", "delete"],
+        &["keys"],
+        &["keys", "create"],
+        &["keys", "list"],
+        &["keys", "revoke"],
+        &["workspaces"],
+        &["workspaces", "create"],
+        &["workspaces", "list"],
+        &["models"],
+        &["doctor"],
     ] {
-        let output = freehold(home.path()).args(words).arg("--help").output().unwrap();
+        let output = freehold(home.path())
+            .args(words)
+            .arg("--help")
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{words:?}");
-        let name = if words.is_empty() { "freehold".to_owned() } else { words.join("-") };
+        let name = if words.is_empty() {
+            "freehold".to_owned()
+        } else {
+            words.join("-")
+        };
         let path = dir.join(format!("{name}.txt"));
         if bless {
             std::fs::write(&path, stdout(&output)).unwrap();
         }
         let reviewed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(stdout(&output), reviewed, "{name}: FREEHOLD_BLESS=1 accepts the new text");
+        assert_eq!(
+            stdout(&output),
+            reviewed,
+            "{name}: FREEHOLD_BLESS=1 accepts the new text"
+        );
     }
 }

@@ -10,7 +10,11 @@ pub const KEY: &str = "sk-test-0123456789abcdef";
 /// The binary with an environment of its own.
 pub fn freehold(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_freehold"));
-    command.env_clear().env("HOME", home).env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+    command
+        .env_clear()
+        .env("HOME", home)
+        .env("PATH", "/usr/bin:/bin")
+        .stdin(Stdio::null());
     command
 }
 
@@ -31,7 +35,13 @@ impl Server {
     /// Starts as the command says, on a free port.
     pub fn spawn(command: &mut Command) -> Self {
         let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--rehearsal-delay-ms", "0"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--rehearsal-delay-ms",
+                "0",
+            ])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -39,7 +49,11 @@ impl Server {
         let mut greeting = String::new();
         loop {
             let mut line = String::new();
-            assert_ne!(lines.read_line(&mut line).unwrap(), 0, "ended early:\n{greeting}");
+            assert_ne!(
+                lines.read_line(&mut line).unwrap(),
+                0,
+                "ended early:\n{greeting}"
+            );
             greeting.push_str(&line);
             // The last line of the greeting.
             if line.contains("freehold run") {
@@ -53,13 +67,20 @@ impl Server {
         });
         let (_, after) = greeting.split_once("listening on ").expect("no address");
         let url = after.split_whitespace().next().unwrap().to_owned();
-        Self { child, greeting, url, rest: Some(rest) }
+        Self {
+            child,
+            greeting,
+            url,
+            rest: Some(rest),
+        }
     }
 
     /// Runs a client command.
     pub fn run(&self, home: &Path, args: &[&str]) -> Output {
         let mut command = freehold(home);
-        command.env("FREEHOLD_URL", &self.url).env("FREEHOLD_API_KEY", KEY);
+        command
+            .env("FREEHOLD_URL", &self.url)
+            .env("FREEHOLD_API_KEY", KEY);
         command.args(args).output().unwrap()
     }
 

@@ -30,7 +30,9 @@ async fn kills_at_random_lose_double_and_reorder_nothing() {
     let data = folder.path().join("data");
     let mut sessions = Vec::new();
     {
-        let Ok(server) = Server::start(&data, None) else { unreachable!("no point is armed") };
+        let Ok(server) = Server::start(&data, None) else {
+            unreachable!("no point is armed")
+        };
         for _ in 0..SESSIONS {
             sessions.push(server.session().await.expect("alive"));
         }
@@ -38,12 +40,15 @@ async fn kills_at_random_lose_double_and_reorder_nothing() {
     }
     let mut acked: Vec<(usize, String)> = Vec::new();
     for round in 0..ROUNDS {
-        let Ok(server) = Server::start(&data, None) else { unreachable!("no point is armed") };
+        let Ok(server) = Server::start(&data, None) else {
+            unreachable!("no point is armed")
+        };
         let delay = Duration::from_millis(random.below(250));
         let feed = async {
             for n in 0.. {
                 let at = n % SESSIONS;
-                let text = format!("bash: echo {round}.{n} >> /workspace/effects\nsay: {round}.{n}");
+                let text =
+                    format!("bash: echo {round}.{n} >> /workspace/effects\nsay: {round}.{n}");
                 match server.say(&sessions[at], &text).await {
                     Ok(id) => acked.push((at, id)),
                     Err(_) => break,
@@ -54,7 +59,9 @@ async fn kills_at_random_lose_double_and_reorder_nothing() {
         let _ = tokio::time::timeout(delay, feed).await;
         server.kill();
     }
-    let Ok(server) = Server::start(&data, None) else { unreachable!("no point is armed") };
+    let Ok(server) = Server::start(&data, None) else {
+        unreachable!("no point is armed")
+    };
     let mut work = invariants::Work::default();
     for (at, session) in sessions.iter().enumerate() {
         let history = server.settle(session).await.expect("alive");
@@ -65,15 +72,33 @@ async fn kills_at_random_lose_double_and_reorder_nothing() {
             }
             Err(bad) => panic!("seed {seed}: {bad:#?}\n{history:#?}"),
         }
-        let mine: Vec<_> = acked.iter().filter(|(a, _)| *a == at).map(|(_, id)| id).collect();
+        let mine: Vec<_> = acked
+            .iter()
+            .filter(|(a, _)| *a == at)
+            .map(|(_, id)| id)
+            .collect();
         let places: Vec<_> = mine
             .iter()
             .map(|id| history.iter().position(|e| e["id"].as_str() == Some(id)))
             .collect();
-        assert!(places.iter().all(Option::is_some), "seed {seed}: an acknowledged message is lost");
-        assert!(places.is_sorted(), "seed {seed}: messages were processed out of order");
+        assert!(
+            places.iter().all(Option::is_some),
+            "seed {seed}: an acknowledged message is lost"
+        );
+        assert!(
+            places.is_sorted(),
+            "seed {seed}: messages were processed out of order"
+        );
     }
-    println!("{} messages, {} calls, {} acknowledged", work.messages, work.uses, acked.len());
-    assert!(work.messages >= acked.len() && acked.len() > SESSIONS, "too little work to judge");
+    println!(
+        "{} messages, {} calls, {} acknowledged",
+        work.messages,
+        work.uses,
+        acked.len()
+    );
+    assert!(
+        work.messages >= acked.len() && acked.len() > SESSIONS,
+        "too little work to judge"
+    );
     assert!(work.uses > SESSIONS, "too little work to judge");
 }

@@ -33,7 +33,10 @@ async fn a_crash_at_any_point_loses_doubles_and_reorders_nothing() {
         for hit in 1..=*hits {
             crashed += u32::from(crash_at(point, hit).await);
         }
-        assert!(crashed > 0, "{point} was never reached: the test shows nothing");
+        assert!(
+            crashed > 0,
+            "{point} was never reached: the test shows nothing"
+        );
     }
 }
 
@@ -54,9 +57,14 @@ async fn crash_at(point: &str, hit: u64) -> bool {
         }
         Err(Gone) => (None, None),
     };
-    let Ok(server) = Server::start(&data, None) else { unreachable!("no point is armed") };
+    let Ok(server) = Server::start(&data, None) else {
+        unreachable!("no point is armed")
+    };
     let Some(session) = session else { return true };
-    let history = server.settle(&session).await.expect("the second server lives");
+    let history = server
+        .settle(&session)
+        .await
+        .expect("the second server lives");
     let context = || format!("{armed}: {history:#?}");
     let work = invariants::check(&history, true);
     let work = work.unwrap_or_else(|bad| panic!("{bad:#?}\n{}", context()));
@@ -70,7 +78,9 @@ async fn crash_at(point: &str, hit: u64) -> bool {
 }
 
 async fn attempt(server: &Server) -> (Option<String>, Option<String>, Result<(), Gone>) {
-    let Ok(session) = server.session().await else { return (None, None, Err(Gone)) };
+    let Ok(session) = server.session().await else {
+        return (None, None, Err(Gone));
+    };
     let Ok(acked) = server.say(&session, SCRIPT).await else {
         return (Some(session), None, Err(Gone));
     };
@@ -82,19 +92,29 @@ async fn attempt(server: &Server) -> (Option<String>, Option<String>, Result<(),
 /// more for each whose outcome is unknown.
 async fn effects_match(server: &Server, session: &str, history: &[Value]) {
     let before = history.len();
-    server.say(session, "bash: cat /workspace/effects 2>/dev/null || true").await.expect("alive");
+    server
+        .say(session, "bash: cat /workspace/effects 2>/dev/null || true")
+        .await
+        .expect("alive");
     let after = server.settle(session).await.expect("alive");
     let file = after[before..]
         .iter()
         .find(|e| e["type"] == "agent.tool_result")
-        .map(|e| e["content"][0]["text"].as_str().unwrap_or_default().to_owned())
+        .map(|e| {
+            e["content"][0]["text"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
         .expect("a result");
     for word in ["one", "two"] {
         let lines = file.lines().filter(|line| *line == word).count();
         let (mut good, mut unknown) = (0, 0);
         for call in history.iter().filter(|e| {
             e["type"] == "agent.tool_use"
-                && e["input"]["command"].as_str().is_some_and(|c| c.contains(word))
+                && e["input"]["command"]
+                    .as_str()
+                    .is_some_and(|c| c.contains(word))
         }) {
             let result = history.iter().find(|e| e["tool_use_id"] == call["id"]);
             match result.map(|r| r["is_error"] == true) {

@@ -28,7 +28,14 @@ impl Server {
         std::fs::write(&config, "[rehearsal]\ndelay_ms = 0\n").expect("config written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_freehold"));
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--data-dir"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--log-level",
+                "warn",
+                "--data-dir",
+            ])
             .arg(data)
             .arg("--config")
             .arg(&config)
@@ -43,17 +50,27 @@ impl Server {
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let mut said = Vec::new();
         let url = lines.by_ref().map_while(Result::ok).find_map(|line| {
-            let url = line.split("listening on ").nth(1).map(|u| u.trim().to_owned());
+            let url = line
+                .split("listening on ")
+                .nth(1)
+                .map(|u| u.trim().to_owned());
             said.push(line);
             url
         });
         // Drained for good, so that the server never blocks on a full pipe.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         match url {
-            Some(url) => Ok(Self { child, url, http: reqwest::Client::new() }),
+            Some(url) => Ok(Self {
+                child,
+                url,
+                http: reqwest::Client::new(),
+            }),
             None => {
                 let status = child.wait().expect("waited");
-                assert!(crash_point.is_some(), "the server did not start ({status}): {said:#?}");
+                assert!(
+                    crash_point.is_some(),
+                    "the server did not start ({status}): {said:#?}"
+                );
                 Err(Gone)
             }
         }
@@ -76,11 +93,14 @@ impl Server {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Gone> {
-        self.send(self.http.get(format!("{}{path}", self.url))).await
+        self.send(self.http.get(format!("{}{path}", self.url)))
+            .await
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Value, Gone> {
-        let request = request.bearer_auth(KEY).header("anthropic-version", "2026-10-21");
+        let request = request
+            .bearer_auth(KEY)
+            .header("anthropic-version", "2026-10-21");
         let response = request.send().await.map_err(|_| Gone)?;
         let status = response.status();
         let text = response.text().await.map_err(|_| Gone)?;
@@ -110,7 +130,10 @@ impl Server {
         let content = json!([{ "type": "text", "text": text }]);
         let event = json!({ "type": "user.message", "content": content });
         let sent = self
-            .post(&format!("/v1/sessions/{session}/events"), json!({ "events": [event] }))
+            .post(
+                &format!("/v1/sessions/{session}/events"),
+                json!({ "events": [event] }),
+            )
             .await?;
         Ok(sent["data"][0]["id"].as_str().expect("an id").to_owned())
     }
@@ -136,11 +159,16 @@ impl Server {
     /// after every idle.
     pub(crate) async fn settle(&self, session: &str) -> Result<Vec<Value>, Gone> {
         let url = format!("{}/v1/sessions/{session}/events/stream", self.url);
-        let request = self.http.get(url).bearer_auth(KEY).header("anthropic-version", "2026-10-21");
+        let request = self
+            .http
+            .get(url)
+            .bearer_auth(KEY)
+            .header("anthropic-version", "2026-10-21");
         let mut frames = request.send().await.map_err(|_| Gone)?.bytes_stream();
         loop {
-            let history = self.history(session).await?;
+            // The status first: what an idle session's history holds cannot grow by itself.
             let row = self.get(&format!("/v1/sessions/{session}")).await?;
+            let history = self.history(session).await?;
             let queued = history.iter().any(|e| e["processed_at"].is_null());
             if row["status"] == "idle" && !queued {
                 return Ok(history);

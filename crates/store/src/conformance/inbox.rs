@@ -40,7 +40,10 @@ async fn input_waits_in_order(w: World) {
         assert!(item.wire().ends_with(r#","processed_at":null}"#));
         assert_eq!(item.wire(), accepted.wire());
     }
-    assert_eq!(w.store.runnable(10).await.unwrap(), [s.clone()]);
+    assert_eq!(
+        w.store.runnable(10).await.unwrap(),
+        std::slice::from_ref(&s)
+    );
     assert!(w.store.tail(&s, 0, 10).await.unwrap().is_empty());
     assert!(w.store.accept(&s, vec![]).await.unwrap().is_empty());
 }
@@ -254,9 +257,8 @@ async fn a_turn_starts_only_when_it_may(w: World) {
         };
         w.store.accept(&s, vec![input]).await.unwrap();
         assert_eq!(w.row(&s).await.status == Status::Running, runs);
-        assert_eq!(
+        assert!(
             w.store.runnable(100).await.unwrap().contains(&s),
-            true,
             "a driver looks"
         );
     }

@@ -56,7 +56,9 @@ impl ListSessions {
         let agent_id = query.id("agent_id")?;
         let agent_version = query.integer("agent_version", 1, i64::MAX as u64)?;
         if agent_version.is_some() && agent_id.is_none() {
-            return Err(ApiError::invalid("agent_version: only together with agent_id"));
+            return Err(ApiError::invalid(
+                "agent_version: only together with agent_id",
+            ));
         }
         Ok(Self {
             agent_version,

@@ -10,10 +10,9 @@ TOOLSET = {"type": "agent_toolset_20260401"}
 
 
 @pytest.fixture(scope="module")
-def session(client):
+def session(client, environment):
     agent = client.beta.agents.create(name="old", model="rehearsal", tools=[TOOLSET])
-    env = client.beta.environments.create(name="old", config={"type": "cloud", "networking": {"type": "unrestricted"}})
-    return client.beta.sessions.create(agent=agent.id, environment_id=env.id, title="old")
+    return client.beta.sessions.create(agent=agent.id, environment_id=environment, title="old")
 
 
 def say(client, session, text):

@@ -20,8 +20,12 @@ const OPEN_FILES: u64 = 4_096;
 pub(super) fn system() -> Check {
     let name = rustix::system::uname();
     let text = |c: &std::ffi::CStr| c.to_string_lossy().into_owned();
-    let detail =
-        format!("{} {} {}", text(name.sysname()), text(name.release()), text(name.machine()));
+    let detail = format!(
+        "{} {} {}",
+        text(name.sysname()),
+        text(name.release()),
+        text(name.machine())
+    );
     Check::new("system", Level::Ok, detail)
 }
 
@@ -30,13 +34,19 @@ pub(super) fn data_dir(settings: &Settings) -> Vec<Check> {
     let dir = &settings.data_dir;
     let mut checks = Vec::new();
     let Some(existing) = existing(dir) else {
-        return vec![Check::new("data directory", Level::Problem, "no part of its path exists")];
+        return vec![Check::new(
+            "data directory",
+            Level::Problem,
+            "no part of its path exists",
+        )];
     };
     let shown = dir.display();
     checks.push(match tempfile_in(&existing) {
-        Ok(()) if existing == *dir => {
-            Check::new("data directory", Level::Ok, format!("{shown} can be written"))
-        }
+        Ok(()) if existing == *dir => Check::new(
+            "data directory",
+            Level::Ok,
+            format!("{shown} can be written"),
+        ),
         Ok(()) => Check::new("data directory", Level::Ok, format!("{shown} can be made")),
         Err(e) => Check::new("data directory", Level::Problem, format!("{shown}: {e}"))
             .remedy("let this user write it, or choose one with --data-dir"),
@@ -78,8 +88,9 @@ pub(super) fn open_files() -> Check {
     let limit = getrlimit(Resource::Nofile).current;
     match limit {
         Some(n) if n < OPEN_FILES => {
-            Check::new("open files", Level::Warning, format!("limited to {n}"))
-                .remedy(format!("ulimit -n {OPEN_FILES}, or LimitNOFILE= in a systemd unit"))
+            Check::new("open files", Level::Warning, format!("limited to {n}")).remedy(format!(
+                "ulimit -n {OPEN_FILES}, or LimitNOFILE= in a systemd unit"
+            ))
         }
         Some(n) => Check::new("open files", Level::Ok, format!("up to {n}")),
         None => Check::new("open files", Level::Ok, "not limited"),
@@ -108,7 +119,11 @@ fn checks_of(settings: &Settings, found: &Capabilities) -> Vec<Check> {
         None if settings.sandbox.kind == SandboxKind::Process => {
             Check::new(name, Level::Warning, "works, and isolates nothing")
         }
-        None => Check::new(name, Level::Ok, format!("works; isolation: {}", found.isolation)),
+        None => Check::new(
+            name,
+            Level::Ok,
+            format!("works; isolation: {}", found.isolation),
+        ),
     });
     for feature in &found.features {
         let level = match feature.status {

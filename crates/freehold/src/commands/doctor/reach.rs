@@ -51,8 +51,12 @@ pub(super) async fn search(settings: &Settings) -> Vec<Check> {
     match &settings.search_url {
         Some(url) => vec![reach("web search", url).await],
         None => vec![
-            Check::new("web search", Level::Warning, "not configured; the tool is unavailable")
-                .remedy("set --search-url to a SearXNG instance"),
+            Check::new(
+                "web search",
+                Level::Warning,
+                "not configured; the tool is unavailable",
+            )
+            .remedy("set --search-url to a SearXNG instance"),
         ],
     }
 }
@@ -72,8 +76,12 @@ async fn reach(name: &str, url: &str) -> Check {
         Ok(_) => Check::new(name, Level::Ok, format!("{url} answers")),
         Err(error) => {
             let why = chain(&error.without_url());
-            Check::new(name, Level::Problem, format!("{url} does not answer: {why}"))
-                .remedy("is the URL right, and may this host connect to it?")
+            Check::new(
+                name,
+                Level::Problem,
+                format!("{url} does not answer: {why}"),
+            )
+            .remedy("is the URL right, and may this host connect to it?")
         }
     }
 }

@@ -26,8 +26,9 @@ pub(super) async fn create(
         let workspace_id = match workspace {
             None => store.default_workspace().await.map_err(failed)?.id,
             Some(text) => {
-                let id: WorkspaceId =
-                    text.parse().map_err(|e| Failure::usage(format!("workspace: {e}")))?;
+                let id: WorkspaceId = text
+                    .parse()
+                    .map_err(|e| Failure::usage(format!("workspace: {e}")))?;
                 let found = store.workspace(&id).await.map_err(failed)?;
                 let usable = found.filter(|w| w.archived_at.is_none());
                 usable.ok_or_else(|| not_found("workspace", text))?.id
@@ -62,10 +63,14 @@ pub(super) async fn list(dir: &Path) -> Result<Vec<Value>, Failure> {
 
 pub(super) async fn revoke(dir: &Path, id: &str) -> Result<Value, Failure> {
     exists(dir)?;
-    let key: ApiKeyId = id.parse().map_err(|e| Failure::usage(format!("key: {e}")))?;
+    let key: ApiKeyId = id
+        .parse()
+        .map_err(|e| Failure::usage(format!("key: {e}")))?;
     with(dir, &IdSource::system(), async |store| {
         let revoked = store.revoke_key(&key).await.map_err(failed)?;
-        revoked.map(|row| shape(&row)).ok_or_else(|| not_found("key", id))
+        revoked
+            .map(|row| shape(&row))
+            .ok_or_else(|| not_found("key", id))
     })
     .await
 }
@@ -86,7 +91,10 @@ fn exists(dir: &Path) -> Result<(), Failure> {
     if dir.is_dir() {
         return Ok(());
     }
-    Err(Failure::new(Exit::NotFound, format!("there is no data directory {}", dir.display())))
+    Err(Failure::new(
+        Exit::NotFound,
+        format!("there is no data directory {}", dir.display()),
+    ))
 }
 
 fn failed(error: StoreError) -> Failure {

@@ -22,10 +22,18 @@ pub(super) struct Waiting {
 
 impl Waiting {
     pub(super) fn built_in(call: &ToolUse) -> Self {
-        Self { name: call.name.clone(), input: call.input.get().to_owned(), custom: false }
+        Self {
+            name: call.name.clone(),
+            input: call.input.get().to_owned(),
+            custom: false,
+        }
     }
     pub(super) fn custom(call: &CustomToolUse) -> Self {
-        Self { name: call.name.clone(), input: call.input.get().to_owned(), custom: true }
+        Self {
+            name: call.name.clone(),
+            input: call.input.get().to_owned(),
+            custom: true,
+        }
     }
 }
 
@@ -35,7 +43,11 @@ pub(super) async fn ask(calls: &[(&str, &Waiting)]) -> Result<Option<Vec<Value>>
     let people = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if !people || calls.is_empty() || calls.iter().any(|(_, call)| call.custom) {
         for (id, call) in calls {
-            let kind = if call.custom { "a result" } else { "a confirmation" };
+            let kind = if call.custom {
+                "a result"
+            } else {
+                "a confirmation"
+            };
             let name = clean_line(&call.name, 100);
             eprintln!("waiting for {kind} for {name} ({})", clean_line(id, 100));
         }

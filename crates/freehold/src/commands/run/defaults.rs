@@ -28,7 +28,9 @@ pub(super) async fn agent(client: &Client, model: Option<&str>) -> Result<String
     };
     let mut agents = client.agents();
     for _ in 0..MAX_SCANNED {
-        let Some(agent) = agents.next().await? else { break };
+        let Some(agent) = agents.next().await? else {
+            break;
+        };
         let ours = text(&agent, "/name") == AGENT && agent["metadata"][MARK].is_string();
         if ours && text(&agent, "/model/id") == model && agent["archived_at"].is_null() {
             return id(&agent);
@@ -49,7 +51,11 @@ pub(super) async fn agent(client: &Client, model: Option<&str>) -> Result<String
 
 async fn newest(client: &Client) -> Result<String, Failure> {
     let models = client.models().await?;
-    let ids: Vec<&str> = models.iter().map(|m| text(m, "/id")).filter(|id| !id.is_empty()).collect();
+    let ids: Vec<&str> = models
+        .iter()
+        .map(|m| text(m, "/id"))
+        .filter(|id| !id.is_empty())
+        .collect();
     let id = ids.iter().find(|id| **id != REHEARSAL).or(ids.first());
     id.map(|id| (*id).to_owned()).ok_or_else(|| {
         Failure::usage("the server lists no models")
@@ -76,7 +82,9 @@ pub(super) async fn environment(client: &Client) -> Result<String, Failure> {
 async fn find_environment(client: &Client) -> Result<Option<String>, Failure> {
     let mut environments = client.environments();
     for _ in 0..MAX_SCANNED {
-        let Some(environment) = environments.next().await? else { break };
+        let Some(environment) = environments.next().await? else {
+            break;
+        };
         let fits = |e: &Value| {
             text(e, "/name") == ENVIRONMENT
                 && e["archived_at"].is_null()

@@ -20,7 +20,10 @@ pub(super) async fn finish(
     let files = client.session_files(session).take(MAX_FILES).await?;
     let styles = Styles::stderr();
     if let Some(usage) = &ended.usage {
-        let cost = usage.list_cost.as_ref().map_or("cost unknown".to_owned(), |c| dollars(&c.amount));
+        let cost = usage
+            .list_cost
+            .as_ref()
+            .map_or("cost unknown".to_owned(), |c| dollars(&c.amount));
         let line = format!(
             "{} · {} tokens in, {} out, {} from cache · {cost}",
             seconds(usage.active_seconds),
@@ -44,7 +47,10 @@ pub(super) async fn finish(
     }
     if let Err(error) = client.delete_session(session).await {
         // The answer is out; a session too many is worth a word, not a failure.
-        eprintln!("the session was not deleted: {}", clean_line(&chain(&error), 500));
+        eprintln!(
+            "the session was not deleted: {}",
+            clean_line(&chain(&error), 500)
+        );
     }
     Ok(())
 }

@@ -40,7 +40,8 @@ pub(super) async fn follow(
     let previews = if json { Previews::Off } else { Previews::On };
     let mut history = client.stream_with_history(session, previews, Since::Start);
     history.open().await?;
-    let message = json!({ "type": "user.message", "content": [{ "type": "text", "text": prompt }] });
+    let message =
+        json!({ "type": "user.message", "content": [{ "type": "text", "text": prompt }] });
     client.send_events(session, &[message]).await?;
     let mut turn = Turn {
         client,
@@ -53,7 +54,10 @@ pub(super) async fn follow(
     };
     let exit = turn.play(&mut history).await;
     turn.view.finish()?;
-    Ok(Ended { exit: exit?, usage: turn.usage })
+    Ok(Ended {
+        exit: exit?,
+        usage: turn.usage,
+    })
 }
 
 impl Turn<'_> {
@@ -91,8 +95,11 @@ impl Turn<'_> {
 
     async fn interrupt(&mut self) -> Result<(), Failure> {
         self.interrupted = true;
-        self.view.note("interrupting; press Ctrl-C again to leave")?;
-        self.client.send_events(self.session, &[json!({ "type": "user.interrupt" })]).await?;
+        self.view
+            .note("interrupting; press Ctrl-C again to leave")?;
+        self.client
+            .send_events(self.session, &[json!({ "type": "user.interrupt" })])
+            .await?;
         Ok(())
     }
 
@@ -101,7 +108,8 @@ impl Turn<'_> {
         match event.body() {
             Some(EventBody::Usage(u)) => self.usage = Some(u.usage),
             Some(EventBody::AgentToolUse(call)) => {
-                self.calls.insert(event.id.clone(), Waiting::built_in(&call));
+                self.calls
+                    .insert(event.id.clone(), Waiting::built_in(&call));
             }
             Some(EventBody::AgentCustomToolUse(call)) => {
                 self.calls.insert(event.id.clone(), Waiting::custom(&call));
@@ -125,8 +133,14 @@ impl Turn<'_> {
                     .iter()
                     .filter_map(|id| Some((id.as_str(), self.calls.get(id.as_str())?)))
                     .collect();
-                let answers = if self.json { None } else { confirm::ask(&calls).await? };
-                let Some(answers) = answers else { return Ok(Some(Exit::ActionRequired)) };
+                let answers = if self.json {
+                    None
+                } else {
+                    confirm::ask(&calls).await?
+                };
+                let Some(answers) = answers else {
+                    return Ok(Some(Exit::ActionRequired));
+                };
                 self.client.send_events(self.session, &answers).await?;
                 return Ok(None);
             }

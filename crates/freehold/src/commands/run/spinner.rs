@@ -16,7 +16,10 @@ pub(super) struct Spinner {
 
 impl Spinner {
     pub(super) fn new(wanted: bool) -> Self {
-        Self { wanted: wanted && std::io::stderr().is_terminal(), bar: None }
+        Self {
+            wanted: wanted && std::io::stderr().is_terminal(),
+            bar: None,
+        }
     }
 
     /// Turns, beside a word.

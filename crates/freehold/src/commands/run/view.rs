@@ -91,7 +91,9 @@ impl View {
     }
 
     fn event(&mut self, event: &Event) -> Result<(), Failure> {
-        let Some(body) = event.body() else { return Ok(()) };
+        let Some(body) = event.body() else {
+            return Ok(());
+        };
         match body {
             EventBody::UserMessage(m) if self.prompts => {
                 self.line(Style::Bold, &format!("> {}", clean(&texts(&m.content))))
@@ -147,7 +149,10 @@ impl View {
     fn call(&mut self, name: &str, input: &RawValue) -> Result<(), Failure> {
         self.end_preview()?;
         self.spinner.stop();
-        let (name, input) = (clean_line(name, 64), clean_line(&summary(input), INPUT_CHARS));
+        let (name, input) = (
+            clean_line(name, 64),
+            clean_line(&summary(input), INPUT_CHARS),
+        );
         let head = self.styles.paint(Style::Bold, &format!("● {name}"));
         writeln!(self.out, "{head} {input}")?;
         self.spinner.spin("running tools");
@@ -237,7 +242,10 @@ mod tests {
     fn the_telling_part_of_an_input() {
         for (input, shown) in [
             (r#"{"command":"ls -la","timeout":3}"#, "ls -la"),
-            (r#"{"file_path":"/workspace/a","content":"x"}"#, "/workspace/a"),
+            (
+                r#"{"file_path":"/workspace/a","content":"x"}"#,
+                "/workspace/a",
+            ),
             (r#"{"city":"Oslo"}"#, r#"{"city":"Oslo"}"#),
         ] {
             let raw = RawValue::from_string(input.to_owned()).unwrap();

@@ -49,7 +49,10 @@ fn for_people(facts: &Facts<'_>, url: &str) {
     eprintln!("  data         {}", facts.settings.data_dir.display());
     eprintln!("  models       {}", models(facts.catalog));
     eprintln!("  sandbox      {}", sandbox(facts));
-    eprintln!("  web search   {}", search.as_deref().unwrap_or("available"));
+    eprintln!(
+        "  web search   {}",
+        search.as_deref().unwrap_or("available")
+    );
     eprintln!("next           export FREEHOLD_URL={url} FREEHOLD_API_KEY=…");
     eprintln!("               freehold run \"say: hello\"        freehold doctor");
 }
@@ -87,12 +90,19 @@ fn url(address: SocketAddr) -> String {
 
 fn models(catalog: &Catalog) -> String {
     let all = catalog.list();
-    let mut named: Vec<String> =
-        all.iter().take(MODELS_NAMED).map(|m| m.id.clone()).collect();
+    let mut named: Vec<String> = all
+        .iter()
+        .take(MODELS_NAMED)
+        .map(|m| m.id.clone())
+        .collect();
     if all.len() > MODELS_NAMED {
         named.push(format!("{} more", all.len() - MODELS_NAMED));
     }
-    let mut text = if named.is_empty() { "none".to_owned() } else { named.join(", ") };
+    let mut text = if named.is_empty() {
+        "none".to_owned()
+    } else {
+        named.join(", ")
+    };
     if let Some(endpoint) = catalog.fallback().and_then(|p| p.describe().endpoint) {
         text.push_str(&format!("; every other id goes to {endpoint}"));
     }
@@ -101,8 +111,14 @@ fn models(catalog: &Catalog) -> String {
 
 fn sandbox(facts: &Facts<'_>) -> String {
     match facts.refusal {
-        Some(_) => format!("{}: unavailable, cloud sessions are refused", facts.sandbox.provider),
-        None => format!("{} (isolation: {})", facts.sandbox.provider, facts.sandbox.isolation),
+        Some(_) => format!(
+            "{}: unavailable, cloud sessions are refused",
+            facts.sandbox.provider
+        ),
+        None => format!(
+            "{} (isolation: {})",
+            facts.sandbox.provider, facts.sandbox.isolation
+        ),
     }
 }
 

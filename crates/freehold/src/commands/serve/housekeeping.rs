@@ -30,7 +30,9 @@ async fn collect(store: Store) {
                 tracing::info!(blobs = done.blobs, sessions = done.sessions, "collected");
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(error = %chain(&error), "unreferenced files not collected"),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "unreferenced files not collected")
+            }
         }
         tokio::time::sleep(COLLECTION).await;
     }
@@ -41,7 +43,11 @@ async fn close_idle(sandboxes: Arc<SessionSandboxes>) {
         tokio::time::sleep(IDLE_CHECK).await;
         let closed = sandboxes.close_idle().await;
         if closed > 0 {
-            tracing::info!(closed, live = sandboxes.live_count(), "idle sandboxes closed");
+            tracing::info!(
+                closed,
+                live = sandboxes.live_count(),
+                "idle sandboxes closed"
+            );
         }
     }
 }

@@ -46,7 +46,10 @@ async fn write(
     mut out: impl Write,
 ) -> Result<(), Failure> {
     let files = serde_json::to_string(files).map_err(|e| Failure::because("export", &e))?;
-    write!(out, "{{\"session\":{session},\n\"files\":{files},\n\"events\":[")?;
+    write!(
+        out,
+        "{{\"session\":{session},\n\"files\":{files},\n\"events\":["
+    )?;
     let mut events = client.events(id);
     let mut first = true;
     while let Some(event) = events.next().await? {
@@ -82,7 +85,10 @@ async fn save(client: &Client, files: &[Value], dir: &Path) -> Result<(), Failur
 fn local_name(id: &str, name: &str) -> String {
     let fit = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ' ');
     let part = |text: &str, max: usize| -> String {
-        text.chars().take(max).map(|c| if fit(c) { c } else { '_' }).collect()
+        text.chars()
+            .take(max)
+            .map(|c| if fit(c) { c } else { '_' })
+            .collect()
     };
     format!("{}-{}", part(id, 80).replace('.', "_"), part(name, 60))
 }

@@ -30,7 +30,10 @@ pub(super) async fn list(
         query.push(("include_archived", "true"));
     }
     let client = client(&connection)?;
-    let sessions = client.sessions(&query).take(filter.limit.min(MAX_LISTED)).await?;
+    let sessions = client
+        .sessions(&query)
+        .take(filter.limit.min(MAX_LISTED))
+        .await?;
     if output.json {
         terminal::print_json(&sessions)?;
         return Ok(Exit::Ok);

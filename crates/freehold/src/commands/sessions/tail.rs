@@ -14,7 +14,11 @@ pub(super) async fn tail(args: TailArgs) -> Result<Exit, Failure> {
     if args.no_follow {
         return past(&client, &args).await;
     }
-    let previews = if args.json { Previews::Off } else { Previews::On };
+    let previews = if args.json {
+        Previews::Off
+    } else {
+        Previews::On
+    };
     let mut history = client.stream_with_history(&args.id, previews, Since::Start);
     let mut view = View::new(!args.json);
     loop {

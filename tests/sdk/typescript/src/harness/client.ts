@@ -52,6 +52,8 @@ export function client(url: string, apiKey: string): Anthropic {
 async function checkedFetch(input: string | URL | Request, init?: RequestInit): Promise<Response> {
   const response = await fetch(input, init);
   const url = new URL(input instanceof Request ? input.url : input);
+  // The SDK fetches `data:,` to find out which `FormData` is in use.
+  if (url.protocol !== 'http:') return response;
   const call = `${(init?.method ?? 'GET').toUpperCase()} ${url.pathname}`;
   if (!response.headers.get('request-id')?.startsWith('req_')) violations.push(`${call}: no request-id`);
   if (!response.ok) {

@@ -1,5 +1,6 @@
 // What each endpoint answers with, in the SDK's own types. `generate.ts` turns these into shapes that
-// responses are checked against at run time: TypeScript's types are gone by then.
+// responses are checked against at run time: TypeScript's types are gone by then. Where the plain and
+// the beta namespace share a path, the answer is that of the beta namespace, which has more fields.
 import type Anthropic from '@anthropic-ai/sdk';
 
 type Page<T> = { data: T[]; next_page: string | null };
@@ -25,8 +26,8 @@ export interface Roots {
   file: Anthropic.Beta.BetaFileMetadata;
   files: Page<Anthropic.Beta.BetaFileMetadata>;
   fileDeleted: Anthropic.Beta.BetaDeletedFile;
-  model: Anthropic.ModelInfo;
-  models: IdPage<Anthropic.ModelInfo>;
+  model: Anthropic.Beta.BetaModelInfo;
+  models: IdPage<Anthropic.Beta.BetaModelInfo>;
   error: { type: 'error'; error: { type: Anthropic.ErrorType; message: string; details?: object }; request_id: string };
 }
 
