@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: a real session on embedded defaults, with real tool calls in a real sandbox.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -44,23 +45,35 @@ pub fn run(exit: bool) -> Result<()> {
     let key = folder.key()?;
     let mut server = Server::start(&folder.path, &key, exit)?;
     let outcome = session(&server.url, &key);
-    if exit || outcome.is_err() {
-        let stopped = server.stop();
-        outcome?;
-        stopped?;
-        println!("\nThe session ended well, and so did the server.");
+    let stopped = server.stop();
+    outcome?;
+    stopped?;
+    println!("\nThe session ended well, and so did the server.");
+    if exit {
         return Ok(());
     }
     println!(
-        "\nThe server goes on at {url}; its data is in {folder}. Try it yourself:\n\n  \
+        "It starts again on the same data, {data}. Try it yourself:\n\n  \
          export FREEHOLD_URL={url} FREEHOLD_API_KEY={key}\n  \
          {freehold} run \"bash: uname -a\"\n  \
-         {freehold} sessions list\n\nCtrl-C ends it.",
+         {freehold} sessions list\n\nCtrl-C ends it.\n",
         url = server.url,
-        folder = folder.path.display(),
+        data = folder.path.display(),
         freehold = paths::freehold()?.display(),
     );
-    server.wait()
+    // In place of this program, so that signals reach the server itself.
+    let error = serve(&folder.path, false)?.exec();
+    Err(error).context("cannot start the server")
+}
+
+fn serve(data: &Path, any_port: bool) -> Result<Command> {
+    let mut serve = Command::new(paths::freehold()?);
+    serve.arg("serve").arg("--data-dir").arg(data);
+    if any_port {
+        serve.args(["--listen", "127.0.0.1:0"]);
+    }
+    serve.stdin(Stdio::null());
+    Ok(serve)
 }
 
 /// Where the data is.
@@ -114,13 +127,8 @@ struct Server {
 impl Server {
     fn start(data: &Path, key: &str, any_port: bool) -> Result<Self> {
         println!("\n==> server: freehold serve --data-dir {}", data.display());
-        let mut serve = Command::new(paths::freehold()?);
-        serve.arg("serve").arg("--data-dir").arg(data);
-        if any_port {
-            serve.args(["--listen", "127.0.0.1:0"]);
-        }
-        let mut process = serve
-            .stdin(Stdio::null())
+        let mut process = serve(data, any_port)?
+            .args(["--log-level", "warn"])
             .stderr(Stdio::piped())
             .spawn()
             .context("cannot start the server")?;
@@ -155,13 +163,6 @@ impl Server {
 
     fn stop(&mut self) -> Result<()> {
         interrupt(self.process.id());
-        let status = self.process.wait()?;
-        ensure!(status.success(), "the server ended with {status}");
-        Ok(())
-    }
-
-    /// Serves until it is told to stop; Ctrl-C in the terminal reaches it directly.
-    fn wait(mut self) -> Result<()> {
         let status = self.process.wait()?;
         ensure!(status.success(), "the server ended with {status}");
         Ok(())

@@ -36,7 +36,15 @@ fn unreadable(what: &'static str) -> impl FnOnce(serde_json::Error) -> LoadError
 /// States of resting sessions, least recently used first to go.
 pub(crate) struct StateCache {
     capacity: usize,
-    inner: Mutex<(HashMap<SessionId, (i64, State)>, VecDeque<SessionId>)>,
+    inner: Mutex<Cached>,
+}
+
+#[derive(Default)]
+struct Cached {
+    /// With the sequence number each state stands at.
+    states: HashMap<SessionId, (i64, State)>,
+    /// Least recently used first.
+    order: VecDeque<SessionId>,
 }
 
 impl StateCache {
@@ -49,18 +57,18 @@ impl StateCache {
     /// Takes a session's state out, with the sequence number it stands at.
     pub(crate) fn take(&self, session: &SessionId) -> Option<(i64, State)> {
         let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
-        inner.1.retain(|s| s != session);
-        inner.0.remove(session)
+        inner.order.retain(|s| s != session);
+        inner.states.remove(session)
     }
     /// Keeps a session's state.
     pub(crate) fn put(&self, session: &SessionId, head: i64, state: State) {
         let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
-        inner.1.retain(|s| s != session);
-        inner.1.push_back(session.clone());
-        inner.0.insert(session.clone(), (head, state));
-        while inner.1.len() > self.capacity {
-            if let Some(oldest) = inner.1.pop_front() {
-                inner.0.remove(&oldest);
+        inner.order.retain(|s| s != session);
+        inner.order.push_back(session.clone());
+        inner.states.insert(session.clone(), (head, state));
+        while inner.order.len() > self.capacity {
+            if let Some(oldest) = inner.order.pop_front() {
+                inner.states.remove(&oldest);
             }
         }
     }

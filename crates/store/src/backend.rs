@@ -3,8 +3,8 @@
 //! one set of files for every engine.
 //!
 //! Portable SQL means: parameters `?1 … ?n`, columns of 64-bit integers, text and bytes only,
-//! `RETURNING`, `ON CONFLICT`, partial indexes and row values; no function beyond `COUNT`, `SUM`
-//! and `COALESCE`; the time is always a parameter.
+//! `RETURNING`, `ON CONFLICT`, partial indexes and row values; no function beyond `COUNT`, `SUM`,
+//! `MIN`, `MAX` and `COALESCE`; the time is always a parameter.
 
 use std::any::Any;
 use std::borrow::Cow;

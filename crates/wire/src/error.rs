@@ -91,7 +91,8 @@ pub struct ApiError {
     /// `details.error_code`, where the contract or we define one.
     pub code: Option<&'static str>,
     /// Further keys of `details`.
-    pub details: Map<String, Value>,
+    // Boxed: errors travel in every `Result`, and few have details.
+    pub details: Box<Map<String, Value>>,
     /// Overrides the SDKs' own retry decision through `x-should-retry`.
     pub should_retry: Option<bool>,
     /// `retry-after-ms` and, in whole seconds, `retry-after`.
@@ -105,7 +106,7 @@ impl ApiError {
             kind,
             message: message.into(),
             code: None,
-            details: Map::new(),
+            details: Box::default(),
             // The SDKs retry every 409; ours are all deterministic (contract 00 §5).
             should_retry: matches!(kind, ErrorKind::Conflict).then_some(false),
             retry_after_ms: None,
@@ -145,7 +146,7 @@ impl ApiError {
         error.insert("type".into(), self.kind.as_str().into());
         error.insert("message".into(), self.message.clone().into());
         if self.code.is_some() || !self.details.is_empty() {
-            let mut details = self.details.clone();
+            let mut details = (*self.details).clone();
             if let Some(code) = self.code {
                 details.insert("error_code".into(), code.into());
             }

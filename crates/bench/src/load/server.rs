@@ -92,17 +92,17 @@ impl Server {
         process::resident_mib(self.child.id())
     }
 
-    /// Asks it to stop and waits.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    /// Asks it to stop and waits; milliseconds until it has ended.
+    pub(crate) fn stop(mut self) -> Result<f64> {
         let pid = i32::try_from(self.child.id())?;
         let pid = rustix::process::Pid::from_raw(pid).context("no process")?;
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         let begun = Instant::now();
         while begun.elapsed() < STOP {
             if self.child.try_wait()?.is_some() {
-                return Ok(());
+                return Ok(begun.elapsed().as_secs_f64() * 1e3);
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
         }
         bail!("the server did not stop in {} s", STOP.as_secs())
     }

@@ -85,7 +85,9 @@ impl Lab {
         } = self;
         drop(long);
         site.server.stop()?;
-        light.map_or(Ok(()), |light| light.server.stop())?;
+        if let Some(light) = light {
+            light.server.stop()?;
+        }
         Ok(board)
     }
 

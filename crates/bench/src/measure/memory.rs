@@ -26,7 +26,7 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     let ready_in = bare.ready_in;
     tokio::time::sleep(REST).await;
     let idle = bare.resident_mib()?;
-    bare.stop()?;
+    let stopped_in = bare.stop()?;
     lab.put(
         "start.empty",
         "start to ready, new data directory",
@@ -88,11 +88,14 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     );
     lab.put("memory.all", "memory with all of those", "MiB", streaming);
 
-    site.server.stop()?;
+    let stopped_in = site.server.stop()?;
     let again = Server::start(&lab.binary, &data, lab.upstream.address).await?;
     let what = format!("start to ready, with {crowd} sessions");
     lab.put("start.used", &what, "ms", again.ready_in);
-    again.stop()
+    let what = format!("SIGTERM to the end, with {crowd} sessions");
+    lab.put("start.stop_used", &what, "ms", stopped_in);
+    again.stop()?;
+    Ok(())
 }
 
 /// Memory after a rest.

@@ -22,13 +22,16 @@ use tokio::io::AsyncRead;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+/// Path and bytes of every file written into the sandbox.
+pub type Written = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// Tools as the test plays them.
 #[derive(Default)]
 pub struct Tools {
     answer: Option<String>,
     gate: Option<Arc<Gate>>,
     calls: Arc<AtomicUsize>,
-    files: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    files: Written,
 }
 
 /// Holds a call until the test lets it go.
@@ -69,7 +72,7 @@ impl Tools {
     pub fn calls(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.calls)
     }
-    pub fn files(&self) -> Arc<Mutex<Vec<(String, Vec<u8>)>>> {
+    pub fn files(&self) -> Written {
         Arc::clone(&self.files)
     }
 }

@@ -130,7 +130,7 @@ fn logged(
             let n = params.len();
             parts.push(format!(
                 "SELECT * FROM (SELECT seq FROM event WHERE {within} AND kind = ?{n}
-                   ORDER BY seq {order} LIMIT ?4)"
+                   ORDER BY seq {order} LIMIT ?4) AS part"
             ));
         }
         let parts = parts.join(" UNION ALL ");
