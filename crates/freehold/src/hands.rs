@@ -14,25 +14,30 @@ use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::chain;
+use crate::web::Web;
 
 /// The tools of this process.
 pub(crate) struct Hands {
     sandboxes: Arc<SessionSandboxes>,
     refusal: Option<String>,
+    web: Web,
 }
 
 impl Hands {
     /// `refusal` says why this host cannot run cloud sessions, if so.
-    pub(crate) fn new(sandboxes: Arc<SessionSandboxes>, refusal: Option<String>) -> Self {
-        Self { sandboxes, refusal }
+    pub(crate) fn new(sandboxes: Arc<SessionSandboxes>, refusal: Option<String>, web: Web) -> Self {
+        Self {
+            sandboxes,
+            refusal,
+            web,
+        }
     }
 }
 
 #[async_trait]
 impl ToolExecutor for Hands {
     fn unavailable(&self, tool: BuiltinTool) -> Option<String> {
-        tool.is_server_side()
-            .then(|| "not in this build".to_owned())
+        self.web.unavailable(tool)
     }
 
     fn refuses_cloud(&self) -> Option<String> {
@@ -49,6 +54,9 @@ impl ToolExecutor for Hands {
     }
 
     async fn call(&self, place: &Place, call: &ToolCall, cancel: CancellationToken) -> ToolReply {
+        if let Some(reply) = self.web.call(call, &cancel).await {
+            return reply;
+        }
         if let Some(refusal) = &self.refusal {
             return ToolReply::error(format!("The tool could not run: {refusal}."));
         }

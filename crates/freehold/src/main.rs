@@ -11,6 +11,7 @@ mod logging;
 mod memory;
 mod sandboxes;
 mod terminal;
+mod web;
 
 use std::process::ExitCode;
 

@@ -39,7 +39,10 @@ pub(crate) struct Clients {
 
 impl Clients {
     pub(crate) fn new(policy: AddressPolicy) -> Self {
-        Self { policy, made: Mutex::default() }
+        Self {
+            policy,
+            made: Mutex::default(),
+        }
     }
 
     pub(crate) fn policy(&self) -> &AddressPolicy {
@@ -53,10 +56,16 @@ impl Clients {
         if let Some(client) = made.get(&port) {
             return Ok(client.clone());
         }
-        let resolver = Resolver { policy: self.policy.clone(), port };
+        let resolver = Resolver {
+            policy: self.policy.clone(),
+            port,
+        };
         let client = builder().dns_resolver(resolver).build().map_err(|error| {
             tracing::warn!(error = %cause(&error), "no HTTP client for web_fetch");
-            Failure::new(Code::Unavailable, "the server cannot make outgoing connections")
+            Failure::new(
+                Code::Unavailable,
+                "the server cannot make outgoing connections",
+            )
         })?;
         made.insert(port, client.clone());
         Ok(client)
@@ -80,7 +89,10 @@ impl Resolve for Resolver {
             let found: Vec<SocketAddr> =
                 tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             // One inward address among them is reason enough: a name that has both is a trick.
-            if found.iter().any(|address| !policy.permits(address.ip(), port)) {
+            if found
+                .iter()
+                .any(|address| !policy.permits(address.ip(), port))
+            {
                 return Err(NotPublic.into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
@@ -95,7 +107,10 @@ pub(crate) fn is_refusal(error: &reqwest::Error) -> bool {
 
 /// The innermost cause, in words; no URL in it.
 pub(crate) fn cause(error: &reqwest::Error) -> String {
-    causes(error).last().map(ToString::to_string).unwrap_or_default()
+    causes(error)
+        .last()
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {

@@ -28,12 +28,18 @@ pub struct Reply {
 
 impl Reply {
     fn text(text: impl Into<String>) -> Self {
-        Self { content: vec![ContentBlock::text(text)], is_error: false }
+        Self {
+            content: vec![ContentBlock::text(text)],
+            is_error: false,
+        }
     }
 }
 
 impl From<failure::Failure> for Reply {
     fn from(failure: failure::Failure) -> Self {
-        Self { content: vec![ContentBlock::text(failure.to_string())], is_error: true }
+        Self {
+            content: vec![ContentBlock::text(failure.to_string())],
+            is_error: true,
+        }
     }
 }

@@ -19,7 +19,9 @@ impl AddressPolicy {
 
     /// Public addresses and these.
     pub fn allowing(exceptions: impl IntoIterator<Item = SocketAddr>) -> Self {
-        Self { exceptions: exceptions.into_iter().collect() }
+        Self {
+            exceptions: exceptions.into_iter().collect(),
+        }
     }
 
     /// Whether `port` is one of web servers: 80, 443 and those any user may listen on; or named.

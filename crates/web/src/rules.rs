@@ -33,7 +33,8 @@ impl Rules {
             return false;
         };
         let on = |list: &Vec<String>| list.iter().any(|e| domains::covers(e, host, url.path()));
-        self.allowed_domains.as_ref().is_none_or(on) && !self.blocked_domains.as_ref().is_some_and(on)
+        self.allowed_domains.as_ref().is_none_or(on)
+            && !self.blocked_domains.as_ref().is_some_and(on)
     }
 }
 
@@ -45,7 +46,11 @@ mod tests {
         let list = |list: Option<&[&str]>| {
             list.map(|list| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
         };
-        Rules { allowed_domains: list(allowed), blocked_domains: list(blocked), ..Rules::default() }
+        Rules {
+            allowed_domains: list(allowed),
+            blocked_domains: list(blocked),
+            ..Rules::default()
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     let ready_in = bare.ready_in;
     tokio::time::sleep(REST).await;
     let idle = bare.resident_mib()?;
-    let stopped_in = bare.stop()?;
+    let _stopped_in = bare.stop()?;
     lab.put(
         "start.empty",
         "start to ready, new data directory",

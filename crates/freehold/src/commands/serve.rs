@@ -23,6 +23,7 @@ use crate::config::{self, LogFormat, ServeFlags, Settings};
 use crate::environment;
 use crate::exit::{Exit, Failure};
 use crate::hands::{Blobs, Hands};
+use crate::web::Web;
 use crate::{logging, sandboxes};
 
 /// Longest time from the first signal to the end.
@@ -37,6 +38,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     arm_crash_point()?;
     let ids = IdSource::system();
     let catalog = Arc::new(catalog(&settings, &ids)?);
+    let web = Web::new(&settings)?;
     // First, so that a second server on the same address ends here, having touched nothing.
     let listener = bind(settings.listen).await?;
     prepare_dir(&settings.data_dir)?;
@@ -55,7 +57,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         Arc::new(Blobs(store.clone())),
         sandboxes::options(&settings),
     ));
-    let hands = Arc::new(Hands::new(Arc::clone(&boxes), refusal.clone()));
+    let hands = Arc::new(Hands::new(Arc::clone(&boxes), refusal.clone(), web));
     let options = freehold_runtime::Options {
         backoff: settings.backoff,
         drain: DRAIN,

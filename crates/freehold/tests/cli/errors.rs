@@ -36,6 +36,12 @@ fn every_kind_of_failure_has_its_status_and_its_words() {
             "[possible values: namespaces, process]",
         ),
         (&["serve", "--model-url", "nonsense"], "", 2, "base_url"),
+        (
+            &["serve", "--search-url", "nonsense"],
+            "",
+            2,
+            "web.search_url",
+        ),
         (&["serve", "--log-level", "a=b=c"], "", 2, "log level"),
         (&["models"], "", 8, "FREEHOLD_API_KEY is not set"),
         (

@@ -185,3 +185,31 @@ fn the_first_key_is_shown_once_and_keys_can_be_made_and_revoked() {
             .success()
     );
 }
+
+#[test]
+fn web_tools_reach_nothing_private_and_search_is_not_pretended() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path());
+    // The server itself: a loopback address that does answer.
+    let script = format!("fetch: {}/healthz\nsay: done", server.url);
+    let ran = server.run(home.path(), &["run", "--json", &script]);
+    assert!(ran.status.success(), "{}", stderr(&ran));
+    let events = events(&stdout(&ran));
+    let result = events
+        .iter()
+        .find(|e| e["type"] == "agent.tool_result")
+        .expect("no result");
+    assert_eq!(result["is_error"], true, "{result}");
+    assert!(
+        !result["content"][0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("\"ok\""),
+        "{result}"
+    );
+    assert!(
+        server.greeting.contains("web search   not configured"),
+        "{}",
+        server.greeting
+    );
+}

@@ -67,7 +67,11 @@ pub(super) fn text(html: &str, url: &Url, most: usize) -> Text {
         }
     }
     let title = title.map(|title| title.split_whitespace().collect::<Vec<_>>().join(" "));
-    Text { title: title.filter(|title| !title.is_empty()), text: writer.finish(), is_cut }
+    Text {
+        title: title.filter(|title| !title.is_empty()),
+        text: writer.finish(),
+        is_cut,
+    }
 }
 
 /// Puts words and breaks together.
@@ -98,7 +102,9 @@ impl Writer {
 
     fn open(&mut self, tag: &StartTag<()>) {
         let attribute = |name: &[u8]| {
-            tag.attributes.get(name).map(|value| String::from_utf8_lossy(value).into_owned())
+            tag.attributes
+                .get(name)
+                .map(|value| String::from_utf8_lossy(value).into_owned())
         };
         match &tag.name[..] {
             b"base" => {
@@ -173,9 +179,9 @@ impl Writer {
         match name {
             b"p" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"ul" | b"ol" | b"dl"
             | b"table" | b"blockquote" | b"article" | b"section" | b"figure" => self.break_line(2),
-            b"div" | b"tr" | b"dt" | b"dd" | b"header" | b"footer" | b"main" | b"nav" | b"aside"
-            | b"form" | b"figcaption" | b"body" | b"address" | b"fieldset" | b"option"
-            | b"summary" | b"details" | b"caption" | b"textarea" => self.break_line(1),
+            b"div" | b"tr" | b"dt" | b"dd" | b"header" | b"footer" | b"main" | b"nav"
+            | b"aside" | b"form" | b"figcaption" | b"body" | b"address" | b"fieldset"
+            | b"option" | b"summary" | b"details" | b"caption" | b"textarea" => self.break_line(1),
             _ => {}
         }
     }
@@ -265,7 +271,11 @@ mod tests {
     use super::*;
 
     fn read(html: &str) -> Text {
-        text(html, &Url::parse("https://example.com/a/b").unwrap(), 100_000)
+        text(
+            html,
+            &Url::parse("https://example.com/a/b").unwrap(),
+            100_000,
+        )
     }
 
     #[test]
@@ -295,11 +305,16 @@ mod tests {
         assert_eq!(read("").text, "");
         assert_eq!(read("plain & simple").text, "plain & simple");
         assert_eq!(read("<p>a<p>b").text, "a\n\nb");
-        assert_eq!(read("<a href=x>one<a href=y>two").text,
-            "[one](https://example.com/a/x)[two](https://example.com/a/y)");
+        assert_eq!(
+            read("<a href=x>one<a href=y>two").text,
+            "[one](https://example.com/a/x)[two](https://example.com/a/y)"
+        );
         assert_eq!(read("<script>never closed <p>x").text, "");
         assert_eq!(read("</p></pre></a></div>x").text, "```\n\nx");
-        assert_eq!(read("<base href='https://b.org/'><a href=x>y</a>").text, "[y](https://b.org/x)");
+        assert_eq!(
+            read("<base href='https://b.org/'><a href=x>y</a>").text,
+            "[y](https://b.org/x)"
+        );
         assert_eq!(read("<svg/>x").text, "x");
         assert_eq!(read(&"<div>".repeat(100_000)).text, "");
     }

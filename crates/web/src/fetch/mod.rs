@@ -32,7 +32,10 @@ pub struct Fetcher {
 impl Fetcher {
     /// A tool that connects only where `policy` permits.
     pub fn new(policy: AddressPolicy) -> Self {
-        Self { clients: Clients::new(policy), time: MAX_TIME }
+        Self {
+            clients: Clients::new(policy),
+            time: MAX_TIME,
+        }
     }
 
     /// The same with another limit on the time of a call instead of 30 s.
@@ -48,7 +51,7 @@ impl Fetcher {
             Ok(done) => done,
             Err(_) => Err(Failure::new(
                 Code::UrlNotAccessible,
-                format!("the page took more than {} s", self.time.as_secs()),
+                format!("the page took more than {:?}", self.time),
             )),
         };
         done.unwrap_or_else(Reply::from)
@@ -74,31 +77,49 @@ impl Fetcher {
 
 fn reply(url: &url::Url, content: Content) -> Reply {
     match content {
-        Content::Text { title, text, is_cut } => {
+        Content::Text {
+            title,
+            text,
+            is_cut,
+        } => {
             let mut whole = format!("URL: {url}\n");
             if let Some(title) = title {
                 whole.push_str(&format!("Title: {title}\n"));
             }
             whole.push('\n');
-            whole.push_str(if text.is_empty() { "(the page has no text)" } else { &text });
+            whole.push_str(if text.is_empty() {
+                "(the page has no text)"
+            } else {
+                &text
+            });
             if is_cut {
                 whole.push_str("\n\n[content truncated]");
             }
             Reply::text(whole)
         }
         Content::Image { media_type, data } => {
-            let source = Source::Base64(Base64Source { media_type: media_type.to_owned(), data });
+            let source = Source::Base64(Base64Source {
+                media_type: media_type.to_owned(),
+                data,
+            });
             blocks(url, ContentBlock::Image(ImageBlock { source }))
         }
         Content::Pdf { data } => {
             let media_type = "application/pdf".to_owned();
             let source = Source::Base64(Base64Source { media_type, data });
-            let block = DocumentBlock { source, title: None, context: None };
+            let block = DocumentBlock {
+                source,
+                title: None,
+                context: None,
+            };
             blocks(url, ContentBlock::Document(block))
         }
     }
 }
 
 fn blocks(url: &url::Url, block: ContentBlock) -> Reply {
-    Reply { content: vec![ContentBlock::text(format!("URL: {url}")), block], is_error: false }
+    Reply {
+        content: vec![ContentBlock::text(format!("URL: {url}")), block],
+        is_error: false,
+    }
 }

@@ -51,7 +51,10 @@ pub(super) async fn get(clients: &Clients, url: &str, rules: &Rules) -> Result<P
         return Err(Failure::new(Code::UrlTooLong, detail));
     }
     let mut url = Url::parse(url).map_err(|error| {
-        Failure::new(Code::InvalidToolInput, format!("the URL is not valid: {error}"))
+        Failure::new(
+            Code::InvalidToolInput,
+            format!("the URL is not valid: {error}"),
+        )
     })?;
     for _ in 0..=MAX_REDIRECTS {
         let client = check(clients, &url, rules)?;
@@ -78,7 +81,9 @@ fn check(clients: &Clients, url: &Url, rules: &Rules) -> Result<Client> {
         return refuse("the URL has no host".to_owned());
     };
     if !rules.permit(url) {
-        return refuse(format!("{host} is outside the domains this agent may fetch from"));
+        return refuse(format!(
+            "{host} is outside the domains this agent may fetch from"
+        ));
     }
     if !clients.policy().permits_port(port) {
         return refuse(format!("port {port} is not one of web servers"));
@@ -96,22 +101,33 @@ fn check(clients: &Clients, url: &Url, rules: &Rules) -> Result<Client> {
 }
 
 fn not_public(url: &Url) -> String {
-    format!("{} is not a public address", url.host_str().unwrap_or_default())
+    format!(
+        "{} is not a public address",
+        url.host_str().unwrap_or_default()
+    )
 }
 
 async fn send(client: &Client, url: &Url) -> Result<Response> {
     let accept = "text/html,application/xhtml+xml,text/*;q=0.9,application/json;q=0.9,\
                   application/pdf;q=0.8,*/*;q=0.5";
-    client.get(url.clone()).header(ACCEPT, accept).send().await.map_err(|error| {
-        if is_refusal(&error) {
-            return Failure::new(Code::UrlNotAllowed, not_public(url));
-        }
-        failed(&error)
-    })
+    client
+        .get(url.clone())
+        .header(ACCEPT, accept)
+        .send()
+        .await
+        .map_err(|error| {
+            if is_refusal(&error) {
+                return Failure::new(Code::UrlNotAllowed, not_public(url));
+            }
+            failed(&error)
+        })
 }
 
 fn failed(error: &reqwest::Error) -> Failure {
-    Failure::new(Code::UrlNotAccessible, format!("the request failed: {}", cause(error)))
+    Failure::new(
+        Code::UrlNotAccessible,
+        format!("the request failed: {}", cause(error)),
+    )
 }
 
 /// Where `response` sends us.
@@ -127,10 +143,19 @@ fn redirect(response: &Response, from: &Url) -> Result<Option<Url>> {
     if !is_redirect {
         return Ok(None);
     }
-    let to = response.headers().get(LOCATION).and_then(|to| std::str::from_utf8(to.as_bytes()).ok());
-    match to.filter(|to| to.len() <= MAX_URL).and_then(|to| from.join(to).ok()) {
+    let to = response
+        .headers()
+        .get(LOCATION)
+        .and_then(|to| std::str::from_utf8(to.as_bytes()).ok());
+    match to
+        .filter(|to| to.len() <= MAX_URL)
+        .and_then(|to| from.join(to).ok())
+    {
         Some(next) => Ok(Some(next)),
-        None => Err(Failure::new(Code::UrlNotAccessible, "the page redirects to no valid URL")),
+        None => Err(Failure::new(
+            Code::UrlNotAccessible,
+            "the page redirects to no valid URL",
+        )),
     }
 }
 
@@ -141,7 +166,9 @@ async fn page(mut response: Response, url: Url) -> Result<Page> {
         return Err(Failure::new(Code::UrlNotAccessible, detail));
     }
     let header = response.headers().get(CONTENT_TYPE);
-    let header = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header = header
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let (kind, charset) = (kind(header)?, charset(header));
     let most = match kind {
         Kind::Html | Kind::Text | Kind::Unknown => MAX_TEXT_BODY,
@@ -163,11 +190,22 @@ async fn page(mut response: Response, url: Url) -> Result<Page> {
         let detail = format!("the file is larger than {most} bytes");
         return Err(Failure::new(Code::UrlNotAccessible, detail));
     }
-    Ok(Page { url, kind, charset, body, is_cut })
+    Ok(Page {
+        url,
+        kind,
+        charset,
+        body,
+        is_cut,
+    })
 }
 
 fn kind(header: &str) -> Result<Kind> {
-    let essence = header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = header
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     Ok(match essence.as_str() {
         "" => Kind::Unknown,
         "text/html" | "application/xhtml+xml" => Kind::Html,
@@ -176,12 +214,21 @@ fn kind(header: &str) -> Result<Kind> {
         "image/jpeg" | "image/jpg" => Kind::Image("image/jpeg"),
         "image/gif" => Kind::Image("image/gif"),
         "image/webp" => Kind::Image("image/webp"),
-        "application/json" | "application/xml" | "application/javascript"
-        | "application/ecmascript" | "application/yaml" | "application/x-yaml"
-        | "application/toml" | "application/x-ndjson" | "application/sql" | "application/graphql"
+        "application/json"
+        | "application/xml"
+        | "application/javascript"
+        | "application/ecmascript"
+        | "application/yaml"
+        | "application/x-yaml"
+        | "application/toml"
+        | "application/x-ndjson"
+        | "application/sql"
+        | "application/graphql"
         | "application/x-sh" => Kind::Text,
         other if other.starts_with("text/") => Kind::Text,
-        other if other.ends_with("+json") || other.ends_with("+xml") || other.ends_with("+yaml") => {
+        other
+            if other.ends_with("+json") || other.ends_with("+xml") || other.ends_with("+yaml") =>
+        {
             Kind::Text
         }
         other => {
@@ -198,7 +245,9 @@ fn charset(header: &str) -> Option<String> {
     header.split(';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         let value = value.trim().trim_matches(['"', '\'']);
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.to_owned())
+        name.trim()
+            .eq_ignore_ascii_case("charset")
+            .then(|| value.to_owned())
     })
 }
 
@@ -220,10 +269,23 @@ mod tests {
         ] {
             assert_eq!(kind(header), Ok(expected), "{header}");
         }
-        for header in ["application/octet-stream", "application/zip", "video/mp4", "image/tiff", "x"] {
-            assert_eq!(kind(header).unwrap_err().code, Code::UnsupportedContentType, "{header}");
+        for header in [
+            "application/octet-stream",
+            "application/zip",
+            "video/mp4",
+            "image/tiff",
+            "x",
+        ] {
+            assert_eq!(
+                kind(header).unwrap_err().code,
+                Code::UnsupportedContentType,
+                "{header}"
+            );
         }
-        assert_eq!(charset("text/html; a=b; Charset=\"Shift_JIS\"").unwrap(), "Shift_JIS");
+        assert_eq!(
+            charset("text/html; a=b; Charset=\"Shift_JIS\"").unwrap(),
+            "Shift_JIS"
+        );
         assert_eq!(charset("text/html; charset"), None);
     }
 }

@@ -75,7 +75,9 @@ pub trait SearchProvider: Send + Sync {
 
 /// Runs a `web_search` call with the input `{"query"}`.
 pub async fn call(provider: &dyn SearchProvider, input: &RawValue, rules: &Rules) -> Reply {
-    run(provider, input, rules).await.unwrap_or_else(Reply::from)
+    run(provider, input, rules)
+        .await
+        .unwrap_or_else(Reply::from)
 }
 
 async fn run(provider: &dyn SearchProvider, input: &RawValue, rules: &Rules) -> Result<Reply> {
@@ -85,7 +87,10 @@ async fn run(provider: &dyn SearchProvider, input: &RawValue, rules: &Rules) -> 
         let detail = format!("the query must have 1 to {MAX_QUERY} characters");
         return Err(Failure::new(Code::InvalidToolInput, detail));
     }
-    let query = Query { text: query, allowed_domains: rules.allowed_domains.as_deref() };
+    let query = Query {
+        text: query,
+        allowed_domains: rules.allowed_domains.as_deref(),
+    };
     let found = match tokio::time::timeout(MAX_TIME, provider.search(&query)).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
@@ -104,12 +109,20 @@ async fn run(provider: &dyn SearchProvider, input: &RawValue, rules: &Rules) -> 
     });
     let told: Vec<_> = kept.take(MAX_RESULTS).enumerate().map(tell).collect();
     tracing::debug!(results = told.len(), "web_search done");
-    Ok(Reply::text(if told.is_empty() { "no results".to_owned() } else { told.join("\n\n") }))
+    Ok(Reply::text(if told.is_empty() {
+        "no results".to_owned()
+    } else {
+        told.join("\n\n")
+    }))
 }
 
 fn tell((index, hit): (usize, Hit)) -> String {
     let title = line(&hit.title, MAX_TITLE);
-    let title = if title.is_empty() { "(no title)" } else { &title };
+    let title = if title.is_empty() {
+        "(no title)"
+    } else {
+        &title
+    };
     let extract = line(&hit.extract, MAX_EXTRACT);
     let mut told = format!("{}. {title}\n{}", index + 1, hit.url);
     if !extract.is_empty() {
@@ -122,5 +135,10 @@ fn tell((index, hit): (usize, Hit)) -> String {
 /// `text` on one line, at most `most` characters: a result cannot pass itself off as several.
 fn line(text: &str, most: usize) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
-    words.join(" ").chars().filter(|c| !c.is_control()).take(most).collect()
+    words
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(most)
+        .collect()
 }

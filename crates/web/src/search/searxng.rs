@@ -31,7 +31,10 @@ impl Searxng {
         endpoint.set_fragment(None);
         let path = format!("{}/search", base.path().trim_end_matches('/'));
         endpoint.set_path(&path);
-        Self { endpoint, client: OnceLock::new() }
+        Self {
+            endpoint,
+            client: OnceLock::new(),
+        }
     }
 
     /// The client, made when first needed: that reads the system's certificates.
@@ -39,7 +42,9 @@ impl Searxng {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let client = client::builder().build().map_err(|_| SearchError::NoClient)?;
+        let client = client::builder()
+            .build()
+            .map_err(|_| SearchError::NoClient)?;
         Ok(self.client.get_or_init(|| client))
     }
 }
@@ -64,7 +69,9 @@ impl SearchProvider for Searxng {
     async fn search(&self, query: &Query<'_>) -> Result<Vec<Hit>, SearchError> {
         let unreachable = |error: reqwest::Error| SearchError::Unreachable(error.without_url());
         let mut url = self.endpoint.clone();
-        url.query_pairs_mut().append_pair("q", &words(query)).append_pair("format", "json");
+        url.query_pairs_mut()
+            .append_pair("q", &words(query))
+            .append_pair("format", "json");
         let mut response = self.client()?.get(url).send().await.map_err(unreachable)?;
         if !response.status().is_success() {
             return Err(SearchError::Status(response.status().as_u16()));
@@ -78,7 +85,9 @@ impl SearchProvider for Searxng {
         }
         let answer: Answer = serde_json::from_slice(&body)
             // Where it went wrong, not what is there.
-            .map_err(|e| SearchError::Answer(format!("line {}, column {}", e.line(), e.column())))?;
+            .map_err(|e| {
+                SearchError::Answer(format!("line {}, column {}", e.line(), e.column()))
+            })?;
         let hits = answer.results.into_iter().filter_map(|found| {
             Some(Hit {
                 url: Url::parse(&found.url).ok()?,
@@ -94,8 +103,10 @@ impl SearchProvider for Searxng {
 fn words(query: &Query<'_>) -> String {
     match query.allowed_domains {
         Some(domains) if (1..=MAX_SITES).contains(&domains.len()) => {
-            let sites: Vec<_> =
-                domains.iter().map(|d| format!("site:{}", d.trim_end_matches('/'))).collect();
+            let sites: Vec<_> = domains
+                .iter()
+                .map(|d| format!("site:{}", d.trim_end_matches('/')))
+                .collect();
             format!("{} {}", query.text, sites.join(" OR "))
         }
         _ => query.text.to_owned(),

@@ -68,6 +68,18 @@ def test_history_and_paging(client, session):
     assert session.id in [s.id for s in client.beta.sessions.list(limit=1)]
 
 
+def test_odd_separators_do_not_break_the_stream(client, session):
+    """This SDK splits lines where Python does, which is at more than line feeds."""
+    with client.beta.sessions.events.stream(session.id) as stream:
+        say(client, session, "say: a\u2028b\u2029c\u0085d")
+        for event in stream:
+            if event.type == "agent.message":
+                said = event.content[0].text
+            if event.type == "session.status_idle":
+                break
+    assert "a\u2028b\u2029c\u0085d" in said
+
+
 def test_custom_tool(client, session):
     tools = [{"type": "custom", "name": "look", "description": "Looks.", "input_schema": {"type": "object", "properties": {}}}]
     agent = client.beta.agents.create(name="old tools", model="rehearsal", tools=tools)
