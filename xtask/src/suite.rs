@@ -84,7 +84,9 @@ fn documents(steps: &mut Steps) -> Result<()> {
         "--no-deps",
         "--document-private-items",
     ]);
-    steps.command("docs", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    // The documentation is for those who work on the code: links to private items are wanted.
+    let flags = "-D warnings -A rustdoc::private-intra-doc-links";
+    steps.command("docs", doc.env("RUSTDOCFLAGS", flags))?;
     steps.own("links", "relative links in the documents", docs::check)
 }
 

@@ -13,7 +13,7 @@ use url::Url;
 use crate::classify;
 use crate::config::{ConfigError, Timeouts};
 use crate::error::{ModelError, ModelErrorKind};
-use crate::sse::{Decoder, Frame};
+use freehold_wire::sse::{Decoder, Frame};
 
 /// Bytes of an error body that are read.
 const MAX_ERROR_BODY: usize = 64 * 1024;

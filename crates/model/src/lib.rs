@@ -19,7 +19,6 @@ pub mod provider;
 pub mod raw;
 pub mod rehearsal;
 pub mod request;
-pub mod sse;
 pub mod usage;
 
 pub use accumulate::{AccumulateError, Accumulator};

@@ -8,7 +8,8 @@ use crate::environment::EnvironmentConfig;
 use crate::event::EventParams;
 use crate::resource::ResourceParam;
 use crate::session::CreateSession;
-use crate::tool::Tool;
+use crate::tool::{BuiltinToolConfig, Tool};
+use serde_json::Value;
 
 /// A refusal of the named thing.
 pub fn not_yet(what: &str) -> ApiError {
@@ -32,11 +33,38 @@ impl SessionAgent {
             "agents with an aws_role execution_identity"
         } else if self.model.inference_geo.is_some() {
             "agents with an inference_geo pin"
+        } else if self
+            .web_settings()
+            .any(|c| limits_sources(c.url_sources.as_ref()))
+        {
+            "agents whose web_fetch limits url_sources"
+        } else if self
+            .web_settings()
+            .any(|c| c.user_location.as_ref().is_some_and(|v| !v.is_null()))
+        {
+            "agents whose web_search has a user_location"
         } else {
             return None;
         };
         Some(not_yet(what))
     }
+
+    /// Settings of enabled built-in tools.
+    fn web_settings(&self) -> impl Iterator<Item = &BuiltinToolConfig> {
+        let sets = self.tools.iter().filter_map(|tool| match tool {
+            Tool::AgentToolset(set) => Some(&set.configs),
+            _ => None,
+        });
+        sets.flatten().filter(|c| c.enabled)
+    }
+}
+
+/// Whether any kind of source is less than `all`, which is what a fetch without limits may use.
+fn limits_sources(sources: Option<&Value>) -> bool {
+    let kinds = sources.and_then(Value::as_object).into_iter().flatten();
+    kinds
+        .into_iter()
+        .any(|(_, kind)| !kind.is_null() && kind["type"] != "all")
 }
 
 impl EnvironmentConfig {

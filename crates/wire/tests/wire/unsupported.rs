@@ -32,6 +32,8 @@ fn session(extra: Value) -> CreateSession {
 fn agents() {
     let toolset = json!([{"type": "agent_toolset_20260401", "default_config": {"permission_policy": {"type": "auto"}}}]);
     assert_eq!(agent(json!({ "tools": toolset })).unsupported(), None);
+    let all = json!([{"type": "agent_toolset_20260401", "configs": [{"name": "web_fetch", "url_sources": {"user_input": "all"}}]}]);
+    assert_eq!(agent(json!({ "tools": all })).unsupported(), None);
     for (extra, what) in [
         (
             json!({"multiagent": {"type": "multiagent_20261001"}}),
@@ -52,6 +54,14 @@ fn agents() {
         (
             json!({"model": {"id": "claude-opus-5-5", "inference_geo": "us"}}),
             "inference_geo",
+        ),
+        (
+            json!({"tools": [{"type": "agent_toolset_20260401", "configs": [{"name": "web_fetch", "url_sources": {"user_input": "none"}}]}]}),
+            "url_sources",
+        ),
+        (
+            json!({"tools": [{"type": "agent_toolset_20260401", "configs": [{"name": "web_search", "user_location": {"type": "approximate", "country": "DE"}}]}]}),
+            "user_location",
         ),
     ] {
         let error = agent(extra).unsupported().unwrap();
