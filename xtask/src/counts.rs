@@ -12,13 +12,14 @@ pub struct Counts {
 impl Counts {
     /// Adds what one line of a runner's output reports, if it reports anything.
     pub fn read(&mut self, line: &str) {
-        let line = plain(line);
-        let line = line.trim();
+        let whole = plain(line);
+        let line = whole.trim();
         // cargo nextest: `Summary [ 1.2s] 12 tests run: 11 passed, 1 failed, 0 skipped`
         // cargo test: `test result: ok. 3 passed; 0 failed; 0 ignored; …`
         // pytest: `2 failed, 30 passed, 1 error in 4.20s`, with or without `=` around it
         let summary = line.starts_with("Summary [")
-            || line.starts_with("test result:")
+            // Indented it is what nextest shows of a failed test, which it counts itself.
+            || whole.starts_with("test result:")
             || (line.contains(" in ")
                 && line
                     .trim_matches(['=', ' '])
@@ -89,7 +90,7 @@ mod tests {
                 (11, 1),
             ),
             (
-                "     Summary [   0.1s] 4/12 tests run: 3 passed, 1 failed, 8 not run",
+                "    test result: FAILED. 0 passed; 1 failed;\n     Summary [   0.1s] 4/12 tests run: 3 passed, 1 failed, 8 not run",
                 (3, 1),
             ),
             (

@@ -63,9 +63,11 @@ fn rust(steps: &mut Steps) -> Result<()> {
     let mut tests = cargo();
     // Faster, and each test in a process of its own; but not everybody has it.
     if works("cargo-nextest", &["nextest", "--version"]) {
-        tests.args(["nextest", "run"]).args(EVERYTHING);
+        tests
+            .args(["nextest", "run", "--no-fail-fast"])
+            .args(EVERYTHING);
     } else {
-        tests.arg("test").args(EVERYTHING);
+        tests.args(["test", "--no-fail-fast"]).args(EVERYTHING);
     }
     counted(steps, "rust tests", &mut tests)?;
     steps.command(

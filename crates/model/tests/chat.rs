@@ -87,7 +87,7 @@ async fn text_streams_and_usage_is_mapped() {
     let answer = common::fold(&events);
     assert_eq!(
         content(&answer),
-        [r#"{"citations":null,"text":"Hello","type":"text"}"#]
+        [r#"{"type":"text","text":"Hello","citations":null}"#]
     );
     assert_eq!(answer.stop_reason, "end_turn");
     let u = answer.usage;
@@ -345,7 +345,7 @@ async fn a_whole_conversation_is_translated() {
             "messages": [
                 {"role": "system", "content": "a\n\nb"},
                 {"role": "user", "content": [text("look"), image("data:image/png;base64,AAA"), image("https://x/y.png")]},
-                {"role": "assistant", "content": "ok", "tool_calls": [call("i1", r#"{"a":[2],"b":1}"#), call("i2", "{}")]},
+                {"role": "assistant", "content": "ok", "tool_calls": [call("i1", r#"{"b":1,"a":[2]}"#), call("i2", "{}")]},
                 {"role": "tool", "tool_call_id": "i1", "content": "plain"},
                 {"role": "tool", "tool_call_id": "i2", "content": "Error: bad"},
                 {"role": "user", "content": [text("[pictures returned by the tool]"),

@@ -296,8 +296,11 @@ fn its_date_is_what_its_documentation_says() {
 async fn a_whole_answer_has_every_field_the_sdk_types_require() {
     let reply = model().send(asked(&[user("say: hi")])).await.unwrap();
     let body: Value = serde_json::from_slice(&reply.body).unwrap();
-    let keys =
-        |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let keys = |value: &Value| -> Vec<String> {
+        let mut keys: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys
+    };
     let message = "container content diagnostics id model role stop_details stop_reason \
                    stop_sequence type usage";
     assert_eq!(keys(&body).join(" "), message);
