@@ -51,6 +51,9 @@ pub const MAX_CONSECUTIVE_COMPACTIONS: u32 = 3;
 pub const MAX_MODEL_ATTEMPTS: u32 = 5;
 /// Frames a slow event stream may fall behind before it is caught up from the log.
 pub const HUB_BACKLOG: usize = 1024;
+/// Bytes of an event above which event streams read it from the log, so that what is kept for a
+/// slow stream is bounded in bytes too.
+pub const HUB_FRAME: usize = 64 * 1024;
 /// Page sizes (default, greatest) of list endpoints.
 pub mod page {
     /// Agents and agent versions (contract 10).

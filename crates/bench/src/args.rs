@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// A smoke run of about a minute; too short to compare numbers with
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Rounds, 1 to 20 [default: 5, with --quick 2]
+    /// Rounds, 1 to 20 [default: 7, with --quick 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=20))]
     pub(crate) rounds: Option<u16>,
     /// Measure only this; may be repeated

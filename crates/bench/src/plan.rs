@@ -45,9 +45,9 @@ impl Plan {
             }
         } else {
             Self {
-                rounds: rounds.unwrap_or(5),
+                rounds: rounds.unwrap_or(7),
                 slice: Duration::from_millis(1_200),
-                turns: 40,
+                turns: 60,
                 sandboxes: 3,
                 calls: 9,
                 crowd: 1_000,

@@ -1,5 +1,5 @@
 //! The session engine: a pure fold over a session's events ([`State::fold`]) and a pure decision
-//! about what comes next ([`decide`]). It never awaits, never reads time, and takes new ids from
+//! about what comes next ([`decide()`]). It never awaits, never reads time, and takes new ids from
 //! its caller. Start at [`state`], then [`decide()`], which names one file of `steps/` for each step.
 
 pub mod call;

@@ -6,6 +6,7 @@
 //! effect produced is carried over and never lost.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use freehold_model::ModelEntry;
 use freehold_store::{Append, AppendError, Claim, NewEvent, StoreError, Then};
 use freehold_wire::event::{Empty, EventBody};
 use freehold_wire::session::Status;
+use futures_util::FutureExt;
 
 use crate::executor::Place;
 use crate::load::{self, LoadError};
@@ -52,28 +54,37 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Drives the session until it rests, is lost, or the server stops.
 pub(crate) async fn drive(shared: &Arc<Shared>, session: &SessionId, bell: &Bell) {
     loop {
-        let failure = match Driver::claim(shared, session, bell).await {
-            Ok(None) => return,
-            Ok(Some(mut driver)) => match driver.run().await {
-                Ok(()) => {
-                    shared.cache.put(session, driver.head, driver.state);
-                    return;
-                }
-                Err(Stop::Lost) => return,
-                Err(Stop::Stopping) => {
-                    driver.hand_over().await;
-                    return;
-                }
-                Err(Stop::Failed(error)) => error,
-            },
-            Err(error) => error,
-        };
-        tracing::error!(%session, error = %chain(&failure), "session stalled");
+        // A panic must not leave a session that looks driven and never goes on. What it may have
+        // left half changed is the driver's own, and read from the log again.
+        match AssertUnwindSafe(attempt(shared, session, bell))
+            .catch_unwind()
+            .await
+        {
+            Ok(Ok(())) => return,
+            Ok(Err(failure)) => {
+                tracing::error!(%session, error = %chain(&failure), "session stalled");
+            }
+            Err(_) => tracing::error!(%session, "session stalled: its driver panicked"),
+        }
         tokio::select! {
             () = tokio::time::sleep(RETRY) => {}
             () = shared.stopping.cancelled() => return,
         }
     }
+}
+
+/// Drives the session until there is nothing to do here.
+async fn attempt(shared: &Arc<Shared>, session: &SessionId, bell: &Bell) -> Result<(), LoadError> {
+    let Some(mut driver) = Driver::claim(shared, session, bell).await? else {
+        return Ok(());
+    };
+    match driver.run().await {
+        Ok(()) => shared.cache.put(session, driver.head, driver.state),
+        Err(Stop::Lost) => {}
+        Err(Stop::Stopping) => driver.hand_over().await,
+        Err(Stop::Failed(error)) => return Err(error),
+    }
+    Ok(())
 }
 
 /// An error with its causes, for the log.

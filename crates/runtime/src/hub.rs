@@ -27,6 +27,11 @@ pub enum Frame {
         /// The event as clients see it.
         data: Arc<str>,
     },
+    /// A committed event too large to be held for subscribers that are slow: it is in the log.
+    Large {
+        /// Its place in the log.
+        seq: i64,
+    },
     /// A preview begins (`event_start`); for connections that asked for `kind`.
     Start {
         /// The id the committed event will have.
@@ -147,11 +152,16 @@ impl CommitListener for Hub {
             return;
         };
         for event in events {
-            let _ = channel.send(Frame::Event {
-                seq: event.seq,
-                kind: event.kind.as_str().into(),
-                id: event.id.clone(),
-                data: event.wire().into(),
+            let seq = event.seq;
+            let _ = channel.send(if event.payload.len() > limits::HUB_FRAME {
+                Frame::Large { seq }
+            } else {
+                Frame::Event {
+                    seq,
+                    kind: event.kind.as_str().into(),
+                    id: event.id.clone(),
+                    data: event.wire().into(),
+                }
             });
         }
     }

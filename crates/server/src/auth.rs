@@ -1,13 +1,14 @@
 //! Who calls: the API key of a request, looked up by its hash.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::extract::FromRequestParts;
 use freehold_base::{ApiKeyId, Timestamp, WorkspaceId};
 use freehold_wire::{ApiError, ErrorKind};
 use http::HeaderMap;
 use http::request::Parts;
+use tokio::sync::watch;
 
 use crate::app::App;
 use crate::credential;
@@ -25,6 +26,10 @@ pub(crate) struct Caller {
     pub(crate) key: ApiKeyId,
     /// Whether the key may administer.
     pub(crate) admin: bool,
+    /// What the key is looked up by.
+    hash: [u8; 32],
+    /// The state of all keys it was looked up in.
+    generation: u64,
 }
 
 /// A caller whose key may administer; 403 for any other.
@@ -63,6 +68,8 @@ impl<S: Sync> FromRequestParts<S> for Admin {
 #[derive(Default)]
 pub(crate) struct KeyCache {
     inner: Mutex<Cached>,
+    /// The generation, for those who outlive the request that was let in.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -85,6 +92,7 @@ impl KeyCache {
         let mut inner = self.lock();
         inner.generation += 1;
         inner.callers.clear();
+        self.changes.send_replace(inner.generation);
     }
 
     /// Notes a use of a key.
@@ -127,7 +135,7 @@ pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Calle
     let caller = match known {
         Some(caller) => caller,
         None => {
-            let caller = look_up(app, &hash).await?;
+            let caller = look_up(app, &hash, generation).await?;
             app.keys.put(generation, hash, caller.clone());
             caller
         }
@@ -147,7 +155,7 @@ pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Calle
     }
 }
 
-async fn look_up(app: &App, hash: &[u8; 32]) -> Result<Caller, Fail> {
+async fn look_up(app: &App, hash: &[u8; 32], generation: u64) -> Result<Caller, Fail> {
     // Found by the SHA-256 of the whole key: how far a wrong hash agrees with a stored one says
     // nothing about any key, so the look-up needs no constant time.
     let row = app
@@ -159,7 +167,26 @@ async fn look_up(app: &App, hash: &[u8; 32]) -> Result<Caller, Fail> {
         workspace: row.workspace_id,
         key: row.id,
         admin: row.admin,
+        hash: *hash,
+        generation,
     })
+}
+
+/// Ends when the caller's key stops working, for responses that go on after their request was let
+/// in. A key that cannot be looked up counts as revoked: the client comes back and is asked again.
+pub(crate) async fn revoked(app: Arc<App>, caller: Caller) {
+    let mut changes = app.keys.changes.subscribe();
+    let mut seen = caller.generation;
+    loop {
+        // The sender is in `app`, which we hold.
+        match changes.wait_for(|now| *now != seen).await {
+            Ok(now) => seen = *now,
+            Err(_) => return,
+        }
+        if look_up(&app, &caller.hash, seen).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// The key as sent: `x-api-key`, or `Authorization: Bearer`. Both are accepted together only if
@@ -244,6 +271,8 @@ mod tests {
             workspace: "wrkspc_1".parse().unwrap(),
             key: "apikey_1".parse().unwrap(),
             admin: false,
+            hash: [1; 32],
+            generation: 0,
         };
         let (generation, _) = cache.get(&[1; 32]);
         cache.clear();

@@ -26,12 +26,18 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     let ready_in = bare.ready_in;
     tokio::time::sleep(REST).await;
     let idle = bare.resident_mib()?;
-    let _stopped_in = bare.stop()?;
+    let stopped_in = bare.stop()?;
     lab.put(
         "start.empty",
         "start to ready, new data directory",
         "ms",
         ready_in,
+    );
+    lab.put(
+        "start.stop",
+        "SIGTERM to the end, idle server",
+        "ms",
+        stopped_in,
     );
     lab.put("memory.idle", "idle memory", "MiB", idle);
 

@@ -161,7 +161,7 @@ mod tests {
         };
         let aims = super::super::aims::judge(&board);
         let text = write(&board, &aims, &machine, &Plan::new(false, None), false);
-        assert!(text.contains("2 of 5 interleaved rounds; load"), "{text}");
+        assert!(text.contains("2 of 7 interleaved rounds; load"), "{text}");
         assert!(
             text.lines()
                 .any(|l| l.starts_with("idle") && l.ends_with("(20.0 to 30.0)  MiB")),

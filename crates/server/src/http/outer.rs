@@ -95,8 +95,31 @@ async fn guarded(
             check_version(request.headers())?;
         }
         request.extensions_mut().insert(caller);
+        if changes_something(request.method(), matched) {
+            return Ok(finish(next.run(request)).await);
+        }
     }
     Ok(next.run(request).await)
+}
+
+/// Whether a request may leave something behind. The messages endpoints do not: when their client
+/// goes away, so does the request to the model.
+fn changes_something(method: &Method, matched: Option<&MatchedPath>) -> bool {
+    *method != Method::GET && matched.is_some_and(|m| !m.as_str().starts_with("/v1/messages"))
+}
+
+/// Runs a handler to its end even if the client goes away, which drops the future that waits here:
+/// what comes after a commit (a revoked key is forgotten, a session woken, a sandbox removed) must
+/// not depend on who still listens.
+async fn finish(handler: impl Future<Output = Response> + Send + 'static) -> Response {
+    match tokio::spawn(handler.in_current_span()).await {
+        Ok(response) => response,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Aborted with the runtime: the process ends.
+            Err(_) => axum::response::IntoResponse::into_response(Fail(ApiError::internal())),
+        },
+    }
 }
 
 fn check_version(headers: &HeaderMap) -> Result<(), ApiError> {

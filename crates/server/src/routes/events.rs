@@ -102,8 +102,6 @@ fn ranged(range: &TimeRange) -> EventQuery {
 /// Bytes after which a page ends early; the next one goes on from there. One event may be as large
 /// as a request, so a page is bounded by more than its number of events.
 const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
-/// Events read before their size is known.
-const FIRST_READ: usize = 64;
 
 /// One page of a session's events.
 pub(super) async fn page(
@@ -118,36 +116,25 @@ pub(super) async fn page(
         _ => None,
     });
     let limit = query.limit;
+    let (mut found, mut more) = app
+        .store
+        .list_events_within(&row.id, query.clone(), MAX_PAGE_BYTES)
+        .await?;
+    more |= found.len() > limit;
+    found.truncate(limit);
     let mut out = String::from("{\"data\":[");
-    let mut n = 0;
-    let more = loop {
-        // Few at first, then as many as fit by the size of those.
-        let room = MAX_PAGE_BYTES.saturating_sub(out.len());
-        let fitting = match out.len().checked_div(n) {
-            None => FIRST_READ,
-            Some(average) => (room / (average + 1)).max(1),
-        };
-        query.limit = fitting.min(limit - n);
-        let mut found = app.store.list_events(&row.id, query.clone()).await?;
-        let mut more = found.len() > query.limit;
-        found.truncate(query.limit);
-        for (read, event) in found.iter().enumerate() {
-            if out.len() >= MAX_PAGE_BYTES {
-                more = true;
-                found.truncate(read);
-                break;
-            }
-            if n > 0 {
-                out.push(',');
-            }
-            out.push_str(&event.wire());
-            n += 1;
+    for (n, event) in found.iter().enumerate() {
+        if out.len() >= MAX_PAGE_BYTES {
+            more = true;
+            found.truncate(n);
+            break;
         }
-        query.after = query.position(&found).or(query.after);
-        if !more || n >= limit || out.len() >= MAX_PAGE_BYTES {
-            break more;
+        if n > 0 {
+            out.push(',');
         }
-    };
+        out.push_str(&event.wire());
+    }
+    query.after = query.position(&found).or(query.after);
     out.push_str("],\"next_page\":");
     match query.after.filter(|_| more) {
         Some((log, inbox)) => {
@@ -175,6 +162,7 @@ pub(crate) async fn stream(
     let over = row.status == Status::Terminated;
     Ok(sse::response(frames(
         &app,
+        caller,
         live,
         row.id,
         row.head_seq,

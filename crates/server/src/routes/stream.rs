@@ -15,15 +15,19 @@ use freehold_base::{EventId, SessionId};
 use freehold_runtime::{Frame, Missed, Subscription};
 use freehold_store::{Store, StoreError};
 use freehold_wire::event::params::Deltas;
+use futures_util::future::BoxFuture;
 use futures_util::{Stream, stream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::auth::{self, Caller};
 use crate::http::sse;
 
 /// Events read from the log at a time when a connection is caught up.
 const CATCH_UP: usize = 200;
+/// Bytes of events after which such a read ends early.
+const CATCH_UP_BYTES: usize = 1024 * 1024;
 /// Previews open at once on a connection; the model writes one at a time.
 const MAX_PREVIEWS: usize = 64;
 /// The event after which nothing more comes.
@@ -47,12 +51,15 @@ struct Connection {
     ping: Duration,
     next_ping: Instant,
     stopping: CancellationToken,
+    /// Ends when the caller's key stops working.
+    revoked: BoxFuture<'static, ()>,
 }
 
 /// The frames of a session from `last`, the head of its log at some time after `live` was
 /// subscribed.
 pub(crate) fn frames(
     app: &Arc<App>,
+    caller: Caller,
     live: Subscription,
     session: SessionId,
     last: i64,
@@ -72,6 +79,7 @@ pub(crate) fn frames(
         ping: app.ping,
         next_ping: Instant::now() + app.ping,
         stopping: app.stopping.clone(),
+        revoked: Box::pin(auth::revoked(Arc::clone(app), caller)),
     };
     connection.frames()
 }
@@ -108,6 +116,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => return None,
+                () = &mut self.revoked => return None,
                 frame = self.live.next() => self.take(frame),
                 () = tokio::time::sleep_until(self.next_ping) => {
                     self.next_ping = Instant::now() + self.ping;
@@ -131,6 +140,8 @@ impl Connection {
                     self.send_event(seq, &kind, &id, &data);
                 }
             }
+            // Not a loss: previews go on.
+            Ok(Frame::Large { seq }) => self.behind |= seq > self.last,
             Ok(Frame::Start { id, kind, data }) => {
                 if wants(self.previews, kind)
                     && self.started.len() < MAX_PREVIEWS
@@ -163,8 +174,11 @@ impl Connection {
     }
 
     async fn catch_up(&mut self) -> Result<(), StoreError> {
-        let missed = self.store.tail(&self.session, self.last, CATCH_UP).await?;
-        self.behind = missed.len() == CATCH_UP;
+        let missed = self
+            .store
+            .tail_within(&self.session, self.last, CATCH_UP, CATCH_UP_BYTES)
+            .await?;
+        self.behind = !missed.is_empty();
         for event in missed {
             self.send_event(event.seq, &event.kind, &event.id, &event.wire());
         }

@@ -91,6 +91,7 @@ pub(crate) async fn stream(
     let over = row.status == Status::Terminated;
     Ok(sse::response(frames(
         &app,
+        caller,
         live,
         row.id,
         row.head_seq,

@@ -45,6 +45,41 @@ async fn a_key_is_shown_once_and_revoked_at_once() {
         .error(404, "not_found_error");
 }
 
+/// Handlers of clients that went away were dropped between the commit and what follows it: the key
+/// was revoked in the store and still let in from memory.
+#[tokio::test]
+async fn a_key_is_revoked_even_if_nobody_waits_for_the_answer() {
+    let s = Server::start().await;
+    for delay in 0..40u64 {
+        let made = s.post("/v1/freehold/keys", json!({"name": "k"})).await;
+        let made = made.ok();
+        let key = made["key"].as_str().unwrap();
+        let get = || s.request_as(key, Method::GET, "/v1/agents");
+        read(get()).await.ok();
+        let path = format!("/v1/freehold/keys/{}/revoke", id(&made));
+        let gone_after = std::time::Duration::from_micros(delay * 50);
+        let sent = s.request(Method::POST, &path).timeout(gone_after).send();
+        let _ = sent.await;
+        let revoked = || async {
+            let keys = s.get("/v1/freehold/keys").await.ok();
+            let keys = keys["data"].as_array().unwrap().clone();
+            let row = keys.iter().find(|k| k["id"] == made["id"]).unwrap();
+            row["revoked_at"].is_string()
+        };
+        if revoked().await {
+            // What follows the commit has no more to wait for than a lock.
+            let stopped = async {
+                while get().send().await.unwrap().status() != 401 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(crate::harness::PATIENCE, stopped)
+                .await
+                .expect("a revoked key still works");
+        }
+    }
+}
+
 #[tokio::test]
 async fn ordinary_keys_administer_nothing() {
     let s = Server::start().await;

@@ -516,3 +516,24 @@ async fn at_the_cap_of_a_budget_only_answers_and_interrupts_are_taken() {
         .unwrap();
     assert_eq!(s.get(&path).await.ok()["budget"], Value::Null);
 }
+
+/// Such a session looked driven for ever, and no later wake-up started another driver.
+#[tokio::test]
+async fn a_session_whose_driver_panicked_goes_on() {
+    use std::sync::atomic::Ordering;
+    let s = Server::start().await;
+    let session = s.session().await;
+    s.executor.panics.store(true, Ordering::SeqCst);
+    s.say(&session, "say: hi").await;
+    let panicked = async {
+        while s.executor.panicked.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::harness::PATIENCE, panicked)
+        .await
+        .expect("nothing asked");
+    s.executor.panics.store(false, Ordering::SeqCst);
+    let history = s.settled(&session).await;
+    assert!(crate::harness::types(&history).contains(&"agent.message"));
+}

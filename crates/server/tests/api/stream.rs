@@ -262,6 +262,34 @@ async fn stopping_the_server_ends_open_streams() {
 }
 
 #[tokio::test]
+async fn a_revoked_keys_streams_end_and_nobody_elses() {
+    let s = Server::start().await;
+    let session = s.session().await;
+    let made = s.post("/v1/freehold/keys", json!({"name": "k"})).await.ok();
+    let key = made["key"].as_str().unwrap();
+    let path = format!("/v1/sessions/{session}/events/stream");
+    let theirs = s.request_as(key, Method::GET, &path).send().await.unwrap();
+    let mut mine = Listener::open(&s, &path).await;
+    let revoke = format!("/v1/freehold/keys/{}/revoke", made["id"].as_str().unwrap());
+    s.post_raw(&revoke, "").await.ok();
+    assert_eq!(theirs.text().await.unwrap(), "");
+    s.say(&session, "say: hi").await;
+    mine.until("session.status_idle").await;
+}
+
+#[tokio::test]
+async fn events_too_large_to_be_held_come_in_their_place() {
+    let s = Server::start().await;
+    let session = s.session().await;
+    let mut stream = Listener::session(&s, &session, "?event_deltas[]=agent.message").await;
+    let large = "x".repeat(freehold_base::limits::HUB_FRAME * 2);
+    s.say(&session, &format!("say: {large}")).await;
+    let mut live = stream.until("session.status_idle").await;
+    live.retain(|e| e["type"] != "event_start" && e["type"] != "event_delta");
+    assert_eq!(live, s.settled(&session).await);
+}
+
+#[tokio::test]
 async fn the_primary_threads_stream_is_the_sessions() {
     let s = Server::start().await;
     let session = s.session().await;

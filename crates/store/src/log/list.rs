@@ -7,7 +7,7 @@ use freehold_base::{SessionId, Timestamp};
 
 use super::read::{ITEM, event, item};
 use super::{EventQuery, InboxItem, Listed, StoredEvent};
-use crate::backend::{Tx, Value, one, params};
+use crate::backend::{Row, Tx, Value, one, params};
 use crate::{Store, StoreError};
 
 impl Store {
@@ -20,12 +20,33 @@ impl Store {
         session: &SessionId,
         q: EventQuery,
     ) -> Result<Vec<Listed>, StoreError> {
+        let (listed, _) = self.list_events_within(session, q, usize::MAX).await?;
+        Ok(listed)
+    }
+
+    /// The same, but no further into the log than `bytes` of events, or one event if that is
+    /// larger: one may be as large as a request, and all of a page is held in memory. Also gives
+    /// whether it ended early for that.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn list_events_within(
+        &self,
+        session: &SessionId,
+        q: EventQuery,
+        bytes: usize,
+    ) -> Result<(Vec<Listed>, bool), StoreError> {
         let session = session.clone();
-        self.read(move |tx| list(tx, &session, &q)).await
+        self.read(move |tx| list(tx, &session, &q, bytes)).await
     }
 }
 
-fn list(tx: &mut dyn Tx, session: &SessionId, q: &EventQuery) -> Result<Vec<Listed>, StoreError> {
+fn list(
+    tx: &mut dyn Tx,
+    session: &SessionId,
+    q: &EventQuery,
+    bytes: usize,
+) -> Result<(Vec<Listed>, bool), StoreError> {
     let limit = q.limit.saturating_add(1);
     let timed = q.gt.or(q.gte).or(q.lt).or(q.lte).is_some();
     let (log, inbox) = match q.after {
@@ -43,14 +64,17 @@ fn list(tx: &mut dyn Tx, session: &SessionId, q: &EventQuery) -> Result<Vec<List
     }
     if out.len() < limit {
         let range = range(tx, session, q, log)?;
-        let events = logged(tx, session, q, range, limit - out.len())?;
+        let (events, cut) = logged(tx, session, q, range, limit - out.len(), bytes)?;
         out.extend(events.into_iter().map(Listed::Event));
+        if cut {
+            return Ok((out, true));
+        }
     }
     if !q.descending && !timed && out.len() < limit {
         let items = waiting(tx, session, q, inbox, limit - out.len())?;
         out.extend(items.into_iter().map(Listed::Queued));
     }
-    Ok(out)
+    Ok((out, false))
 }
 
 /// The places to list, first and last, both inclusive.
@@ -105,12 +129,12 @@ fn logged(
     q: &EventQuery,
     (first, last): (i64, i64),
     limit: usize,
-) -> Result<Vec<StoredEvent>, StoreError> {
+    bytes: usize,
+) -> Result<(Vec<StoredEvent>, bool), StoreError> {
     if first > last {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     }
     let order = if q.descending { "DESC" } else { "ASC" };
-    let columns = "seq, id, kind, epoch, ref_id, processed_at, payload";
     let mut params = vec![
         Value::from(session),
         first.into(),
@@ -118,8 +142,8 @@ fn logged(
         limit.into(),
     ];
     let within = "session_id = ?1 AND seq >= ?2 AND seq <= ?3";
-    let sql = if q.types.is_empty() {
-        format!("SELECT {columns} FROM event WHERE {within} ORDER BY seq {order} LIMIT ?4")
+    let rows = if q.types.is_empty() {
+        format!("FROM event WHERE {within} ORDER BY seq {order} LIMIT ?4")
     } else {
         // Each type's own index range holds its part of the page; the page is the first of all.
         // A type named twice would fill the page with doubles.
@@ -135,12 +159,36 @@ fn logged(
         }
         let parts = parts.join(" UNION ALL ");
         format!(
-            "SELECT {columns} FROM event WHERE session_id = ?1 AND seq IN (
+            "FROM event WHERE session_id = ?1 AND seq IN (
                SELECT seq FROM ({parts}) AS p ORDER BY seq {order} LIMIT ?4)
              ORDER BY seq {order}"
         )
     };
-    tx.query(&sql, &params)?.into_iter().map(event).collect()
+    let mut cut = false;
+    if bytes != usize::MAX {
+        let sizes = tx.query(&format!("SELECT octet_length(payload) {rows}"), &params)?;
+        let fitting = fitting(sizes, bytes)?;
+        cut = fitting.is_some();
+        if let Some(n) = fitting {
+            params[3] = n.into();
+        }
+    }
+    let columns = "seq, id, kind, epoch, ref_id, processed_at, payload";
+    let found = tx.query(&format!("SELECT {columns} {rows}"), &params)?;
+    let events = found.into_iter().map(event).collect::<Result<_, _>>()?;
+    Ok((events, cut))
+}
+
+/// How many of rows of these sizes, at least one, reach `bytes`; `None` if all are wanted.
+pub(super) fn fitting(sizes: Vec<Row>, bytes: usize) -> Result<Option<usize>, StoreError> {
+    let (all, mut sum) = (sizes.len(), 0);
+    for (n, mut size) in sizes.into_iter().enumerate() {
+        sum += usize::try_from(size.int("event size")?).unwrap_or(usize::MAX);
+        if sum >= bytes && n + 1 < all {
+            return Ok(Some(n + 1));
+        }
+    }
+    Ok(None)
 }
 
 fn waiting(

@@ -2,6 +2,7 @@
 
 use freehold_base::{EventId, SessionId};
 
+use super::list::fitting;
 use super::{InboxItem, StoredEvent};
 use crate::backend::{Row, one, params};
 use crate::{Store, StoreError};
@@ -55,6 +56,31 @@ impl Store {
                 .into_iter()
                 .map(event)
                 .collect()
+        })
+        .await
+    }
+
+    /// The same as [`Store::tail`], but no further than `bytes` of events, or one event if that is
+    /// larger. An empty page is the end.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn tail_within(
+        &self,
+        session: &SessionId,
+        after: i64,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let session = session.clone();
+        self.read(move |tx| {
+            let rows = "FROM event WHERE session_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+            let sizes = format!("SELECT octet_length(payload) {rows}");
+            let sizes = tx.query(&sizes, params![&session, after, limit])?;
+            let limit = fitting(sizes, bytes)?.unwrap_or(limit);
+            let events = format!("SELECT {EVENT} {rows}");
+            let events = tx.query(&events, params![&session, after, limit])?;
+            events.into_iter().map(event).collect()
         })
         .await
     }

@@ -80,15 +80,15 @@ def server(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iter
     assert server.stop() == 0, server.log.read_text()[-4000:]
     assert not upstream.stray, f"requests for models nobody scripted: {upstream.stray}"
     assert not server.complaints(), server.complaints()
-    assert strict.Counter.bodies > 0, "nothing was validated"
 
 
 @pytest.fixture(scope="session")
-def client(server: Server) -> Anthropic:
+def client(server: Server) -> Iterator[Anthropic]:
     """As a user makes it, but for strictness; no retries, so that every answer is the first one."""
-    return Anthropic(
+    yield Anthropic(
         api_key=server.key, base_url=server.url, max_retries=0, timeout=60, _strict_response_validation=True
     )
+    assert strict.Counter.bodies > 0, "nothing was validated"
 
 
 @pytest.fixture

@@ -1,5 +1,10 @@
 """Errors as the SDK's typed exceptions, credentials, headers."""
 
+import select
+import socket
+from http.client import HTTPResponse
+from urllib.parse import urlsplit
+
 import anthropic
 import httpx2
 import pytest
@@ -158,6 +163,45 @@ def test_charsets_and_encodings(server, raw):
     assert envelope(odd, 400, "invalid_request_error")["details"]["error_code"] == "request_body_encoding_unsupported"
     for kind in ("application/json; charset=UTF-8", "application/json;charset=us-ascii", "text/plain"):
         assert raw.post("/v1/agents", headers=headers(server, **{"content-type": kind}), content=body).status_code == 200
+
+
+EARLY = {
+    "wrong key": ("/v1/agents", {"x-api-key": "wrong"}),
+    "no version": ("/v1/agents", {"anthropic-version": None}),
+    "odd encoding": ("/v1/agents", {"content-encoding": "br"}),
+    "odd charset": ("/v1/agents", {"content-type": "application/json; charset=utf-7"}),
+    "unknown path": ("/v1/nothing", {}),
+    "no multipart": ("/v1/files", {}),
+    "unknown id": (f"/v1/agents/agent_{UNKNOWN}/archive", {}),
+}
+
+
+@pytest.mark.parametrize("case", EARLY, ids=lambda c: c.replace(" ", "-"))
+def test_early_refusals_do_not_break_the_next_request(server, case):
+    """Clients send head and body apart. An answer that comes before the body must leave the connection
+    usable or say that it does not; else the next request on it fails, now and then."""
+    path, changes = EARLY[case]
+    body = b'{"name": "x", "model": "rehearsal"}'
+    head = {k: v for k, v in (headers(server, host="test") | {"content-length": len(body)} | changes).items() if v is not None}
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), timeout=60) as wire:
+        wire.sendall(f"POST {path} HTTP/1.1\r\n".encode() + b"".join(f"{k}: {v}\r\n".encode() for k, v in head.items()) + b"\r\n")
+        # A server may answer now, or wait for the body: both are fine, so this is no timing assertion.
+        early = bool(select.select([wire], [], [], 0.5)[0])
+        if not early:
+            wire.sendall(body)
+        answer = HTTPResponse(wire, method="POST")
+        answer.begin()
+        answer.read()
+        assert 400 <= answer.status < 500
+        if answer.getheader("connection", "").lower() == "close":
+            return
+        if early:
+            wire.sendall(body)
+        wire.sendall(b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n")
+        after = HTTPResponse(wire, method="GET")
+        after.begin()
+        assert after.status == 200
 
 
 def test_bodiless_posts_take_any_content_type(server, raw, client):

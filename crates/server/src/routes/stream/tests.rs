@@ -79,6 +79,7 @@ impl Fixture {
             ping: Duration::from_secs(3600),
             next_ping: Instant::now() + Duration::from_secs(3600),
             stopping: CancellationToken::new(),
+            revoked: Box::pin(std::future::pending()),
         }
     }
 
