@@ -39,18 +39,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .enable_all()
         .build()?;
     let machine = Machine::look();
-    let board = runtime.block_on(rounds(args, plan, &dir, &machine, short_of_files))?;
-    report::print(&board, &machine, &plan, args.quick, args.json);
-    Ok(())
+    let (board, outcome) = runtime.block_on(rounds(args, plan, &dir, &machine, short_of_files))?;
+    if 0 < board.rounds {
+        report::print(&board, &machine, &plan, args.quick, args.json);
+    }
+    outcome
 }
 
+/// The results up to the first failure, and that failure.
 async fn rounds(
     args: &Args,
     plan: Plan,
     dir: &Path,
     machine: &Machine,
     short_of_files: bool,
-) -> Result<Board> {
+) -> Result<(Board, Result<()>)> {
     let begun = Instant::now();
     let mut lab = Lab::open(plan, &args.server, dir).await?;
     if BUSY * machine.cores as f64 <= machine.load {
@@ -68,11 +71,18 @@ async fn rounds(
     let chosen = |s: &Section| args.only.is_empty() || args.only.contains(s);
     let sections: Vec<_> = Section::ALL.into_iter().filter(chosen).collect();
     let last = plan.budget.mul_f64(GRACE);
+    let mut outcome = Ok(());
     for round in 0..plan.rounds {
         let left = last.saturating_sub(begun.elapsed());
         let one = one_round(&mut lab, &sections, usize::from(round));
         match tokio::time::timeout(left, one).await {
-            Ok(done) => done?,
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                lab.board
+                    .note(format!("round {} failed: {error:#}", round + 1));
+                outcome = Err(error);
+                break;
+            }
             Err(_) => {
                 lab.board
                     .note(format!("round {} was cut off after {last:?}", round + 1));
@@ -86,7 +96,7 @@ async fn rounds(
             break;
         }
     }
-    lab.close()
+    Ok((lab.close()?, outcome))
 }
 
 /// Each section once, beginning with another one in each round, so that none always follows the

@@ -93,6 +93,26 @@ async fn a_server_that_dies_takes_its_sandboxes_along() {
 }
 
 #[tokio::test]
+async fn a_signal_to_the_servers_group_passes_sandboxes_by() {
+    // As Ctrl-C at a terminal, which must leave running calls their time.
+    let marker = format!("group-{}", std::process::id());
+    let bench = bench_with("group", |c| c.launcher.args = vec![marker.clone()]);
+    let sandbox = bench.sandbox("group").await;
+    let out = std::process::Command::new("pgrep")
+        .args(["-f", &format!("test-agent {marker}")])
+        .output()
+        .unwrap();
+    let pids = String::from_utf8(out.stdout).unwrap();
+    let ours = rustix::process::getpgrp();
+    assert!(pids.lines().count() >= 3, "{pids}");
+    for pid in pids.lines() {
+        let pid = rustix::process::Pid::from_raw(pid.parse().unwrap());
+        assert_ne!(rustix::process::getpgid(pid).unwrap(), ours);
+    }
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_server_killed_outright_leaves_files_only() {
     use std::io::Read;
     let bench = bench("killed");
@@ -191,10 +211,14 @@ async fn a_frozen_agent_is_cut_off_when_the_call_is_cancelled() {
     let sandbox = bench.sandbox("frozen").await;
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let stuck = sandbox
-        .call(request("hostile", json!({"kind": "stop"})), &cancel)
-        .await;
+    // The runtime drops a cancelled call after 5 s; a sandbox still frozen then would be met again
+    // by the next call.
+    let call = sandbox.call(request("hostile", json!({"kind": "stop"})), &cancel);
+    let stuck = tokio::time::timeout(std::time::Duration::from_secs(5), call)
+        .await
+        .expect("cut off before the runtime gives up");
     assert!(matches!(stuck, Err(SandboxError::Cancelled)), "{stuck:?}");
+    assert!(!sandbox.alive());
     sandbox.destroy().await.unwrap();
     assert!(!sandbox.alive());
 }

@@ -70,9 +70,12 @@ pub struct SessionUsage {
     pub cache_creation: CacheCreation,
     /// Seconds with at least one running thread.
     pub active_seconds: f64,
-    /// Cost at the configured list prices, whole cents; null when a used model has no price.
+    /// Cost at the configured list prices, whole cents; absent when a used model has no price. On
+    /// `session.usage` the SDKs' types allow absence but not null.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub list_cost: Option<Money>,
-    /// Server-side tool requests; null when none was made.
+    /// Server-side tool requests; absent when none was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub server_tool_use: Option<ServerToolUse>,
 }
 

@@ -298,7 +298,9 @@ impl SessionSandboxes {
             let name = entry.file_name().to_string_lossy().into_owned();
             match name.parse::<SessionId>() {
                 Ok(session) => sessions.push(session),
-                Err(_) if name.starts_with(".trash-") => self.discard(entry.path()).await,
+                Err(_) if name.starts_with(".trash-") || is_dead_probe(&name) => {
+                    self.discard(entry.path()).await
+                }
                 Err(_) => {}
             }
         }
@@ -432,6 +434,14 @@ impl SessionSandboxes {
     pub fn root(&self) -> &Path {
         &self.options.root
     }
+}
+
+/// Whether a provider's probe (`probe-PID`) left the directory and its process is gone.
+fn is_dead_probe(name: &str) -> bool {
+    let pid = name
+        .strip_prefix("probe-")
+        .and_then(|pid| pid.parse::<u32>().ok());
+    pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
 }
 
 fn sandbox_id(session: &SessionId) -> String {

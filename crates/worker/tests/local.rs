@@ -402,10 +402,24 @@ async fn attached_files_are_in_place_before_the_call_and_follow_the_list() {
 async fn what_earlier_processes_left_is_found() {
     let setup = Setup::new(8);
     let (a, root) = (session(), setup.root.path());
-    for name in [a.as_str(), ".trash-1-0-sesn_1", "unrelated"] {
+    // No process has the first id; the other is our own, whose probe may still run.
+    let (dead, alive) = (
+        format!("probe-{}", u32::MAX),
+        format!("probe-{}", std::process::id()),
+    );
+    for name in [
+        a.as_str(),
+        ".trash-1-0-sesn_1",
+        "unrelated",
+        "probe-x",
+        &dead,
+        &alive,
+    ] {
         std::fs::create_dir(root.join(name)).unwrap();
     }
     assert_eq!(setup.boxes.reap().await.unwrap(), std::slice::from_ref(&a));
     assert!(root.join(a.as_str()).exists() && root.join("unrelated").exists());
+    assert!(root.join("probe-x").exists() && root.join(alive).exists());
     assert!(!Path::exists(&root.join(".trash-1-0-sesn_1")));
+    assert!(!root.join(dead).exists());
 }

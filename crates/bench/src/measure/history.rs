@@ -31,7 +31,11 @@ type Pick = fn(&Costs) -> &[f64];
 
 pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     let mut long = match lab.long.take() {
-        Some(talk) => talk,
+        // The server closes a connection that no request used for a while; the stream stays open.
+        Some(talk) => Talk {
+            connection: Connection::open(lab.site.target()).await?,
+            ..talk
+        },
         None => grow(&lab.site, &lab.upstream, lab.plan.long).await?,
     };
     let mut short = lab.site.talk(&lab.site.holding).await?;

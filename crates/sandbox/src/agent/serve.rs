@@ -1,6 +1,8 @@
 //! The agent's main loop: the first thread reads the control socket and never blocks on work; a
 //! second one, shut off from the first by Landlock where the kernel can, starts a thread per ask.
-//! What tools start can therefore not signal the thread that answers the host.
+//! What tools start can therefore not signal the thread that answers the host by its id. By the id
+//! of a thread behind the fence they can, and a signal that kills or stops takes the whole process:
+//! the host then finds the sandbox lost, or at its limit for a call.
 
 use std::collections::HashMap;
 use std::io::Write;

@@ -16,8 +16,10 @@ use crate::egress::Egress;
 use crate::protocol::{Answer, Ask, MAX_INPUT, MAX_OUTPUT};
 use crate::{FileStream, Listing, Sandbox, SandboxError, Stats, ToolReply, ToolRequest};
 
-/// How long a cancelled call may take to answer before the sandbox is ended.
-const CANCEL_GRACE: Duration = Duration::from_secs(10);
+/// How long a cancelled call may take to answer before the sandbox is ended. Shorter than what the
+/// runtime waits before it abandons the call (5 s): a frozen agent must be found out here, or the
+/// next call meets it again and waits out its whole limit.
+const CANCEL_GRACE: Duration = Duration::from_secs(3);
 /// How long any call may take; tools have shorter limits of their own (10 minutes at most).
 const CALL_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// How long the launcher may take to end after the control socket closed.

@@ -44,6 +44,9 @@ pub(crate) async fn start(
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        // Ctrl-C at the server's terminal goes to its whole group: the server ends its sandboxes
+        // itself, after the running calls have had their time.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| failed("launch", e.to_string()))?;

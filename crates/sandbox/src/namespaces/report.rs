@@ -41,7 +41,11 @@ impl NamespaceProvider {
             ),
         });
         features.push(if handshake.agent_protected {
-            Feature::enforced("agent protection", "tools cannot signal the agent")
+            Feature::enforced(
+                "agent protection",
+                "tools cannot signal the agent's process id; by the id of one of its other threads \
+                 they can, and the call then fails",
+            )
         } else {
             Feature::weak(
                 "agent protection",

@@ -8,6 +8,7 @@ mod outer;
 mod reply;
 pub(crate) mod serve;
 pub(crate) mod sse;
+mod unread;
 
 pub(crate) use body::{MAX_BODY_IDLE, Payload};
 pub(crate) use fail::Fail;

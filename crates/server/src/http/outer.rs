@@ -12,9 +12,10 @@ use axum::response::Response;
 use freehold_base::{RequestId, WorkspaceId};
 use freehold_wire::{ApiError, ErrorKind};
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tracing::Instrument;
 
+use super::unread::Reading;
 use super::{Fail, Kept};
 use crate::app::App;
 use crate::auth;
@@ -33,12 +34,10 @@ const VERSIONS: [&str; 3] = ["2023-01-01", "2023-06-01", "2026-10-21"];
 pub(crate) struct RequestName(pub(crate) RequestId);
 
 /// See the module.
-pub(crate) async fn outer(
-    State(app): State<Arc<App>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn outer(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
+    let version = request.version();
+    let (reading, mut request) = Reading::watch(request);
     let id: RequestId = app.ids.next();
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().cloned();
@@ -57,6 +56,10 @@ pub(crate) async fn outer(
     };
     if response.status().as_u16() >= 400 && response.extensions().get::<Kept>().is_none() {
         write_envelope(&mut response, &id);
+    }
+    // HTTP/2 has no such header: there a stream ends without its connection.
+    if !reading.is_done() && version <= Version::HTTP_11 {
+        put(response.headers_mut(), header::CONNECTION, "close");
     }
     put(response.headers_mut(), REQUEST_ID, id.as_str());
     put(

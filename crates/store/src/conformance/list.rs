@@ -11,6 +11,7 @@ cases! {
     types_and_times_filter_both_orders,
     waiting_input_has_no_time,
     a_listing_goes_on_over_what_came_meanwhile,
+    reads_bounded_in_bytes_miss_nothing,
 }
 
 /// 23 events of three types, two of each millisecond, and three waiting.
@@ -188,4 +189,51 @@ async fn a_listing_goes_on_over_what_came_meanwhile(w: World) {
     let rest = w.store.list_events(&s, rest).await.unwrap();
     page.extend(rest);
     assert_eq!(ids(&page), ids(&everything(&w, &s).await));
+}
+
+async fn reads_bounded_in_bytes_miss_nothing(w: World) {
+    let s = filled(&w).await;
+    let size = w.store.tail(&s, 0, 1).await.unwrap()[0].payload.len();
+    for bytes in [1, size * 3, usize::MAX] {
+        let mut seen = Vec::new();
+        loop {
+            let after = seen.len() as i64;
+            let page = w.store.tail_within(&s, after, 10, bytes).await.unwrap();
+            let most = bytes.div_ceil(size).min(10);
+            assert!(page.len() <= most, "{} for {bytes}", page.len());
+            if page.is_empty() {
+                break;
+            }
+            seen.extend(page);
+        }
+        assert_eq!(seen, w.store.tail(&s, 0, 1000).await.unwrap());
+        for (descending, types) in [
+            (false, vec![]),
+            (true, vec![]),
+            (false, vec!["agent.message"]),
+        ] {
+            let mut q = EventQuery {
+                limit: 10,
+                descending,
+                types: types.iter().map(|t| (*t).to_owned()).collect(),
+                ..EventQuery::default()
+            };
+            let mut seen = Vec::new();
+            loop {
+                let listed = w.store.list_events_within(&s, q.clone(), bytes).await;
+                let (mut page, cut) = listed.unwrap();
+                assert!(!cut || page.len() <= 10);
+                let more = cut || page.len() > q.limit;
+                page.truncate(q.limit);
+                q.after = q.position(&page);
+                seen.extend(ids(&page));
+                if !more {
+                    break;
+                }
+            }
+            q.after = None;
+            let expected = walk(&w, &s, q).await;
+            assert_eq!(seen, ids(&expected), "{bytes} {descending} {types:?}");
+        }
+    }
 }
