@@ -13,8 +13,8 @@ use crate::report::{self, Board, Machine};
 
 /// Open files that a crowd needs on top of its own, in either process.
 const SPARE_FILES: u64 = 300;
-/// Load of the machine, for each core, above which numbers are doubtful.
-const BUSY: f64 = 0.25;
+/// Share of the cores' time used by others above which numbers are doubtful.
+const BUSY: f64 = 0.1;
 /// How long a run may last after its budget is used up, as a share of it.
 const GRACE: f64 = 1.5;
 
@@ -56,10 +56,10 @@ async fn rounds(
 ) -> Result<(Board, Result<()>)> {
     let begun = Instant::now();
     let mut lab = Lab::open(plan, &args.server, dir).await?;
-    if BUSY * machine.cores as f64 <= machine.load {
+    if BUSY < machine.busy {
         lab.board.note(format!(
-            "the machine was busy before the run (load {:.2})",
-            machine.load
+            "others used {:.0} % of the machine before the run",
+            machine.busy * 100.0
         ));
     }
     if short_of_files {

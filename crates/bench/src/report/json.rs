@@ -33,7 +33,7 @@ pub(super) fn write(
         "date": machine.date, "version": env!("CARGO_PKG_VERSION"), "quick": quick,
         "machine": {
             "cpu": machine.cpu, "cores": machine.cores, "memory_mib": machine.memory_mib,
-            "kernel": machine.kernel, "load": machine.load,
+            "kernel": machine.kernel, "busy": machine.busy,
         },
         "rounds": { "planned": plan.rounds, "finished": board.rounds },
         "metrics": board.sections(&Section::NAMES).into_iter().map(metric).collect::<Vec<_>>(),

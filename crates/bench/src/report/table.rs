@@ -22,11 +22,11 @@ pub(super) fn write(
         cores,
         memory_mib,
         kernel,
-        load,
+        busy,
     } = machine;
     let mut out = format!(
         "freehold {} on {cores} × {cpu}, {memory_mib} MiB, Linux {kernel}, {date}\n\
-         {} of {} interleaved rounds{}; load before the run {load:.2}\n",
+         {} of {} interleaved rounds{}; {:.0} % busy before the run\n",
         env!("CARGO_PKG_VERSION"),
         board.rounds,
         plan.rounds,
@@ -35,6 +35,7 @@ pub(super) fn write(
         } else {
             ""
         },
+        busy * 100.0,
     );
     let mut rows = Vec::new();
     let mut section = "";
@@ -157,11 +158,14 @@ mod tests {
             cores: 2,
             memory_mib: 1,
             kernel: "6".into(),
-            load: 0.0,
+            busy: 0.0,
         };
         let aims = super::super::aims::judge(&board);
         let text = write(&board, &aims, &machine, &Plan::new(false, None), false);
-        assert!(text.contains("2 of 7 interleaved rounds; load"), "{text}");
+        assert!(
+            text.contains("2 of 7 interleaved rounds; 0 % busy"),
+            "{text}"
+        );
         assert!(
             text.lines()
                 .any(|l| l.starts_with("idle") && l.ends_with("(20.0 to 30.0)  MiB")),
