@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Exact money: millionths of a millionth of a US dollar.
 pub type PicoUsd = u128;
 
+/// One US cent.
+pub(crate) const PICO_PER_CENT: PicoUsd = 10_000_000_000;
+
 /// List prices that are not per token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
@@ -55,7 +58,6 @@ impl Summary {
 
     /// The wire form as of `now`.
     pub fn usage(&self, now: Timestamp, rates: Rates) -> SessionUsage {
-        const PICO_PER_CENT: PicoUsd = 10_000_000_000;
         SessionUsage {
             input_tokens: self.tokens.input_tokens,
             output_tokens: self.tokens.output_tokens,

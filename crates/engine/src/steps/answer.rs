@@ -11,9 +11,8 @@ use freehold_wire::usage::Budget;
 use crate::decide::{Purpose, Step, View};
 use crate::draft::Draft;
 use crate::state::State;
-use crate::summary::PicoUsd;
+use crate::summary::{PICO_PER_CENT, PicoUsd};
 
-const PICO_PER_CENT: PicoUsd = 10_000_000_000;
 /// The context is compacted when it fills this share of the window, in percent.
 const COMPACT_AT_PERCENT: u64 = 80;
 
