@@ -56,6 +56,24 @@ kinds! {
     ToolUse = "toolu", ToolUseId;
     /// A server process, random for each start.
     Replica = "repl", ReplicaId;
+    /// An item of an environment's work queue.
+    Work = "work", WorkId;
+    /// An environment key's row (not the key).
+    EnvironmentKey = "envkey", EnvironmentKeyId;
+    /// A skill.
+    Skill = "skill", SkillId;
+    /// A version of a skill.
+    SkillVersion = "skver", SkillVersionId;
+    /// A memory store.
+    MemoryStore = "memstore", MemoryStoreId;
+    /// A memory.
+    Memory = "mem", MemoryId;
+    /// A version of a memory.
+    MemoryVersion = "memver", MemoryVersionId;
+    /// A vault.
+    Vault = "vlt", VaultId;
+    /// A credential of a vault.
+    Credential = "vcrd", CredentialId;
 }
 
 /// An id of kind `K`. Cheap to clone; compares and hashes as its text.

@@ -26,6 +26,7 @@ pub mod thread;
 pub mod tool;
 pub mod unsupported;
 pub mod usage;
+pub mod work;
 
 pub use cursor::{Cursor, Scope};
 pub use error::{ApiError, Deleted, ErrorKind};
