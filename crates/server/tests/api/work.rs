@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use freehold_base::{ManualClock, Timestamp};
+use freehold_wire::work::WorkSecret;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -99,9 +98,8 @@ fn text(value: &Value) -> String {
 
 fn token(item: &Value) -> String {
     let secret = item["secret"].as_str().expect("a polled item has a secret");
-    let payload = URL_SAFE_NO_PAD.decode(secret).unwrap();
-    let payload: Value = serde_json::from_slice(&payload).unwrap();
-    text(&payload["sessions_token"])
+    let secret = WorkSecret::decode(secret).unwrap();
+    secret.sessions_token.expose().clone()
 }
 
 fn result(call: &str, words: &str) -> Value {
@@ -134,7 +132,10 @@ async fn an_item_goes_its_way() {
     }
     assert_eq!(q.poll().await, Value::Null, "it went to one poller");
     let acked = q.act(&q.key, &work, "ack").await.ok();
-    assert_eq!((&acked["state"], &acked["secret"]), (&json!("starting"), &Value::Null));
+    assert_eq!(
+        (&acked["state"], &acked["secret"]),
+        (&json!("starting"), &Value::Null)
+    );
     assert!(acked["acknowledged_at"].is_string());
     let first = "heartbeat?expected_last_heartbeat=NO_HEARTBEAT";
     let beat = q.act(&token(&item), &work, first).await.ok();
@@ -180,11 +181,19 @@ async fn a_heartbeat_of_somebody_else_is_a_412_that_tells_how_it_stands() {
         json!({"state": "active", "last_heartbeat": beat["last_heartbeat"],
             "lease_extended": false, "ttl_seconds": 300})
     );
-    for (query, ttl) in [("?desired_ttl_seconds=1", 5), ("?desired_ttl_seconds=99999", 3600)] {
-        let beat = q.act(&q.key, &work, &format!("heartbeat{query}")).await.ok();
+    for (query, ttl) in [
+        ("?desired_ttl_seconds=1", 5),
+        ("?desired_ttl_seconds=99999", 3600),
+    ] {
+        let beat = q
+            .act(&q.key, &work, &format!("heartbeat{query}"))
+            .await
+            .ok();
         assert_eq!(beat["ttl_seconds"], ttl, "{query}");
     }
-    let bad = q.act(&q.key, &work, "heartbeat?desired_ttl_seconds=0").await;
+    let bad = q
+        .act(&q.key, &work, "heartbeat?desired_ttl_seconds=0")
+        .await;
     assert!(bad.invalid().starts_with("desired_ttl_seconds"));
 }
 
@@ -195,7 +204,11 @@ async fn a_poll_waits_for_work_as_long_as_it_said() {
     let poll = tokio::spawn(async move {
         loop {
             let item = waiting
-                .with(&waiting.key, Method::GET, &waiting.path("/poll?block_ms=999"))
+                .with(
+                    &waiting.key,
+                    Method::GET,
+                    &waiting.path("/poll?block_ms=999"),
+                )
                 .await
                 .ok();
             if !item.is_null() {
@@ -236,17 +249,29 @@ async fn what_is_not_acknowledged_goes_out_again_with_another_token() {
 async fn a_worker_answers_a_call_once() {
     let q = Queue::start().await;
     let session = q.session().await;
-    q.s.say(&session, "tool: bash {\"command\":\"id\"}\nsay: done").await;
+    q.s.say(&session, "tool: bash {\"command\":\"id\"}\nsay: done")
+        .await;
     let history = q.s.settled(&session).await;
     let idle = history.last().unwrap();
     assert_eq!(idle["stop_reason"]["type"], "requires_action");
     let call = text(&idle["stop_reason"]["event_ids"][0]);
     let (_, token) = q.claim().await;
     let events = format!("/v1/sessions/{session}/events");
-    assert!(!q.get_as(&token, &events).await.ok()["data"].as_array().unwrap().is_empty());
-    let first = q.send_as(&token, &session, result(&call, "root")).await.ok();
+    assert!(
+        !q.get_as(&token, &events).await.ok()["data"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+    let first = q
+        .send_as(&token, &session, result(&call, "root"))
+        .await
+        .ok();
     q.s.settled(&session).await;
-    let again = q.send_as(&token, &session, result(&call, "root")).await.ok();
+    let again = q
+        .send_as(&token, &session, result(&call, "root"))
+        .await
+        .ok();
     assert_eq!(first, again);
     let other = q.send_as(&q.key, &session, result(&call, "toor")).await;
     assert!(other.invalid().contains("already answered"));
@@ -270,7 +295,8 @@ async fn a_session_that_needs_a_worker_is_queued_again() {
     let (work, token) = q.claim().await;
     q.stop(&token, &work, true).await.ok();
     assert_eq!(q.poll().await, Value::Null, "it rests");
-    q.s.say(&session, "tool: bash {\"command\":\"id\"}\nsay: done").await;
+    q.s.say(&session, "tool: bash {\"command\":\"id\"}\nsay: done")
+        .await;
     let (second, _) = q.claim().await;
     assert_ne!(second, work);
     q.s.settled(&session).await;
@@ -278,7 +304,9 @@ async fn a_session_that_needs_a_worker_is_queued_again() {
     q.stop(&q.key, &second, true).await.ok();
     let third = q.poll().await;
     assert_eq!(third["data"]["id"], session.as_str());
-    q.s.send(&session, json!([{"type": "user.interrupt"}])).await.ok();
+    q.s.send(&session, json!([{"type": "user.interrupt"}]))
+        .await
+        .ok();
     q.s.settled(&session).await;
     q.act(&q.key, &id(&third), "ack").await.ok();
     q.stop(&q.key, &id(&third), true).await.ok();
@@ -287,7 +315,9 @@ async fn a_session_that_needs_a_worker_is_queued_again() {
 
 #[tokio::test]
 async fn a_lapsed_lease_is_taken_back() {
-    let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_700_000_000_000_000)));
+    let clock = Arc::new(ManualClock::at(Timestamp::from_micros(
+        1_700_000_000_000_000,
+    )));
     let q = Queue::on(Server::at(Arc::clone(&clock)).await).await;
     let session = q.session().await;
     let (work, token) = q.claim().await;
@@ -323,7 +353,10 @@ async fn an_ended_session_ends_its_item() {
     q.get_as(&token, &format!("/v1/sessions/{archived}"))
         .await
         .error(401, "authentication_error");
-    let seen = q.get_as(&q.key, &format!("/v1/sessions/{archived}")).await.ok();
+    let seen = q
+        .get_as(&q.key, &format!("/v1/sessions/{archived}"))
+        .await
+        .ok();
     assert_eq!(seen["status"], "terminated");
     let deleted = q.session().await;
     q.s.delete(&format!("/v1/sessions/{deleted}")).await.ok();
@@ -370,11 +403,7 @@ async fn each_credential_reaches_what_the_contract_says() {
         assert_eq!(answer.status, status, "{path} {key:.12}: {}", answer.body);
     }
     for rest in ["/events", "/events/stream"] {
-        for (path, key, status) in [
-            (&foreign, t, 404),
-            (&cloud, e, 404),
-            (&cloud, t, 404),
-        ] {
+        for (path, key, status) in [(&foreign, t, 404), (&cloud, e, 404), (&cloud, t, 404)] {
             let answer = q.get_as(key, &format!("{path}{rest}")).await;
             assert_eq!(answer.status, status, "{path}{rest}");
         }
@@ -401,9 +430,14 @@ async fn each_credential_reaches_what_the_contract_says() {
     for what in ["ack", "heartbeat"] {
         q.act(k, &work, what).await.error(403, "permission_error");
     }
-    let second = id(&q.poll().await);
-    q.act(t, &second, "ack").await.error(403, "permission_error");
-    q.stop(t, &second, true).await.error(403, "permission_error");
+    let again = q.path("/poll?reclaim_older_than_ms=0");
+    let second = id(&q.get_as(e, &again).await.ok());
+    q.act(t, &second, "ack")
+        .await
+        .error(403, "permission_error");
+    q.stop(t, &second, true)
+        .await
+        .error(403, "permission_error");
     for key in [k, e, t] {
         q.stop(key, &work, false).await.ok();
     }
@@ -425,7 +459,9 @@ async fn a_key_of_another_environment_is_refused() {
     let other = q.s.environment("self_hosted").await;
     let key = text(&make_key(&q.s, &other).await["key"]);
     for path in ["", "/poll", "/stats"] {
-        q.get_as(&key, &q.path(path)).await.error(403, "permission_error");
+        q.get_as(&key, &q.path(path))
+            .await
+            .error(403, "permission_error");
     }
     let session = q.session().await;
     q.get_as(&key, &format!("/v1/sessions/{session}"))
@@ -447,12 +483,11 @@ async fn keys_are_shown_once_and_revoked_at_once() {
     q.get_as(&second_key, &q.path("/poll")).await.ok();
     let session = q.session().await;
     let path = format!("/v1/sessions/{session}/events/stream");
-    let mut stream = q
-        .s
-        .request_as(&second_key, Method::GET, &path)
-        .send()
-        .await
-        .unwrap();
+    let mut stream =
+        q.s.request_as(&second_key, Method::GET, &path)
+            .send()
+            .await
+            .unwrap();
     assert_eq!(stream.status(), 200);
     let revoke = format!("{keys}/{}/revoke", id(&second));
     let revoked = q.s.post(&revoke, json!({})).await.ok();
@@ -464,15 +499,17 @@ async fn keys_are_shown_once_and_revoked_at_once() {
     while stream.chunk().await.unwrap().is_some() {}
     q.poll().await;
     let cloud = q.s.environment("cloud").await;
-    let refused = q
-        .s
-        .post(
+    let refused =
+        q.s.post(
             &format!("/v1/freehold/environments/{cloud}/keys"),
             json!({"name": "k"}),
         )
         .await;
     assert!(refused.invalid().contains("not a self-hosted environment"));
-    let plain = q.s.post("/v1/freehold/keys", json!({"name": "plain"})).await.ok();
+    let plain =
+        q.s.post("/v1/freehold/keys", json!({"name": "plain"}))
+            .await
+            .ok();
     let request = q.s.request_as(&text(&plain["key"]), Method::POST, &keys);
     read(request.json(&json!({"name": "k"})))
         .await
@@ -485,19 +522,20 @@ async fn a_tokens_streams_end_with_its_item() {
     let session = q.session().await;
     let (work, token) = q.claim().await;
     let path = format!("/v1/sessions/{session}/events/stream");
-    let mut stream = q
-        .s
-        .request_as(&token, Method::GET, &path)
-        .send()
-        .await
-        .unwrap();
+    let mut stream =
+        q.s.request_as(&token, Method::GET, &path)
+            .send()
+            .await
+            .unwrap();
     assert_eq!(stream.status(), 200);
     q.stop(&q.key, &work, true).await.ok();
     while stream.chunk().await.unwrap().is_some() {}
     let late = q.get_as(&token, &path).await;
     let why = late.error(401, "authentication_error");
     assert!(why.contains("has stopped"), "{why}");
-    q.stop(&token, &work, true).await.error(409, "conflict_error");
+    q.stop(&token, &work, true)
+        .await
+        .error(409, "conflict_error");
 }
 
 #[tokio::test]
@@ -524,7 +562,13 @@ async fn a_queue_tells_how_it_stands() {
     assert_eq!(ids(&last), [id(&item)], "newest first");
     assert_eq!(last["next_page"], Value::Null);
     let as_admin = format!("/v1/freehold/environments/{}/work", q.environment);
-    assert_eq!(q.s.get(&as_admin).await.ok()["data"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        q.s.get(&as_admin).await.ok()["data"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
 }
 
 #[tokio::test]
