@@ -114,6 +114,7 @@ async fn hot_paths_use_indexes() {
     w.store.list_environment_keys(&w.environment).await.unwrap();
     let poll = NewPoll {
         environment: w.environment.clone(),
+        key: w.ids.next(),
         reclaim_older_than_ms: 0,
         token_hash: [1; 32],
     };

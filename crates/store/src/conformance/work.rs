@@ -38,6 +38,7 @@ cases! {
     metadata_is_replaced_only_as_it_was_seen,
     a_stopped_item_is_kept_for_a_while,
     a_token_opens_nothing_once_its_item_has_stopped,
+    a_revoked_key_gives_back_what_it_claimed,
     an_environment_is_deleted_with_its_items_and_keys,
 }
 
@@ -62,6 +63,7 @@ impl World {
         self.store
             .poll_work(NewPoll {
                 environment: self.environment.clone(),
+                key: "envkey_1".parse().unwrap(),
                 reclaim_older_than_ms: 5_000,
                 token_hash: [token; 32],
             })
@@ -168,6 +170,7 @@ async fn every_item_goes_to_one_of_many_polls(w: World) {
                 token_hash[0] = got.len() as u8;
                 let poll = NewPoll {
                     environment: environment.clone(),
+                    key: "envkey_1".parse().unwrap(),
                     reclaim_older_than_ms: 5_000,
                     token_hash,
                 };
@@ -563,6 +566,25 @@ async fn a_token_opens_nothing_once_its_item_has_stopped(w: World) {
     w.stop(&item.id, true).await.unwrap();
     let found = w.store.credential_by_hash(&[1; 32]).await.unwrap().unwrap();
     assert_eq!(found.kind, kind(true));
+}
+
+async fn a_revoked_key_gives_back_what_it_claimed(w: World) {
+    let (key, other) = ("envkey_1".parse().unwrap(), "envkey_2".parse().unwrap());
+    let (running, _) = w.held().await;
+    w.store.accept(&running, vec![w.message()]).await.unwrap();
+    let pending = w.queued().await;
+    w.poll(2).await.unwrap();
+    let revoke = |key| w.store.revoke_environment_key(&w.environment, key);
+    revoke(&other).await.unwrap();
+    assert_eq!(w.token_is_live(1).await, Some(true));
+    assert_eq!(w.token_is_live(2).await, Some(true));
+    revoke(&key).await.unwrap();
+    assert_eq!(w.token_is_live(1).await, Some(false));
+    assert_eq!(w.token_is_live(2).await, None);
+    assert_eq!(w.states(&running).await, [Stopped, Queued]);
+    assert_eq!(w.states(&pending).await, [Queued], "nobody had begun");
+    let stats = w.store.work_stats(&w.environment).await.unwrap();
+    assert_eq!((stats.depth, stats.pending), (2, 0));
 }
 
 async fn an_environment_is_deleted_with_its_items_and_keys(w: World) {
