@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::environments::EnvironmentCommand;
 use crate::config::ServeFlags;
 
 /// Managed agents on your own ground
@@ -32,6 +33,9 @@ pub(crate) enum Command {
     /// Create, list and revoke API keys
     #[command(subcommand)]
     Keys(KeyCommand),
+    /// Administer environments: the keys of their workers and their work queues
+    #[command(subcommand)]
+    Environments(EnvironmentCommand),
     /// Create and list workspaces
     #[command(subcommand)]
     Workspaces(WorkspaceCommand),

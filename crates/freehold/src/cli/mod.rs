@@ -1,6 +1,7 @@
 //! The command line.
 
 mod args;
+mod environments;
 
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ pub(crate) use args::{
     Command, Connection, ExportArgs, KeyCommand, Output, RunArgs, SessionCommand, TailArgs,
     WorkspaceCommand,
 };
+pub(crate) use environments::{EnvironmentCommand, EnvironmentKeyCommand, WorkCommand};
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
@@ -40,6 +42,7 @@ async fn client(command: Command) -> Result<Exit, Failure> {
         Command::Run(args) => commands::run(args).await,
         Command::Sessions(command) => commands::sessions(command).await,
         Command::Keys(command) => commands::keys(command).await,
+        Command::Environments(command) => commands::environments(command).await,
         Command::Workspaces(command) => commands::workspaces(command).await,
         Command::Models { connection, output } => commands::models(connection, output).await,
         Command::Doctor { flags, output } => commands::doctor(flags, output).await,

@@ -2,6 +2,7 @@
 
 mod connect;
 mod doctor;
+mod environments;
 mod keys;
 mod models;
 mod run;
@@ -10,6 +11,7 @@ mod sessions;
 mod workspaces;
 
 pub(crate) use doctor::doctor;
+pub(crate) use environments::environments;
 pub(crate) use keys::keys;
 pub(crate) use models::models;
 pub(crate) use run::run;

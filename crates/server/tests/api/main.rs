@@ -16,3 +16,4 @@ mod logs;
 mod messages;
 mod sessions;
 mod stream;
+mod work;
