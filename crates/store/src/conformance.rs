@@ -12,6 +12,7 @@ mod log;
 mod outputs;
 mod resources;
 mod sessions;
+mod skills;
 mod world;
 
 use std::any::Any;
@@ -63,6 +64,7 @@ pub fn all() -> Vec<&'static Case> {
         sessions::CASES,
         resources::CASES,
         files::CASES,
+        skills::CASES,
         outputs::CASES,
         agents::CASES,
         environments::CASES,

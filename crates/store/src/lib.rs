@@ -21,6 +21,7 @@ pub mod log;
 pub mod outputs;
 pub mod resources;
 pub mod sessions;
+pub mod skills;
 mod sql;
 pub mod sqlite;
 mod store;
@@ -45,6 +46,10 @@ pub use resources::{FileCopy, NewResource, ResourceError, ResourceRow};
 pub use sessions::{
     ArchiveError, CreateSessionError, DeleteSessionError, Direction, NewSession, SessionChange,
     SessionCursor, SessionQuery, SessionRow, UpdateSessionError,
+};
+pub use skills::{
+    AddSkillVersionError, DeleteSkillVersionError, NewSkill, NewSkillVersion, SkillQuery, SkillRow,
+    SkillVersionRow, VersionName,
 };
 pub use store::{CommitListener, NoListener, Store};
 pub use workspaces::{OrganizationRow, WorkspaceRow};
