@@ -19,7 +19,7 @@ mod zip;
 
 pub use error::{ArchiveError, PathProblem};
 pub use pack::{File, pack};
-pub use path::MemberPath;
+pub use path::{MemberPath, Places};
 pub use read::{Content, Member, Rules, Special, read};
 pub use unpack::{Unpacked, unpack};
 

@@ -36,14 +36,15 @@ impl MemberPath {
         &self.0
     }
 
-    /// The first part and the rest, if there is one.
-    pub fn split_first(&self) -> Option<(&str, &str)> {
-        self.0.split_once('/')
+    /// The first part.
+    pub fn top(&self) -> &str {
+        self.0.split_once('/').map_or(&self.0, |(top, _)| top)
     }
 
     /// The path without its first part, if anything is left.
-    pub fn below_first(&self) -> Option<Self> {
-        self.split_first().map(|(_, rest)| Self(rest.to_owned()))
+    pub fn below_top(&self) -> Option<Self> {
+        let (_, rest) = self.0.split_once('/')?;
+        Some(Self(rest.to_owned()))
     }
 
     /// The folders the path leads through, outermost first.
@@ -93,9 +94,9 @@ fn check(raw: &[u8]) -> Result<MemberPath, PathProblem> {
     Ok(MemberPath(parts.join("/")))
 }
 
-/// The places taken so far.
+/// The places that members of one archive have taken so far.
 #[derive(Default)]
-pub(crate) struct Places(HashMap<String, Place>);
+pub struct Places(HashMap<String, Place>);
 
 struct Place {
     /// As first written.
@@ -105,7 +106,10 @@ struct Place {
 
 impl Places {
     /// Takes a directory's place; again is nothing new.
-    pub(crate) fn directory(&mut self, path: &MemberPath) -> Result<(), ArchiveError> {
+    ///
+    /// # Errors
+    /// [`ArchiveError::Collision`].
+    pub fn directory(&mut self, path: &MemberPath) -> Result<(), ArchiveError> {
         for folder in path.parents().chain([path.as_str()]) {
             self.folder(folder, path)?;
         }
@@ -113,7 +117,10 @@ impl Places {
     }
 
     /// Takes a file's place.
-    pub(crate) fn file(&mut self, path: &MemberPath) -> Result<(), ArchiveError> {
+    ///
+    /// # Errors
+    /// [`ArchiveError::Collision`].
+    pub fn file(&mut self, path: &MemberPath) -> Result<(), ArchiveError> {
         for folder in path.parents() {
             self.folder(folder, path)?;
         }

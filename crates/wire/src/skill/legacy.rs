@@ -77,12 +77,3 @@ pub struct LegacyPage<T> {
     /// Cursor of it.
     pub next_page: Option<String>,
 }
-
-/// What deleting a version gives: its number as id.
-#[derive(Debug, Clone, Serialize)]
-pub struct LegacyDeleted {
-    /// The number.
-    pub id: String,
-    /// Always `skill_version_deleted`.
-    pub r#type: &'static str,
-}
