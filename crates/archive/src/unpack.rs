@@ -19,7 +19,8 @@ pub struct Unpacked {
     pub skipped: usize,
 }
 
-/// Unpacks an archive as the folder `to`: whole or not at all, replacing what is there. If all of
+/// Unpacks an archive as the folder `to`: whole or not at all (but for a host that loses power),
+/// replacing what is there. If all of
 /// it lies in one folder, that folder is what `to` becomes. Files are 0755 if the archive says
 /// executable, otherwise 0644; folders are 0755.
 ///
@@ -70,8 +71,6 @@ fn only_folder(root: &Path) -> io::Result<PathBuf> {
 
 /// Puts `new` where `to` is; the old one goes to `aside`.
 fn replace(new: &Path, to: &Path, aside: &Path) -> io::Result<()> {
-    // On disk before it can be seen, so that what is there after a crash is whole.
-    rustix::fs::syncfs(fs::File::open(new)?)?;
     match fs::rename(to, aside) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}

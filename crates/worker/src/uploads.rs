@@ -148,7 +148,7 @@ async fn place(
 }
 
 /// Makes one directory with exactly this mode, whatever the umask.
-async fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+pub(crate) async fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     match tokio::fs::create_dir(path).await {
         Ok(()) => tokio::fs::set_permissions(path, Permissions::from_mode(mode)).await,
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),

@@ -185,6 +185,7 @@ impl Setup {
             session,
             config: &self.config,
             uploads: &[],
+            skills: &[],
         }
     }
     async fn call(&self, session: &SessionId, tool: &str, repeatable: bool) -> (String, bool) {
