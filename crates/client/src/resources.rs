@@ -1,9 +1,13 @@
 //! The endpoints, one file a noun.
 
 mod agents;
+mod environment_keys;
 mod environments;
 mod files;
 mod keys;
 mod models;
 mod sessions;
+mod work;
 mod workspaces;
+
+pub use work::Poll;

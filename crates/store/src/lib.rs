@@ -27,6 +27,7 @@ pub mod skills;
 mod sql;
 pub mod sqlite;
 mod store;
+pub mod work;
 pub mod workspaces;
 
 pub use agents::{AgentQuery, AgentRow, NewAgent, UpdateAgentError};
@@ -56,4 +57,7 @@ pub use skills::{
     SkillVersionRow, VersionName,
 };
 pub use store::{CommitListener, NoListener, Store};
+pub use work::{
+    AckError, Beat, BeatError, NewBeat, NewPoll, QueueStats, StopError, WorkQuery, WorkRow,
+};
 pub use workspaces::{OrganizationRow, WorkspaceRow};

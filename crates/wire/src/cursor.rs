@@ -50,6 +50,9 @@ pub enum List {
     /// `GET /v1/skills/{id}/versions`.
     #[serde(rename = "skill_versions")]
     SkillVersions,
+    /// `GET /v1/environments/{id}/work`.
+    #[serde(rename = "work")]
+    Work,
     /// A list of our own admin endpoints.
     #[serde(rename = "admin")]
     Admin,
