@@ -15,4 +15,5 @@ mod harness;
 mod logs;
 mod messages;
 mod sessions;
+mod skills;
 mod stream;
