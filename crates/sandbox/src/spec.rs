@@ -38,8 +38,8 @@ pub struct Share {
     /// Name below [`SandboxSpec::dir`]: `[a-z0-9_-]`, 1 to 80 characters, and none of `workspace`,
     /// `outputs`, `home`, `lock`, `disk`, `work` and `empty`.
     pub folder: String,
-    /// Where it appears: an absolute, normalised path below `/mnt`, `/skills` or `/workspace`, not
-    /// in another share.
+    /// Where it appears: `/skills`, or an absolute, normalised path below `/mnt`, `/skills` or
+    /// `/workspace`, not in another share.
     pub at: String,
     /// Whether the inside may write to it.
     pub access: Access,
@@ -161,7 +161,7 @@ impl SandboxSpec {
             }
             let part = |p: &str| !matches!(p, "" | "." | "..") && p.len() <= 255;
             let below = ["/mnt/", "/skills/", "/workspace/"];
-            let placed = below.iter().any(|b| at.starts_with(b))
+            let placed = (at == "/skills" || below.iter().any(|b| at.starts_with(b)))
                 && at.len() <= 1024
                 && !at.contains('\0')
                 && at[1..].split('/').all(part);

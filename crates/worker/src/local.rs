@@ -397,13 +397,15 @@ impl SessionSandboxes {
     }
 
     fn spec(&self, place: Place<'_>) -> SandboxSpec {
+        let skills = (!place.skills.is_empty()).then(skills::share);
+        let shares = std::iter::once(uploads::share()).chain(skills);
         SandboxSpec {
             id: sandbox_id(place.session),
             dir: self.dir(place.session),
             limits: self.options.limits,
             network: network::policy(place.config, &self.options.package_hosts),
             min_isolation: self.options.min_isolation,
-            shares: vec![uploads::share()],
+            shares: shares.collect(),
             layers: Vec::new(),
             env: Vec::new(),
         }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use freehold_archive::{ArchiveError, Limits, Rules, Special, unpack};
 use freehold_base::limits::{MAX_SKILL, MAX_SKILL_FILES, MAX_SKILL_NAME};
+use freehold_sandbox::{Access, Share};
 use tokio::io::AsyncReadExt;
 
 use crate::files::FileSource;
@@ -27,6 +28,15 @@ const RULES: Rules = Rules {
     // A server of others may leave them in.
     special: Special::Skip,
 };
+
+/// Shows them in a sandbox of the server.
+pub(crate) fn share() -> Share {
+    Share {
+        folder: FOLDER.to_owned(),
+        at: "/skills".to_owned(),
+        access: Access::ReadOnly,
+    }
+}
 
 /// A skill to be laid down.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,6 +39,16 @@ fn zipped(files: &[(&str, u32, &str)]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
+/// A skill with a link in it.
+fn linked() -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default();
+    zip.start_file("s/SKILL.md", options).unwrap();
+    zip.write_all(SKILL_MD.as_bytes()).unwrap();
+    zip.add_symlink("s/link", "/etc/passwd", options).unwrap();
+    zip.finish().unwrap().into_inner()
+}
+
 fn zip_form(zip: Vec<u8>) -> Form {
     Form::new().part("files[]", Part::bytes(zip).file_name("skill.zip"))
 }
@@ -224,13 +234,7 @@ async fn what_is_no_skill_is_refused_and_leaves_nothing() {
             zip_form(zipped(&[("s/SKILL.md", 0o644, md)])[..90].to_vec()),
             "damaged",
         ),
-        (
-            zip_form(zipped(&[
-                ("s/SKILL.md", 0o644, md),
-                ("s/l", 0o120_777, "/etc/passwd"),
-            ])),
-            "neither a regular file",
-        ),
+        (zip_form(linked()), "neither a regular file"),
         (
             zip_form(zipped(&[
                 ("s/SKILL.md", 0o644, md),
