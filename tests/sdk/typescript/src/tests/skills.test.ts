@@ -27,7 +27,7 @@ test('a skill, its versions and its content', async () => {
   const walked: string[] = [];
   for await (const version of anthropic.skills.versions.list(made.id, { limit: 1 })) walked.push(version.id);
   assert.deepEqual(walked, [second.id, first.id]);
-  const content = await anthropic.skills.versions.download(second.id, { skill_id: made.id });
+  const content = await anthropic.beta.skills.versions.download(second.id, { skill_id: made.id });
   const bytes = Buffer.from(await content.arrayBuffer());
   assert.equal(bytes.subarray(0, 4).toString('latin1'), 'PK\x03\x04');
   assert.ok(bytes.includes('greeting/SKILL.md'));
@@ -53,5 +53,6 @@ test('an agent runs a script of a skill', async () => {
   await watch.idle();
   watch.close();
   const last = watch.seen.filter((event) => event.type === 'agent.message').at(-1);
+  assert.ok(last);
   assert.match(text(last), /it said hello world/);
 });
