@@ -13,6 +13,7 @@ mod outputs;
 mod resources;
 mod sessions;
 mod skills;
+mod work;
 mod world;
 
 use std::any::Any;
@@ -69,6 +70,7 @@ pub fn all() -> Vec<&'static Case> {
         agents::CASES,
         environments::CASES,
         keys::CASES,
+        work::CASES,
     ];
     files.into_iter().flatten().collect()
 }

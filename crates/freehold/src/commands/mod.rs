@@ -2,17 +2,21 @@
 
 mod connect;
 mod doctor;
+mod environments;
 mod keys;
 mod models;
 mod run;
 mod serve;
 mod sessions;
+mod skills;
 mod workspaces;
 
 pub(crate) use doctor::doctor;
+pub(crate) use environments::environments;
 pub(crate) use keys::keys;
 pub(crate) use models::models;
 pub(crate) use run::run;
 pub(crate) use serve::serve;
 pub(crate) use sessions::sessions;
+pub(crate) use skills::skills;
 pub(crate) use workspaces::workspaces;

@@ -17,3 +17,4 @@ mod messages;
 mod sessions;
 mod skills;
 mod stream;
+mod work;

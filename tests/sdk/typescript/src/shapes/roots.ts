@@ -12,6 +12,11 @@ export interface Roots {
   environment: Anthropic.Beta.BetaEnvironment;
   environments: Page<Anthropic.Beta.BetaEnvironment>;
   environmentDeleted: Anthropic.Beta.BetaEnvironmentDeleteResponse;
+  work: Anthropic.Beta.Environments.BetaSelfHostedWork;
+  works: Page<Anthropic.Beta.Environments.BetaSelfHostedWork>;
+  polled: Anthropic.Beta.Environments.BetaSelfHostedWork | null;
+  heartbeat: Anthropic.Beta.Environments.BetaSelfHostedWorkHeartbeatResponse;
+  workStats: Anthropic.Beta.Environments.BetaSelfHostedWorkQueueStats;
   session: Anthropic.Beta.BetaManagedAgentsSession;
   sessions: Page<Anthropic.Beta.BetaManagedAgentsSession> & { prev_page: string | null };
   sessionDeleted: Anthropic.Beta.BetaManagedAgentsDeletedSession;
