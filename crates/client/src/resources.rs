@@ -7,6 +7,7 @@ mod files;
 mod keys;
 mod models;
 mod sessions;
+mod skills;
 mod work;
 mod workspaces;
 

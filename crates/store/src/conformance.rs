@@ -12,6 +12,7 @@ mod log;
 mod outputs;
 mod resources;
 mod sessions;
+mod skills;
 mod work;
 mod world;
 
@@ -64,6 +65,7 @@ pub fn all() -> Vec<&'static Case> {
         sessions::CASES,
         resources::CASES,
         files::CASES,
+        skills::CASES,
         outputs::CASES,
         agents::CASES,
         environments::CASES,

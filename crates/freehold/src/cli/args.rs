@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::environments::EnvironmentCommand;
+use super::skills::SkillCommand;
 use crate::config::ServeFlags;
 
 /// Managed agents on your own ground
@@ -36,6 +37,9 @@ pub(crate) enum Command {
     /// Administer environments: the keys of their workers and their work queues
     #[command(subcommand)]
     Environments(EnvironmentCommand),
+    /// List, upload and delete skills
+    #[command(subcommand)]
+    Skills(SkillCommand),
     /// Create and list workspaces
     #[command(subcommand)]
     Workspaces(WorkspaceCommand),

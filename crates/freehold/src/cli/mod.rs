@@ -2,6 +2,7 @@
 
 mod args;
 mod environments;
+mod skills;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,7 @@ pub(crate) use args::{
     WorkspaceCommand,
 };
 pub(crate) use environments::{EnvironmentCommand, EnvironmentKeyCommand, WorkCommand};
+pub(crate) use skills::SkillCommand;
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
@@ -43,6 +45,7 @@ async fn client(command: Command) -> Result<Exit, Failure> {
         Command::Sessions(command) => commands::sessions(command).await,
         Command::Keys(command) => commands::keys(command).await,
         Command::Environments(command) => commands::environments(command).await,
+        Command::Skills(command) => commands::skills(command).await,
         Command::Workspaces(command) => commands::workspaces(command).await,
         Command::Models { connection, output } => commands::models(connection, output).await,
         Command::Doctor { flags, output } => commands::doctor(flags, output).await,

@@ -8,6 +8,7 @@ mod models;
 mod run;
 mod serve;
 mod sessions;
+mod skills;
 mod workspaces;
 
 pub(crate) use doctor::doctor;
@@ -17,4 +18,5 @@ pub(crate) use models::models;
 pub(crate) use run::run;
 pub(crate) use serve::serve;
 pub(crate) use sessions::sessions;
+pub(crate) use skills::skills;
 pub(crate) use workspaces::workspaces;

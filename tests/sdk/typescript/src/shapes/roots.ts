@@ -31,6 +31,12 @@ export interface Roots {
   file: Anthropic.Beta.BetaFileMetadata;
   files: Page<Anthropic.Beta.BetaFileMetadata>;
   fileDeleted: Anthropic.Beta.BetaDeletedFile;
+  skill: Anthropic.Beta.BetaSkill;
+  skills: Page<Anthropic.Beta.BetaSkill>;
+  skillDeleted: Anthropic.Beta.BetaDeletedSkill;
+  skillVersion: Anthropic.Beta.Skills.BetaSkillVersion;
+  skillVersions: Page<Anthropic.Beta.Skills.BetaSkillVersion>;
+  skillVersionDeleted: Anthropic.Beta.Skills.BetaDeletedSkillVersion;
   model: Anthropic.Beta.BetaModelInfo;
   models: IdPage<Anthropic.Beta.BetaModelInfo>;
   error: { type: 'error'; error: { type: Anthropic.ErrorType; message: string; details?: object }; request_id: string };
