@@ -3,11 +3,13 @@
 mod agents;
 mod events;
 mod files;
+mod memories;
 mod sessions;
 
 pub use agents::ListAgents;
 pub use events::ListEvents;
 pub use files::ListFiles;
+pub use memories::{ListMemories, ListMemoryStores, ListMemoryVersions, view};
 pub use sessions::ListSessions;
 
 use freehold_base::limits::page;
