@@ -1,6 +1,8 @@
 //! Making a session, with its resources and first input, in one transaction.
 
-use freehold_base::{AgentId, EnvironmentId, FileId, SessionId, ThreadId, WorkspaceId};
+use freehold_base::{
+    AgentId, EnvironmentId, FileId, MemoryStoreId, SessionId, ThreadId, WorkspaceId,
+};
 use freehold_wire::agent::Metadata;
 
 use super::row::{SessionRow, get, metadata_json};
@@ -56,6 +58,9 @@ pub enum CreateSessionError {
     /// No such file in the workspace, or it has expired.
     #[error("no such file: {0}")]
     FileGone(FileId),
+    /// No such memory store in the workspace, or it is archived.
+    #[error("no usable memory store: {0}")]
+    MemoryStoreGone(MemoryStoreId),
     /// More resources than a session may have.
     #[error("too many resources")]
     TooManyResources,
@@ -68,6 +73,7 @@ impl From<ResourceError> for CreateSessionError {
     fn from(error: ResourceError) -> Self {
         match error {
             ResourceError::FileGone(id) => Self::FileGone(id),
+            ResourceError::MemoryStoreGone(id) => Self::MemoryStoreGone(id),
             ResourceError::TooMany => Self::TooManyResources,
             ResourceError::Store(error) => Self::Store(error),
             // The session was made open in this very transaction.
