@@ -250,6 +250,12 @@ impl Store {
                 0 => {}
                 sessions => return Err(DeleteEnvironmentError::InUse { sessions }),
             }
+            // All of it has stopped: its sessions are gone.
+            tx.execute("DELETE FROM work WHERE environment_id = ?1", params![&id])?;
+            tx.execute(
+                "DELETE FROM environment_key WHERE environment_id = ?1",
+                params![&id],
+            )?;
             // The foreign key backs the count up.
             tx.execute("DELETE FROM environment WHERE id = ?1", params![&id])?;
             Ok(())

@@ -12,6 +12,8 @@ pub mod backend;
 pub mod blob;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod credentials;
+pub mod environment_keys;
 pub mod environments;
 mod error;
 pub mod files;
@@ -31,6 +33,8 @@ pub mod workspaces;
 
 pub use agents::{AgentQuery, AgentRow, NewAgent, UpdateAgentError};
 pub use blob::{Blob, BlobError, BlobPin, BlobStore, Blobs, LocalBlobs};
+pub use credentials::{CredentialKind, CredentialRow, KeyId};
+pub use environment_keys::{EnvironmentKeyRow, NewEnvironmentKey};
 pub use environments::{
     DeleteEnvironmentError, EnvironmentChange, EnvironmentQuery, EnvironmentRow, NewEnvironment,
     UpdateEnvironmentError,

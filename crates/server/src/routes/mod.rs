@@ -7,6 +7,9 @@ mod events;
 mod files;
 mod health;
 mod keys;
+mod memories;
+mod memory_stores;
+mod memory_versions;
 mod messages;
 mod models;
 mod query;
@@ -22,7 +25,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use freehold_wire::{ApiError, ErrorKind};
 
@@ -35,6 +38,45 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/files", post(files::create).get(files::list))
         // The upload is streamed and counts its bytes itself.
         .layer(DefaultBodyLimit::disable());
+    let memory = Router::new()
+        .route(
+            "/v1/memory_stores",
+            post(memory_stores::create).get(memory_stores::list),
+        )
+        .route(
+            "/v1/memory_stores/{id}",
+            get(memory_stores::retrieve)
+                .post(memory_stores::update)
+                .delete(memory_stores::delete),
+        )
+        .route(
+            "/v1/memory_stores/{id}/archive",
+            post(memory_stores::archive),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memories",
+            post(memories::create).get(memories::list),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memories/{memory}",
+            get(memories::retrieve)
+                .post(memories::update)
+                .patch(memories::update)
+                .delete(memories::delete),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memory_versions",
+            get(memory_versions::list),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memory_versions/{version}",
+            get(memory_versions::retrieve),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memory_versions/{version}/redact",
+            post(memory_versions::redact),
+        )
+        .layer(from_fn(memory_stores::check_betas));
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -94,6 +136,7 @@ pub fn router(app: Arc<App>) -> Router {
             get(threads::stream),
         )
         .merge(files)
+        .merge(memory)
         .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
         .route("/v1/files/{id}/content", get(files::content))
         .route("/v1/models", get(models::list))

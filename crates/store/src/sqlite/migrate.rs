@@ -11,6 +11,7 @@ use crate::backend::{Tx, one, params};
 /// The schema's steps, in order, numbered from 1. Never edit one that was released: add another.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_first.sql"),
+    include_str!("../../migrations/0002_work.sql"),
     include_str!("../../migrations/0004_memory.sql"),
 ];
 
