@@ -1,5 +1,7 @@
 //! The Messages API request that asks for the next answer.
 
+use std::borrow::Cow;
+
 use freehold_wire::agent::{Effort, SessionAgent};
 use freehold_wire::tool::{BuiltinTool, Tool};
 use serde::Serialize;
@@ -9,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::call::policy;
 use crate::conversation::{CacheControl, EPHEMERAL, Media, Message, Writing};
 use crate::decide::Purpose;
+use crate::memory;
 use crate::state::{Placement, State};
 
 /// What is known of the agent's model and of the tools on this server.
@@ -46,7 +49,7 @@ struct Body<'a> {
 #[derive(Serialize)]
 struct SystemText<'a> {
     r#type: &'static str,
-    text: &'a str,
+    text: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_control: Option<CacheControl>,
 }
@@ -117,7 +120,7 @@ pub fn build(
         } else {
             output
         },
-        system: system(agent, state.placement),
+        system: system(state),
         messages: state.conversation.messages(writing, closing),
         // A context with tool calls in it needs their definitions even where none may be made.
         tools: tools(agent, facts)?,
@@ -130,18 +133,23 @@ pub fn build(
     serde_json::value::to_raw_value(&body)
 }
 
-fn system(agent: &SessionAgent, placement: Placement) -> Vec<SystemText<'_>> {
+fn system(state: &State) -> Vec<SystemText<'_>> {
+    let agent = &*state.agent;
     let has_sandbox_tool = BuiltinTool::ALL
         .iter()
         .any(|t| !t.is_server_side() && policy(agent, *t).is_some());
-    let note = has_sandbox_tool.then_some(match placement {
+    let note = has_sandbox_tool.then_some(match state.placement {
         Placement::Cloud => CLOUD_NOTE,
         Placement::SelfHosted => SELF_HOSTED_NOTE,
     });
     let own = agent.system.as_deref().filter(|s| !s.is_empty());
+    // Without a tool that reaches them (they can be changed later) the stores are not there.
+    let memory = Some(&state.memory).filter(|m| has_sandbox_tool && !m.is_empty());
     let mut out: Vec<_> = own
         .into_iter()
         .chain(note)
+        .map(Cow::Borrowed)
+        .chain(memory.map(|m| Cow::Owned(memory::note(m))))
         .map(|text| SystemText {
             r#type: "text",
             text,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use freehold_base::{EventId, ThreadId, Timestamp};
 use freehold_wire::agent::SessionAgent;
 use freehold_wire::event::{EventBody, Permission, RetryStatus, StopDetails, StopReason};
+use freehold_wire::resource::MemoryStoreResource;
 use freehold_wire::session::Status;
 use freehold_wire::tool::BuiltinTool;
 use freehold_wire::usage::Budget;
@@ -51,6 +52,8 @@ pub struct State {
     pub placement: Placement,
     /// The budget in force.
     pub budget: Option<Budget>,
+    /// Memory stores that are attached; they stay the same.
+    pub memory: Vec<MemoryStoreResource>,
     /// Status by the last `session.status_*` event.
     pub status: Status,
     /// The model's context.
@@ -96,6 +99,7 @@ impl State {
             agent: Arc::new(agent),
             placement,
             budget,
+            memory: Vec::new(),
             status: Status::Idle,
             conversation: Conversation::default(),
             calls: Vec::new(),
@@ -112,6 +116,13 @@ impl State {
             ending: (StopReason::EndTurn, None),
             summary: Summary::default(),
         }
+    }
+
+    /// The same with memory stores attached.
+    #[must_use]
+    pub fn with_memory(mut self, memory: Vec<MemoryStoreResource>) -> Self {
+        self.memory = memory;
+        self
     }
 
     /// The call of this use event, if it is in the open round.

@@ -129,7 +129,7 @@ impl<'a> Driver<'a> {
         };
         let (head, state) = match shared.cache.take(session) {
             Some(cached) => cached,
-            None => (0, load::initial(&row)?),
+            None => (0, load::initial(shared, &row).await?),
         };
         let mut driver = Self {
             shared,
@@ -390,6 +390,7 @@ impl<'a> Driver<'a> {
                 if self.running.is_empty()
                     && let Some(place) = &self.place
                 {
+                    self.shared.executor.settle(place).await;
                     outputs::capture(self.shared, place).await;
                 }
                 Ok(tools::result(id, reply, self.shared))

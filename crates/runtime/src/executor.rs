@@ -2,7 +2,7 @@
 //! sandboxes and web tools.
 
 use async_trait::async_trait;
-use freehold_base::{EventId, SessionId};
+use freehold_base::{EventId, MemoryStoreId, SessionId, WorkspaceId};
 use freehold_wire::content::ContentBlock;
 use freehold_wire::tool::{BuiltinTool, BuiltinToolConfig};
 use serde_json::value::RawValue;
@@ -14,10 +14,25 @@ use tokio_util::sync::CancellationToken;
 pub struct Place {
     /// The session.
     pub session: SessionId,
+    /// Its workspace.
+    pub workspace: WorkspaceId,
     /// The environment's resolved `config` (contract 20).
     pub config: serde_json::Value,
     /// Files the sandbox shows read-only.
     pub uploads: Vec<Upload>,
+    /// Memory stores the sandbox shows.
+    pub memory: Vec<MemoryMount>,
+}
+
+/// A memory store mounted into a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryMount {
+    /// Which; it may have been deleted since.
+    pub store: MemoryStoreId,
+    /// Absolute, normalised, one name below `/mnt/memory`.
+    pub mount_path: String,
+    /// The agent may not change it.
+    pub read_only: bool,
 }
 
 /// A file mounted into a sandbox.
@@ -86,6 +101,8 @@ pub trait ToolExecutor: Send + Sync + 'static {
     async fn call(&self, place: &Place, call: &ToolCall, cancel: CancellationToken) -> ToolReply;
     /// Writes a file inside the sandbox.
     async fn write_file(&self, place: &Place, path: &str, bytes: Vec<u8>) -> Result<(), String>;
+    /// A round of calls has ended: what they left in memory stores is taken in.
+    async fn settle(&self, _place: &Place) {}
     /// Lists the outputs folder; empty, and no sandbox made, if the session never had one.
     async fn outputs(&self, place: &Place) -> Result<Vec<OutputFile>, String>;
     /// Reads one output.

@@ -9,9 +9,10 @@ use freehold_model::ModelEntry;
 use freehold_store::{InboxItem, SessionRow, StoreError, StoredEvent};
 use freehold_wire::agent::SessionAgent;
 use freehold_wire::event::EventBody;
+use freehold_wire::resource::{Access, MemoryStoreResource};
 use freehold_wire::tool::BuiltinTool;
 
-use crate::executor::{Place, ToolExecutor, Upload};
+use crate::executor::{MemoryMount, Place, ToolExecutor, Upload};
 use crate::runtime::Shared;
 
 /// Why a session cannot be loaded.
@@ -117,19 +118,28 @@ fn fold(state: &mut State, event: &StoredEvent) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// The state before any event, from the session's row.
-pub(crate) fn initial(row: &SessionRow) -> Result<State, LoadError> {
+/// The state before any event, from the session's row and what is attached to it.
+pub(crate) async fn initial(shared: &Shared, row: &SessionRow) -> Result<State, LoadError> {
     let agent: SessionAgent = serde_json::from_str(&row.agent).map_err(unreadable("agent"))?;
     let budget = match &row.budget {
         Some(text) => Some(serde_json::from_str(text).map_err(unreadable("budget"))?),
         None => None,
     };
-    Ok(State::new(
-        row.thread_id.clone(),
-        agent,
-        placement(row)?,
-        budget,
-    ))
+    Ok(
+        State::new(row.thread_id.clone(), agent, placement(row)?, budget)
+            .with_memory(memory(shared, &row.id).await?),
+    )
+}
+
+async fn memory(
+    shared: &Shared,
+    session: &SessionId,
+) -> Result<Vec<MemoryStoreResource>, LoadError> {
+    let attached = shared.store.session_memory_stores(session).await?;
+    let stores = attached.iter().map(|a| serde_json::from_str(&a.body));
+    stores
+        .collect::<Result<_, _>>()
+        .map_err(unreadable("memory store resource"))
 }
 
 fn environment(row: &SessionRow) -> Result<serde_json::Value, LoadError> {
@@ -183,10 +193,20 @@ pub(crate) async fn place_of(shared: &Shared, row: &SessionRow) -> Result<Place,
     for (mount_path, blob) in shared.store.session_uploads(&row.id).await? {
         uploads.push(Upload { mount_path, blob });
     }
+    let memory = memory(shared, &row.id).await?.into_iter().map(|store| {
+        let mount_path = store.mount_path.unwrap_or_default();
+        MemoryMount {
+            store: store.memory_store_id,
+            mount_path,
+            read_only: store.access == Access::ReadOnly,
+        }
+    });
     Ok(Place {
         session: row.id.clone(),
+        workspace: row.workspace_id.clone(),
         config: environment(row)?,
         uploads,
+        memory: memory.collect(),
     })
 }
 

@@ -9,6 +9,7 @@ mod keys;
 mod lease;
 mod list;
 mod log;
+mod memories;
 mod outputs;
 mod resources;
 mod sessions;
@@ -67,6 +68,7 @@ pub fn all() -> Vec<&'static Case> {
         agents::CASES,
         environments::CASES,
         keys::CASES,
+        memories::CASES,
     ];
     files.into_iter().flatten().collect()
 }

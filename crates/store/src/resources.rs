@@ -75,8 +75,8 @@ pub enum ResourceError {
     /// No such memory store in the workspace, or it is archived.
     #[error("no usable memory store: {0}")]
     MemoryStoreGone(MemoryStoreId),
-    /// The session has [`limits::MAX_SESSION_FILES`] files already.
-    #[error("the session has too many files")]
+    /// The session has [`limits::MAX_SESSION_FILES`] resources already, memory stores not counted.
+    #[error("the session has too many resources")]
     TooMany,
     /// The store failed.
     #[error("the store failed")]
@@ -111,14 +111,19 @@ pub(crate) fn attach(
     new: &[NewResource],
 ) -> Result<Vec<ResourceRow>, ResourceError> {
     let now = tx.now();
-    let sql = "SELECT COUNT(file_id), COALESCE(MAX(position), 0) FROM session_resource
+    let sql =
+        "SELECT COUNT(*) - COUNT(memory_store_id), COALESCE(MAX(position), 0) FROM session_resource
        WHERE session_id = ?1";
     let (held, last) = match one(tx.query(sql, params![session])?) {
         Some(mut row) => (row.count("count")?, row.int("resource position")?),
         None => (0, 0),
     };
-    let files = new.iter().filter(|new| new.file.is_some()).count();
-    if held + files as u64 > limits::MAX_SESSION_FILES as u64 {
+    // Memory stores have a limit of their own, which the request was checked against.
+    let counted = new
+        .iter()
+        .filter(|new| new.memory_store_id.is_none())
+        .count();
+    if held + counted as u64 > limits::MAX_SESSION_FILES as u64 {
         return Err(ResourceError::TooMany);
     }
     let mut rows = Vec::with_capacity(new.len());
