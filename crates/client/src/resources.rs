@@ -4,6 +4,7 @@ mod agents;
 mod environments;
 mod files;
 mod keys;
+mod memory_stores;
 mod models;
 mod sessions;
 mod workspaces;

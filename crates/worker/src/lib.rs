@@ -9,6 +9,7 @@ pub mod agent;
 mod content;
 mod files;
 pub mod local;
+pub mod memory;
 mod network;
 mod slot;
 mod uploads;
