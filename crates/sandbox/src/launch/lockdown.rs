@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid};
 
-use super::plan::{Ids, Isolate, USER};
+use super::plan::{Ids, Namespaces, USER};
+use crate::Limits;
 
 /// Open files of one process.
 const OPEN_FILES: u64 = 16_384;
@@ -110,7 +111,7 @@ fn drop_bounding_set() -> io::Result<()> {
 }
 
 /// Limits that hold for each process, or for the user inside.
-pub(super) fn limit(how: &Isolate) -> io::Result<()> {
+pub(super) fn limit(how: &Namespaces, limits: &Limits) -> io::Result<()> {
     let set = |resource, wanted: u64| {
         // A limit the server itself is under stays: raising it needs a privilege this has not.
         let now = rustix::process::getrlimit(resource)
@@ -128,12 +129,12 @@ pub(super) fn limit(how: &Isolate) -> io::Result<()> {
     set(Resource::Core, 0)?;
     set(Resource::Nofile, OPEN_FILES)?;
     set(Resource::Memlock, LOCKED)?;
-    set(Resource::Fsize, how.limits.file_bytes)?;
+    set(Resource::Fsize, limits.file_bytes)?;
     set(Resource::Rtprio, 0)?;
     // Counts this namespace's user only; holds where there is no control group too.
-    set(Resource::Nproc, u64::from(how.limits.pids))?;
+    set(Resource::Nproc, u64::from(limits.pids))?;
     if how.memory_by_rlimit {
-        set(Resource::Data, how.limits.memory_bytes)?;
+        set(Resource::Data, limits.memory_bytes)?;
     }
     Ok(())
 }
