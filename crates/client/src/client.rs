@@ -49,6 +49,8 @@ impl Options {
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    /// Marked sensitive, so that nothing shows it.
+    bearer: header::HeaderValue,
 }
 
 struct Inner {
@@ -86,12 +88,8 @@ impl Client {
                 "the server's URL must not hold a user name or a password",
             ));
         }
-        let bearer = format!("Bearer {}", options.key.expose());
-        let mut bearer = header::HeaderValue::from_str(&bearer)
-            .map_err(|_| wrong("the API key holds characters that no key has"))?;
-        bearer.set_sensitive(true);
+        let bearer = bearer(&options.key)?;
         let mut headers = header::HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, bearer);
         headers.insert(
             "anthropic-version",
             header::HeaderValue::from_static(VERSION),
@@ -107,12 +105,25 @@ impl Client {
                 ClientError::Configuration(format!("the HTTP client cannot be set up: {e}"))
             })?;
         Ok(Self {
+            bearer,
             inner: Arc::new(Inner {
                 http,
                 base,
                 read_timeout: options.read_timeout,
                 entropy: Box::new(SystemEntropy),
             }),
+        })
+    }
+
+    /// A client of the same server with another credential, for example the token of a work item.
+    /// It shares this one's connections.
+    ///
+    /// # Errors
+    /// [`ClientError::Configuration`].
+    pub fn with_key(&self, key: &Secret<String>) -> Result<Self, ClientError> {
+        Ok(Self {
+            inner: Arc::clone(&self.inner),
+            bearer: bearer(key)?,
         })
     }
 
@@ -162,8 +173,20 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn act<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
+        self.act_with(path, &[]).await
+    }
+
+    /// The same with a query.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn act_with<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<T, ClientError> {
         let build = || {
-            self.request(Method::POST, path, &[])
+            self.request(Method::POST, path, query)
                 .header(header::CONTENT_LENGTH, "0")
         };
         let response = self.send(true, build).await?;
@@ -213,7 +236,12 @@ impl Client {
         &*self.inner.entropy
     }
 
-    fn request(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> RequestBuilder {
+    pub(crate) fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> RequestBuilder {
         let mut url = self.inner.base.clone();
         // `new` lets only URLs pass that have a path.
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -222,7 +250,10 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        self.inner.http.request(method, url)
+        self.inner
+            .http
+            .request(method, url)
+            .header(header::AUTHORIZATION, self.bearer.clone())
     }
 
     async fn send(
@@ -242,7 +273,7 @@ impl Client {
         }
     }
 
-    async fn attempt(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+    pub(crate) async fn attempt(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let quiet = self.inner.read_timeout;
         let response = match tokio::time::timeout(quiet, request.send()).await {
             Err(_) => return Err(ClientError::Silent(quiet)),
@@ -281,7 +312,10 @@ impl Client {
         Err(failure.into())
     }
 
-    async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {
+    pub(crate) async fn json<T: DeserializeOwned>(
+        &self,
+        response: Response,
+    ) -> Result<T, ClientError> {
         let body = self.body(response, MAX_ANSWER).await?;
         serde_json::from_slice(&body).map_err(|e| ClientError::Protocol(e.to_string()))
     }
@@ -311,4 +345,13 @@ impl Client {
             Ok(Ok(chunk)) => Ok(chunk),
         }
     }
+}
+
+fn bearer(key: &Secret<String>) -> Result<header::HeaderValue, ClientError> {
+    let bearer = format!("Bearer {}", key.expose());
+    let mut bearer = header::HeaderValue::from_str(&bearer).map_err(|_| {
+        ClientError::Configuration("the API key holds characters that no key has".to_owned())
+    })?;
+    bearer.set_sensitive(true);
+    Ok(bearer)
 }

@@ -1,10 +1,14 @@
 //! The endpoints, one file a noun.
 
 mod agents;
+mod environment_keys;
 mod environments;
 mod files;
 mod keys;
 mod memory_stores;
 mod models;
 mod sessions;
+mod work;
 mod workspaces;
+
+pub use work::Poll;

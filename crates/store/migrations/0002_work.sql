@@ -21,11 +21,11 @@ CREATE TABLE work (
   state TEXT NOT NULL, metadata TEXT NOT NULL,
   attempt {I64} NOT NULL,                     -- items before it that ended without progress
   available_at {I64} NOT NULL,                -- not handed out earlier
-  polled_at {I64}, polled_by TEXT,            -- when, and to which worker it was handed out last
+  polled_at {I64}, handed_out {I64} NOT NULL, -- when it was handed out last, and how often
   token_hash {BLOB},                          -- SHA-256 of the token handed out last
   lease_until {I64},                          -- not null: ends then, unless extended
   beat_before {I64}, beat_by {BLOB},          -- of the latest heartbeat: its expectation, its sender
-  created_at {I64} NOT NULL, acknowledged_at {I64}, acknowledged_by {BLOB}, started_at {I64},
+  created_at {I64} NOT NULL, acknowledged_at {I64}, started_at {I64},
   latest_heartbeat_at {I64}, stop_requested_at {I64}, stopped_at {I64}) {STRICT};
 CREATE UNIQUE INDEX work_one_live ON work(session_id) WHERE state <> 'stopped';
 CREATE UNIQUE INDEX work_token ON work(token_hash) WHERE token_hash IS NOT NULL;

@@ -276,6 +276,24 @@ impl Store {
         self.read(move |tx| get(tx, &workspace, &id)).await
     }
 
+    /// One environment of any workspace: for those who administer all of them.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn environment_any(
+        &self,
+        id: &EnvironmentId,
+    ) -> Result<Option<EnvironmentRow>, StoreError> {
+        let id = id.clone();
+        self.read(move |tx| {
+            let sql = format!("SELECT {COLUMNS} FROM environment WHERE id = ?1");
+            one(tx.query(&sql, params![&id])?)
+                .map(environment)
+                .transpose()
+        })
+        .await
+    }
+
     /// Lists environments; up to `limit + 1`.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ pub mod sessions;
 mod sql;
 pub mod sqlite;
 mod store;
+pub mod work;
 pub mod workspaces;
 
 pub use agents::{AgentQuery, AgentRow, NewAgent, UpdateAgentError};
@@ -61,4 +62,7 @@ pub use sessions::{
     SessionCursor, SessionQuery, SessionRow, UpdateSessionError,
 };
 pub use store::{CommitListener, NoListener, Store};
+pub use work::{
+    AckError, Beat, BeatError, NewBeat, NewPoll, QueueStats, StopError, WorkQuery, WorkRow,
+};
 pub use workspaces::{OrganizationRow, WorkspaceRow};

@@ -53,6 +53,9 @@ pub enum List {
     /// `GET /v1/memory_stores/{id}/memory_versions`.
     #[serde(rename = "memory_versions")]
     MemoryVersions,
+    /// `GET /v1/environments/{id}/work`.
+    #[serde(rename = "work")]
+    Work,
     /// A list of our own admin endpoints.
     #[serde(rename = "admin")]
     Admin,

@@ -16,5 +16,6 @@ mod uploads;
 
 pub use content::Reply;
 pub use files::{FileSource, OutputFile, OutputReader};
-pub use local::{Call, Options, Place, SandboxUnavailable, SessionSandboxes};
+pub use local::{Call, MemorySource, Options, Place, SandboxUnavailable, SessionSandboxes};
+pub use memory::MemoryMount;
 pub use uploads::Upload;

@@ -186,6 +186,7 @@ impl Setup {
             session,
             config: &self.config,
             uploads: &[],
+            memory: None,
         }
     }
     async fn call(&self, session: &SessionId, tool: &str, repeatable: bool) -> (String, bool) {

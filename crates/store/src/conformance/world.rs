@@ -167,6 +167,7 @@ impl World {
             thread_id: self.ids.next(),
             environment_id: self.environment.clone(),
             environment: r#"{"type":"cloud"}"#.into(),
+            self_hosted: false,
             agent_id: self.agent.clone(),
             agent_version: 1,
             agent: r#"{"name":"a"}"#.into(),

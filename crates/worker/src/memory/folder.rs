@@ -50,7 +50,7 @@ pub enum FolderError {
 pub trait Folder: Send + Sync {
     /// What it holds; nothing if it is not there.
     async fn list(&self) -> Result<Files, FolderError>;
-    /// A file of at most `max` bytes; `None` if there is none, or a larger one.
+    /// A file of at most `max` bytes; `None` if there is none, or one that cannot be read.
     async fn read(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>, FolderError>;
     /// Writes a file whole, with the folders above it.
     async fn write(&self, path: &str, content: Vec<u8>) -> Result<(), FolderError>;
@@ -96,9 +96,8 @@ impl Folder for SandboxFolder {
     async fn read(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>, FolderError> {
         match self.sandbox.read_file(&self.at(path), max).await {
             Ok(file) => Ok(Some(file.collect().await?)),
-            Err(SandboxError::File {
-                problem: FileProblem::NotFound | FileProblem::TooLarge | FileProblem::NotRegular,
-            }) => Ok(None),
+            // Gone, grown, made unreadable: the rest of the folder is none the worse for it.
+            Err(SandboxError::File { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -111,7 +110,7 @@ impl Folder for SandboxFolder {
     }
 
     async fn remove(&self, path: &str) -> Result<(), FolderError> {
-        match self.sandbox.list_files(&self.at(path)).await.map(drop) {
+        match self.sandbox.delete_file(&self.at(path)).await {
             Err(SandboxError::File {
                 problem: FileProblem::NotFound,
             })

@@ -9,6 +9,7 @@
 pub mod api;
 mod folder;
 mod merge;
+mod mounts;
 mod remote;
 mod saved;
 mod session;
@@ -17,6 +18,7 @@ mod sync;
 mod tests;
 
 pub use folder::{Files, Folder, FolderError, HostFolder, Listed, SandboxFolder};
+pub use mounts::{folders, shares};
 pub use remote::{Listing, Remote, RemoteError, RemoteMemory};
 pub use saved::Saved;
 pub use session::SessionMemory;
