@@ -58,7 +58,7 @@ impl World {
 
     /// Runs a command in the session; what it printed.
     async fn bash(&self, session: &str, command: &str) -> String {
-        let stream = self.client.stream(session, Previews::None);
+        let stream = self.client.stream(session, Previews::Off);
         let mut stream = stream.await.unwrap();
         let text = format!("bash: {command}");
         let message = json!({"type": "user.message", "content": [{"type": "text", "text": text}]});
@@ -68,7 +68,7 @@ impl World {
             let Frame::Event(event) = frame else { continue };
             match event.kind.as_str() {
                 "agent.tool_result" => {
-                    let event: Value = serde_json::from_str(event.raw().get()).unwrap();
+                    let event: Value = serde_json::from_str(event.raw()).unwrap();
                     printed = event["content"][0]["text"].as_str().unwrap().to_owned();
                 }
                 "session.status_idle" => return printed,
