@@ -5,6 +5,7 @@
 //! builds and reaps; and only the grandchild, the agent, returns. Nothing here may start a thread.
 
 mod devices;
+mod disk;
 mod etc;
 mod folders;
 mod handover;
@@ -42,6 +43,7 @@ use plan::{Base, Bind};
 
 pub(crate) use crate::agent::Roots;
 pub(crate) use keep::Control;
+pub(crate) use landlock::protect_agent;
 
 /// The agent, ready to serve.
 pub(crate) struct Inside {
@@ -156,11 +158,12 @@ fn given(bind: &Bind) -> Result<Ready, Step> {
         bind,
         Handshake::default(),
         listener.stage("egress listener")?,
+        Fence::default(),
     ))
 }
 
 /// An agent that sees folders where they are to appear.
-fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>) -> Ready {
+fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>, fence: Fence) -> Ready {
     let own = WRITABLE.iter().map(|(_, at)| (PathBuf::from(at), false));
     let shares = bind.shares.iter();
     let shares = shares.map(|s| (PathBuf::from(&s.at), s.access == Access::ReadOnly));
@@ -173,7 +176,7 @@ fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>) -> Rea
             extra_roots: all[1..].to_vec(),
             env: environment(bind),
             isolated: true,
-            fence: Fence::new(landlock::fence()),
+            fence,
         },
         handshake,
         listener,

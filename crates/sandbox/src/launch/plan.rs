@@ -30,6 +30,8 @@ pub(crate) struct Bind {
     pub layers: Vec<PathBuf>,
     /// The whole environment of tools.
     pub env: Vec<(String, String)>,
+    /// The template of the sandbox's own file system; `None` keeps its folders in `dir` itself.
+    pub disk: Option<PathBuf>,
     /// Whether to open the egress listener.
     pub proxy: bool,
 }
@@ -65,7 +67,9 @@ pub(crate) enum Root {
 
 /// The user and group tools run as, inside.
 pub(crate) const USER: u32 = 1000;
-/// Its home directory.
+/// The agent's real and saved user, where a range is mapped.
+pub(crate) const AGENT: u32 = 998;
+/// The home directory of [`USER`].
 pub(crate) const HOME: &str = "/home/agent";
 /// Where the egress proxy listens inside.
 pub(crate) const PROXY: (std::net::Ipv4Addr, u16) = (std::net::Ipv4Addr::LOCALHOST, 3128);
