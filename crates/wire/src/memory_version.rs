@@ -91,10 +91,12 @@ pub struct MemoryVersion {
     pub content_size_bytes: Option<u64>,
     /// When.
     pub created_at: Timestamp,
-    /// By whom.
+    /// By whom. Left out where nobody is known: the TypeScript types do not allow null.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub created_by: Option<Actor>,
     /// When it was redacted.
     pub redacted_at: Option<Timestamp>,
-    /// By whom.
+    /// By whom. Left out before, as above.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub redacted_by: Option<Actor>,
 }

@@ -2,10 +2,14 @@
 //! sessions, and the other way round.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use freehold_base::Secret;
+use freehold_base::{Secret, SystemClock};
 use freehold_client::{Client, Frame, Options, Previews};
 use freehold_wire::memory::MemoryItem;
+use freehold_worker::MemoryMount;
+use freehold_worker::memory::api::ApiMemory;
+use freehold_worker::memory::{Folder, HostFolder, Rules, SessionMemory};
 use serde_json::{Value, json};
 
 use crate::server::{KEY, Server, freehold};
@@ -243,4 +247,105 @@ async fn what_is_in_a_folder_cannot_lead_out_of_it() {
         w.bash(&session, "cat /mnt/memory/one/a/b").await,
         "from the store"
     );
+}
+
+/// What a worker on another host does: the same engine over the API.
+#[tokio::test]
+async fn a_folder_on_another_host_is_kept_in_step() {
+    let home = tempfile::tempdir().unwrap();
+    let server = start(home.path());
+    let w = World::new(&server).await;
+    let store = w.store("Team Notes").await;
+    for n in 0..25 {
+        // More than a page.
+        let path = format!("/many/{n:02}");
+        w.client.create_memory(&store, &path, "1").await.unwrap();
+    }
+    let mount = MemoryMount {
+        store: store.parse().unwrap(),
+        mount_path: "/mnt/memory/team-notes".into(),
+        read_only: false,
+    };
+    let dir = home.path().join("team-notes");
+    let folders: Vec<Box<dyn Folder>> = vec![Box::new(HostFolder(dir.clone()))];
+    let remote = Arc::new(ApiMemory(w.client.clone()));
+    let clock = Arc::new(SystemClock);
+    let rules = Rules::default();
+    let mut memory = SessionMemory::new(vec![mount], remote, clock, rules, None).await;
+    memory.open(&folders).await.unwrap();
+    let local = |path: &str| std::fs::read_to_string(dir.join(path)).ok();
+    assert_eq!(local("many/24").unwrap(), "1");
+
+    std::fs::write(dir.join("many/00"), "edited here").unwrap();
+    std::fs::write(dir.join("new"), "new here").unwrap();
+    std::fs::write(dir.join("large"), "x".repeat(102_401)).unwrap();
+    std::fs::remove_file(dir.join("many/01")).unwrap();
+    w.client
+        .create_memory(&store, "/elsewhere", "new there")
+        .await
+        .unwrap();
+    memory.finish(&folders).await;
+    assert_eq!(local("elsewhere").unwrap(), "new there");
+    std::fs::write(dir.join("late"), "flushed").unwrap();
+    memory.flush(&folders).await;
+    let mut held = Vec::new();
+    let mut page = None;
+    loop {
+        let found = w
+            .client
+            .memories(&store, true, page.as_deref())
+            .await
+            .unwrap();
+        held.extend(found.data.into_iter().filter_map(|item| match item {
+            MemoryItem::Memory(m) => Some((m.path, m.content.unwrap())),
+            MemoryItem::Prefix(_) => None,
+        }));
+        page = found.next_page;
+        if page.is_none() {
+            break;
+        }
+    }
+    let of = |path: &str| {
+        held.iter()
+            .find(|(p, _)| p == path)
+            .map(|(_, c)| c.as_str())
+    };
+    assert_eq!(of("/many/00"), Some("edited here"));
+    assert_eq!(
+        (of("/new"), of("/late")),
+        (Some("new here"), Some("flushed"))
+    );
+    assert_eq!((of("/many/01"), of("/large"), held.len()), (None, None, 27));
+
+    // What changes and goes there, changes and goes here; an edit here of what went there stays.
+    let page = w.client.memories(&store, false, None).await.unwrap();
+    for item in page.data {
+        let MemoryItem::Memory(m) = item else {
+            continue;
+        };
+        let (id, sha) = (m.id.as_str(), &m.content_sha256);
+        match m.path.as_str() {
+            "/many/02" => drop(
+                w.client
+                    .update_memory(&store, id, "theirs", sha)
+                    .await
+                    .unwrap(),
+            ),
+            "/many/03" | "/many/04" => w.client.delete_memory(&store, id, sha).await.unwrap(),
+            _ => {}
+        }
+    }
+    std::fs::write(dir.join("many/02"), "mine").unwrap();
+    std::fs::write(dir.join("many/04"), "kept").unwrap();
+    memory.sync(&folders).await;
+    assert_eq!(
+        (local("many/02").as_deref(), local("many/03")),
+        (Some("theirs"), None)
+    );
+    let all = w.client.memories(&store, false, None).await.unwrap();
+    let kept = all
+        .data
+        .iter()
+        .any(|item| matches!(item, MemoryItem::Memory(m) if m.path == "/many/04"));
+    assert!(kept);
 }

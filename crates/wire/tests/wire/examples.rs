@@ -165,7 +165,7 @@ fn memory_stores() {
         round_trip::<MemoryItem>(item);
     }
     round_trip::<MemoryVersion>(
-        r#"{"type":"memory_version","id":"memver_01A","memory_store_id":"memstore_01M","memory_id":"mem_01A","operation":"created","path":"/style.md","content":"tabs","content_sha256":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","content_size_bytes":4,"created_at":"2026-11-20T08:00:00Z","created_by":{"type":"api_actor","api_key_id":"apikey_01"},"redacted_at":null,"redacted_by":null}"#,
+        r#"{"type":"memory_version","id":"memver_01A","memory_store_id":"memstore_01M","memory_id":"mem_01A","operation":"created","path":"/style.md","content":"tabs","content_sha256":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","content_size_bytes":4,"created_at":"2026-11-20T08:00:00Z","created_by":{"type":"api_actor","api_key_id":"apikey_01"},"redacted_at":null}"#,
     );
     let taken = freehold_wire::ApiError::new(ErrorKind::MemoryPathConflict, "path is taken")
         .with_field("conflicting_memory_id", "mem_01A".into())
