@@ -3,4 +3,5 @@
 mod errors;
 mod help;
 mod journey;
+mod memory;
 mod server;
