@@ -9,6 +9,8 @@ use serde_json::value::RawValue;
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
+use crate::credentials::EnvironmentCredential;
+
 /// Where a session's tools run.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -18,6 +20,8 @@ pub struct Place {
     pub config: serde_json::Value,
     /// Files the sandbox shows read-only.
     pub uploads: Vec<Upload>,
+    /// Variables of the session's vaults, as they are now. The next call may have others.
+    pub credentials: Vec<EnvironmentCredential>,
 }
 
 /// A file mounted into a sandbox.

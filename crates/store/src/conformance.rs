@@ -12,6 +12,7 @@ mod log;
 mod outputs;
 mod resources;
 mod sessions;
+mod vaults;
 mod world;
 
 use std::any::Any;
@@ -67,6 +68,7 @@ pub fn all() -> Vec<&'static Case> {
         agents::CASES,
         environments::CASES,
         keys::CASES,
+        vaults::CASES,
     ];
     files.into_iter().flatten().collect()
 }

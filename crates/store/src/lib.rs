@@ -1,5 +1,5 @@
 //! Everything durable: the event log, the inbox and the leases; agents, environments, sessions and
-//! files; workspaces and keys; and the bytes of files. Start at [`Store`]; the log's rules are in
+//! files; vaults with their secrets; workspaces and keys; and the bytes of files. Start at [`Store`]; the log's rules are in
 //! [`log`].
 //!
 //! One set of noun files in portable SQL over the small [`backend`] trait; `sqlite` is the backend.
@@ -12,6 +12,7 @@ pub mod backend;
 pub mod blob;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod credentials;
 pub mod environments;
 mod error;
 pub mod files;
@@ -20,14 +21,20 @@ pub mod keys;
 pub mod log;
 pub mod outputs;
 pub mod resources;
+pub mod secrets;
 pub mod sessions;
 mod sql;
 pub mod sqlite;
 mod store;
+pub mod vaults;
 pub mod workspaces;
 
 pub use agents::{AgentQuery, AgentRow, NewAgent, UpdateAgentError};
 pub use blob::{Blob, BlobError, BlobPin, BlobStore, Blobs, LocalBlobs};
+pub use credentials::{
+    CreateCredentialError, CredentialChange, CredentialQuery, CredentialRow, NewCredential,
+    SessionCredential, UpdateCredentialError,
+};
 pub use environments::{
     DeleteEnvironmentError, EnvironmentChange, EnvironmentQuery, EnvironmentRow, NewEnvironment,
     UpdateEnvironmentError,
@@ -42,9 +49,11 @@ pub use log::{
 };
 pub use outputs::{NewOutput, OutputError};
 pub use resources::{FileCopy, NewResource, ResourceError, ResourceRow};
+pub use secrets::{Keyring, KeyringError, RotateError, SecretError};
 pub use sessions::{
     ArchiveError, CreateSessionError, DeleteSessionError, Direction, NewSession, SessionChange,
     SessionCursor, SessionQuery, SessionRow, UpdateSessionError,
 };
 pub use store::{CommitListener, NoListener, Store};
+pub use vaults::{NewVault, UpdateVaultError, VaultQuery, VaultRow};
 pub use workspaces::{OrganizationRow, WorkspaceRow};

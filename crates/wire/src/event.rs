@@ -343,11 +343,7 @@ pub struct SessionError {
 
 impl SessionError {
     /// An error that is about nothing but itself.
-    pub const fn new(
-        r#type: SessionErrorKind,
-        message: String,
-        retry_status: RetryStatus,
-    ) -> Self {
+    pub const fn new(r#type: SessionErrorKind, message: String, retry_status: RetryStatus) -> Self {
         Self {
             r#type,
             message,

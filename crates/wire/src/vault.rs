@@ -4,11 +4,11 @@ use freehold_base::{Timestamp, VaultId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::ApiError;
 use crate::agent::Metadata;
 use crate::decode::{At, Decode, Object, text};
 use crate::metadata::{self, MetadataPatch};
 use crate::request::Request;
-use crate::ApiError;
 
 /// Characters of the name of a vault or credential.
 pub(crate) const MAX_DISPLAY_NAME: usize = 255;

@@ -11,8 +11,8 @@ use crate::exit::{Exit, Failure};
 use crate::memory;
 
 pub(crate) use args::{
-    Command, Connection, ExportArgs, KeyCommand, Output, RunArgs, SessionCommand, TailArgs,
-    WorkspaceCommand,
+    Command, Connection, ExportArgs, KeyCommand, Output, RunArgs, SecretCommand, SessionCommand,
+    TailArgs, WorkspaceCommand,
 };
 
 /// Runs the command that the arguments name.
@@ -41,6 +41,7 @@ async fn client(command: Command) -> Result<Exit, Failure> {
         Command::Sessions(command) => commands::sessions(command).await,
         Command::Keys(command) => commands::keys(command).await,
         Command::Workspaces(command) => commands::workspaces(command).await,
+        Command::Secrets(command) => commands::secrets(command).await,
         Command::Models { connection, output } => commands::models(connection, output).await,
         Command::Doctor { flags, output } => commands::doctor(flags, output).await,
     }

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use freehold_base::{
     AgentId, EnvironmentId, EventId, FileId, IdSource, ManualClock, ReplicaId, SessionId,
-    SystemEntropy, Timestamp, WorkspaceId,
+    SystemEntropy, Timestamp, VaultId, WorkspaceId,
 };
 use tokio::io::AsyncReadExt;
 
 use super::Open;
 use crate::{
     Append, CommitListener, FileRow, Input, NewAgent, NewEnvironment, NewEvent, NewFile,
-    NewSession, SessionRow, Store, StoredEvent, Then,
+    NewSession, NewVault, SessionRow, Store, StoredEvent, Then,
 };
 
 /// What one case works with.
@@ -129,6 +129,16 @@ impl World {
             body: r#"{"v":1}"#.into(),
         };
         self.store.create_agent(new).await.unwrap().id
+    }
+
+    /// A vault of the default workspace.
+    pub async fn vault(&self) -> VaultId {
+        let new = NewVault {
+            id: self.ids.next(),
+            workspace_id: self.workspace.clone(),
+            body: "{}".into(),
+        };
+        self.store.create_vault(new).await.unwrap().id
     }
 
     /// What makes a session of the default workspace.

@@ -1,13 +1,13 @@
 //! Making a session, with its resources and first input, in one transaction.
 
-use freehold_base::{AgentId, EnvironmentId, FileId, SessionId, ThreadId, WorkspaceId};
+use freehold_base::{AgentId, EnvironmentId, FileId, SessionId, ThreadId, VaultId, WorkspaceId};
 use freehold_wire::agent::Metadata;
 
 use super::row::{SessionRow, get, metadata_json};
 use crate::backend::{Tx, one, params};
 use crate::log::put;
 use crate::resources::attach;
-use crate::{AcceptError, Input, NewResource, ResourceError, Store, StoreError};
+use crate::{AcceptError, Input, NewResource, ResourceError, Store, StoreError, vaults};
 
 /// A session to be made.
 #[derive(Debug, Clone)]
@@ -59,6 +59,9 @@ pub enum CreateSessionError {
     /// More resources than a session may have.
     #[error("too many resources")]
     TooManyResources,
+    /// No such vault in the workspace, or it is archived.
+    #[error("no usable vault: {0}")]
+    VaultGone(VaultId),
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
@@ -110,6 +113,9 @@ fn create(tx: &mut dyn Tx, new: &NewSession) -> Result<SessionRow, CreateSession
     }
     if !usable(tx, "agent", new.agent_id.as_str())? {
         return Err(CreateSessionError::AgentGone);
+    }
+    if let Some(vault) = vaults::unusable(tx, &new.workspace_id, &new.vault_ids)? {
+        return Err(CreateSessionError::VaultGone(vault));
     }
     let now = tx.now();
     tx.execute(

@@ -151,10 +151,7 @@ fn refresh(value: Value, at: &At<'_>) -> Decode<(OauthRefresh, Vec<NewSecret>)> 
     Ok((refresh, secrets))
 }
 
-fn endpoint_auth(
-    value: Value,
-    at: &At<'_>,
-) -> Decode<(TokenEndpointAuth, Option<Secret<String>>)> {
+fn endpoint_auth(value: Value, at: &At<'_>) -> Decode<(TokenEndpointAuth, Option<Secret<String>>)> {
     let mut o = Object::new(value, at)?;
     let auth = match o.tag(&["none", "client_secret_basic", "client_secret_post"])? {
         "none" => (TokenEndpointAuth::None, None),
