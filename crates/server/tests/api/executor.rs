@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use freehold_base::SessionId;
-use freehold_runtime::{OutputFile, Place, ToolCall, ToolExecutor, ToolReply};
+use freehold_runtime::{
+    EnvironmentCredential, OutputFile, Place, ToolCall, ToolExecutor, ToolReply,
+};
 use freehold_wire::content::ContentBlock;
 use freehold_wire::tool::BuiltinTool;
 use tokio::io::AsyncRead;
@@ -28,6 +30,8 @@ pub struct Scripted {
     pub removed: Mutex<Vec<SessionId>>,
     /// Uploads as last seen by a call.
     pub uploads: Mutex<Vec<String>>,
+    /// Variables of vaults as last seen by a call.
+    pub credentials: Mutex<Vec<EnvironmentCredential>>,
 }
 
 #[async_trait]
@@ -47,6 +51,7 @@ impl ToolExecutor for Scripted {
     async fn call(&self, place: &Place, call: &ToolCall, cancel: CancellationToken) -> ToolReply {
         *self.uploads.lock().unwrap() =
             place.uploads.iter().map(|u| u.mount_path.clone()).collect();
+        (*self.credentials.lock().unwrap()).clone_from(&place.credentials);
         if self.hang.load(Ordering::SeqCst) {
             cancel.cancelled().await;
             return ToolReply::error("cancelled");

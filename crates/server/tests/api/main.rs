@@ -5,6 +5,7 @@
 mod admin;
 mod agents;
 mod conventions;
+mod credentials;
 mod environments;
 mod events;
 mod executor;
@@ -16,3 +17,4 @@ mod logs;
 mod messages;
 mod sessions;
 mod stream;
+mod vaults;
