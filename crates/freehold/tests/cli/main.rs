@@ -3,4 +3,5 @@
 mod errors;
 mod help;
 mod journey;
+mod secrets;
 mod server;
