@@ -28,6 +28,12 @@ const ROUTES: [RegExp, string][] = [
   [/^GET \/v1\/files$/, 'files'],
   [/^DELETE \/v1\/files\/[^/]+$/, 'fileDeleted'],
   [/^(GET|POST) \/v1\/files(\/[^/]+)?$/, 'file'],
+  [/^GET \/v1\/vaults$/, 'vaults'],
+  [/^DELETE \/v1\/vaults\/[^/]+$/, 'vaultDeleted'],
+  [/^(GET|POST) \/v1\/vaults(\/[^/]+)?(\/archive)?$/, 'vault'],
+  [/^GET \/v1\/vaults\/[^/]+\/credentials$/, 'credentials'],
+  [/^DELETE \/v1\/vaults\/[^/]+\/credentials\/[^/]+$/, 'credentialDeleted'],
+  [/^(GET|POST) \/v1\/vaults\/[^/]+\/credentials(\/[^/]+)?(\/archive)?$/, 'credential'],
   [/^GET \/v1\/models$/, 'models'],
   [/^GET \/v1\/models\/[^/]+$/, 'model'],
 ];

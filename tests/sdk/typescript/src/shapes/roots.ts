@@ -26,6 +26,12 @@ export interface Roots {
   file: Anthropic.Beta.BetaFileMetadata;
   files: Page<Anthropic.Beta.BetaFileMetadata>;
   fileDeleted: Anthropic.Beta.BetaDeletedFile;
+  vault: Anthropic.Beta.BetaManagedAgentsVault;
+  vaults: Page<Anthropic.Beta.BetaManagedAgentsVault>;
+  vaultDeleted: Anthropic.Beta.BetaManagedAgentsDeletedVault;
+  credential: Anthropic.Beta.Vaults.BetaManagedAgentsCredential;
+  credentials: Page<Anthropic.Beta.Vaults.BetaManagedAgentsCredential>;
+  credentialDeleted: Anthropic.Beta.Vaults.BetaManagedAgentsDeletedCredential;
   model: Anthropic.Beta.BetaModelInfo;
   models: IdPage<Anthropic.Beta.BetaModelInfo>;
   error: { type: 'error'; error: { type: Anthropic.ErrorType; message: string; details?: object }; request_id: string };
