@@ -12,7 +12,6 @@ pub mod backend;
 pub mod blob;
 #[cfg(feature = "conformance")]
 pub mod conformance;
-pub mod credentials;
 pub mod environments;
 mod error;
 pub mod files;
@@ -31,10 +30,6 @@ pub mod workspaces;
 
 pub use agents::{AgentQuery, AgentRow, NewAgent, UpdateAgentError};
 pub use blob::{Blob, BlobError, BlobPin, BlobStore, Blobs, LocalBlobs};
-pub use credentials::{
-    CreateCredentialError, CredentialChange, CredentialQuery, CredentialRow, NewCredential,
-    SessionCredential, UpdateCredentialError,
-};
 pub use environments::{
     DeleteEnvironmentError, EnvironmentChange, EnvironmentQuery, EnvironmentRow, NewEnvironment,
     UpdateEnvironmentError,
@@ -55,5 +50,9 @@ pub use sessions::{
     SessionCursor, SessionQuery, SessionRow, UpdateSessionError,
 };
 pub use store::{CommitListener, NoListener, Store};
+pub use vaults::credentials::{
+    CreateCredentialError, CredentialChange, CredentialQuery, NewCredential, SessionCredential,
+    UpdateCredentialError, VaultCredentialRow,
+};
 pub use vaults::{NewVault, UpdateVaultError, VaultQuery, VaultRow};
 pub use workspaces::{OrganizationRow, WorkspaceRow};

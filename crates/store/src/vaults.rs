@@ -4,9 +4,12 @@
 use freehold_base::{Timestamp, VaultId, WorkspaceId};
 
 use crate::backend::{Row, Tx, Value, one, params};
-use crate::credentials::purge_vault;
 use crate::sql::Filter;
 use crate::{Store, StoreError};
+
+pub mod credentials;
+
+use credentials::purge_vault;
 
 /// A vault to be made.
 #[derive(Debug, Clone)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use freehold_base::{CredentialId, Secret, VaultId};
 use freehold_store::{
-    CreateCredentialError, CredentialChange, CredentialQuery, CredentialRow, NewCredential,
-    UpdateCredentialError,
+    CreateCredentialError, CredentialChange, CredentialQuery, NewCredential, UpdateCredentialError,
+    VaultCredentialRow,
 };
 use freehold_wire::credential::{
     CreateCredential, Credential, CredentialAuth, NewSecret, UpdateCredential,
@@ -193,7 +193,7 @@ fn ids((vault, id): &(String, String)) -> Result<(VaultId, CredentialId), ApiErr
 }
 
 /// The credential of a row: its columns are the truth about what they hold.
-fn shown(row: CredentialRow) -> Result<Credential, Fail> {
+fn shown(row: VaultCredentialRow) -> Result<Credential, Fail> {
     let credential: Credential = stored(&row.body)?;
     Ok(Credential {
         id: row.id,

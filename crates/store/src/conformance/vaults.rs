@@ -5,9 +5,9 @@ use freehold_base::{Clock, CredentialId, Secret, VaultId, WorkspaceId, limits};
 use super::cases;
 use super::world::World;
 use crate::{
-    CreateCredentialError, CreateSessionError, CredentialChange, CredentialQuery, CredentialRow,
-    NewCredential, NewVault, SessionChange, UpdateCredentialError, UpdateSessionError,
-    UpdateVaultError, VaultQuery, VaultRow,
+    CreateCredentialError, CreateSessionError, CredentialChange, CredentialQuery, NewCredential,
+    NewVault, SessionChange, UpdateCredentialError, UpdateSessionError, UpdateVaultError,
+    VaultCredentialRow, VaultQuery, VaultRow,
 };
 
 cases! {
@@ -48,7 +48,7 @@ fn new(w: &World, vault: &VaultId, target: &str, value: &str) -> NewCredential {
     }
 }
 
-async fn variable(w: &World, vault: &VaultId, target: &str, value: &str) -> CredentialRow {
+async fn variable(w: &World, vault: &VaultId, target: &str, value: &str) -> VaultCredentialRow {
     w.tick();
     let new = new(w, vault, target, value);
     w.store.create_credential(new).await.unwrap()

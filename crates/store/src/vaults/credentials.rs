@@ -44,7 +44,7 @@ pub struct CredentialChange {
 
 /// A credential, without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CredentialRow {
+pub struct VaultCredentialRow {
     /// Its id.
     pub id: CredentialId,
     /// Its vault.
@@ -107,8 +107,8 @@ pub enum UpdateCredentialError {
 
 const COLUMNS: &str = "id, vault_id, body, created_at, updated_at, archived_at";
 
-fn credential(row: &mut Row) -> Result<CredentialRow, StoreError> {
-    Ok(CredentialRow {
+fn credential(row: &mut Row) -> Result<VaultCredentialRow, StoreError> {
+    Ok(VaultCredentialRow {
         id: row.id("credential id")?,
         vault_id: row.id("credential vault")?,
         body: row.text("credential")?,
@@ -121,7 +121,7 @@ fn credential(row: &mut Row) -> Result<CredentialRow, StoreError> {
 fn get(
     tx: &mut dyn Tx,
     (workspace, vault, id): (&WorkspaceId, &VaultId, &CredentialId),
-) -> Result<Option<CredentialRow>, StoreError> {
+) -> Result<Option<VaultCredentialRow>, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM credential WHERE id = ?1 AND vault_id = ?2 AND workspace_id = ?3"
     );
@@ -189,7 +189,7 @@ impl Store {
     pub async fn create_credential(
         &self,
         new: NewCredential,
-    ) -> Result<CredentialRow, CreateCredentialError> {
+    ) -> Result<VaultCredentialRow, CreateCredentialError> {
         let place = (&new.workspace_id, &new.vault_id, &new.id);
         let sealed = self.seal(place, &new.secrets);
         self.write(move |tx| {
@@ -226,7 +226,7 @@ impl Store {
             for secret in &sealed {
                 put(tx, &new.id, secret)?;
             }
-            Ok(CredentialRow {
+            Ok(VaultCredentialRow {
                 id: new.id.clone(),
                 vault_id: new.vault_id.clone(),
                 body: new.body.clone(),
@@ -248,7 +248,7 @@ impl Store {
         vault: &VaultId,
         id: &CredentialId,
         change: CredentialChange,
-    ) -> Result<CredentialRow, UpdateCredentialError> {
+    ) -> Result<VaultCredentialRow, UpdateCredentialError> {
         let sealed = self.seal((workspace, vault, id), &change.secrets);
         let replaced = !sealed.is_empty();
         let (workspace, vault, id) = (workspace.clone(), vault.clone(), id.clone());
@@ -295,7 +295,7 @@ impl Store {
         workspace: &WorkspaceId,
         vault: &VaultId,
         id: &CredentialId,
-    ) -> Result<Option<CredentialRow>, StoreError> {
+    ) -> Result<Option<VaultCredentialRow>, StoreError> {
         let (workspace, vault, id) = (workspace.clone(), vault.clone(), id.clone());
         let row = self
             .write(move |tx| {
@@ -351,7 +351,7 @@ impl Store {
         workspace: &WorkspaceId,
         vault: &VaultId,
         id: &CredentialId,
-    ) -> Result<Option<CredentialRow>, StoreError> {
+    ) -> Result<Option<VaultCredentialRow>, StoreError> {
         let (workspace, vault, id) = (workspace.clone(), vault.clone(), id.clone());
         self.read(move |tx| get(tx, (&workspace, &vault, &id)))
             .await
@@ -366,7 +366,7 @@ impl Store {
         workspace: &WorkspaceId,
         vault: &VaultId,
         q: CredentialQuery,
-    ) -> Result<Vec<CredentialRow>, StoreError> {
+    ) -> Result<Vec<VaultCredentialRow>, StoreError> {
         let (workspace, vault) = (workspace.clone(), vault.clone());
         self.read(move |tx| {
             let mut f = Filter::default();

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use freehold_base::{Secret, SessionId};
 use freehold_wire::credential::{ENVIRONMENT_VARIABLE, SecretField};
 
-use super::{CredentialRow, credential};
+use super::{VaultCredentialRow, credential};
 use crate::backend::{Tx, one, params};
 use crate::secrets::{COLUMNS as SECRET, SealedSecret, SecretError, SecretOwner, stored_secret};
 use crate::{Store, StoreError, vaults};
@@ -14,12 +14,12 @@ use crate::{Store, StoreError, vaults};
 #[derive(Debug, Clone)]
 pub struct SessionCredential {
     /// The credential.
-    pub row: CredentialRow,
+    pub row: VaultCredentialRow,
     /// Its value, if it can be read.
     pub value: Result<Secret<String>, SecretError>,
 }
 
-type Found = (CredentialRow, SecretOwner, SealedSecret);
+type Found = (VaultCredentialRow, SecretOwner, SealedSecret);
 
 impl Store {
     /// The active `environment_variable` credentials of a session's vaults, in the order of the
