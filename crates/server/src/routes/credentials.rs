@@ -12,11 +12,10 @@ use freehold_store::{
 use freehold_wire::credential::{
     CreateCredential, Credential, CredentialAuth, NewSecret, UpdateCredential,
 };
-use freehold_wire::cursor::Position;
 use freehold_wire::list::ListVaults;
-use freehold_wire::{ApiError, Deleted, Page, parse, unsupported, vault};
+use freehold_wire::{ApiError, Deleted, parse, unsupported, vault};
 
-use super::query::{Asked, created_position, stored, to_json};
+use super::query::{Asked, created_page, created_position, stored, to_json};
 use super::vaults;
 use crate::app::App;
 use crate::auth::Caller;
@@ -72,18 +71,13 @@ pub(crate) async fn list(
         after: asked.page.map(created_position).transpose()?,
         limit: asked.limit,
     };
-    let mut rows = app
+    let rows = app
         .store
         .list_credentials(&caller.workspace, &vault, query)
         .await?;
-    let more = rows.len() > asked.limit;
-    rows.truncate(asked.limit);
-    let next_page = rows.last().filter(|_| more).map(|last| {
-        let position = Position::Created(last.created_at.as_micros(), last.id.to_string());
-        ListVaults::credentials_scope(&vault).next(position)
-    });
-    let data = rows.into_iter().map(shown).collect::<Result<Vec<_>, _>>()?;
-    json(&Page { data, next_page })
+    let scope = ListVaults::credentials_scope(&vault);
+    let place = |row: &VaultCredentialRow| (row.created_at, row.id.to_string());
+    created_page(rows, asked.limit, scope, place, shown)
 }
 
 /// `GET /v1/vaults/{id}/credentials/{id}`

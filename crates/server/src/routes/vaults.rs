@@ -5,12 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use freehold_base::{VaultId, WorkspaceId};
 use freehold_store::{NewVault, UpdateVaultError, VaultQuery, VaultRow};
-use freehold_wire::cursor::Position;
 use freehold_wire::list::ListVaults;
 use freehold_wire::vault::{self, CreateVault, UpdateVault, Vault};
-use freehold_wire::{ApiError, Deleted, Page, parse};
+use freehold_wire::{ApiError, Deleted, parse};
 
-use super::query::{Asked, created_position, stored, to_json};
+use super::query::{Asked, created_page, created_position, stored, to_json};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::http::{Fail, Payload, Reply, json, path_id};
@@ -47,15 +46,9 @@ pub(crate) async fn list(
         after: asked.page.map(created_position).transpose()?,
         limit: asked.limit,
     };
-    let mut rows = app.store.list_vaults(&caller.workspace, query).await?;
-    let more = rows.len() > asked.limit;
-    rows.truncate(asked.limit);
-    let next_page = rows.last().filter(|_| more).map(|last| {
-        let id = last.id.to_string();
-        ListVaults::SCOPE.next(Position::Created(last.created_at.as_micros(), id))
-    });
-    let data = rows.into_iter().map(shown).collect::<Result<Vec<_>, _>>()?;
-    json(&Page { data, next_page })
+    let rows = app.store.list_vaults(&caller.workspace, query).await?;
+    let place = |row: &VaultRow| (row.created_at, row.id.to_string());
+    created_page(rows, asked.limit, ListVaults::SCOPE, place, shown)
 }
 
 /// `GET /v1/vaults/{id}`
