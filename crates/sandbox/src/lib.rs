@@ -28,7 +28,7 @@ mod trash;
 pub use capability::{Capabilities, Feature, Status};
 pub use error::{FileProblem, SandboxError};
 pub use namespaces::{IdMapping, NamespaceConfig, NamespaceProvider};
-pub use network::{HostPattern, InvalidHostPattern, NetworkPolicy};
+pub use network::{HostPattern, Injection, InvalidHostPattern, Network, NetworkPolicy};
 pub use process::{ProcessConfig, ProcessProvider};
 pub use provider::{
     FileEntry, FileStream, Launcher, Listing, Provider, Sandbox, Stats, ToolReply, ToolRequest,

@@ -10,13 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use crate::cgroup::Groups;
-use crate::egress::{Egress, EgressConfig};
+use crate::egress::{Authority, Egress, EgressConfig};
 use crate::host::{Parts, Running, start};
-use crate::launch::plan::{HOME, Ids, Isolate, PROXY, Plan, Root, USER};
+use crate::launch::plan::{
+    BUNDLE, CERTIFICATE, HOME, Ids, Isolate, Outward, PROXY, Plan, Root, USER,
+};
 use crate::protocol::Handshake;
 use crate::{
-    Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Provider, Sandbox, SandboxError,
-    SandboxSpec, spec,
+    Capabilities, Isolation, Launcher, Limits, Network, NetworkPolicy, Provider, Sandbox,
+    SandboxError, SandboxSpec, spec,
 };
 
 /// The provider's name.
@@ -118,8 +120,10 @@ impl NamespaceProvider {
             .groups
             .create(&spec.id, &spec.limits)
             .map_err(SandboxError::host("making a control group"))?;
-        let plan = self.plan(spec, ids, &group);
-        let started = match start(&self.config.launcher, &plan, &environment(&spec.network)).await {
+        let authority = authority(&spec.network)?;
+        let plan = self.plan(spec, ids, &group, authority.as_ref());
+        let env = environment(&spec.network);
+        let started = match start(&self.config.launcher, &plan, &env).await {
             Ok(started) => started,
             Err(error) => {
                 // The launcher was killed with the error; its group empties at once.
@@ -134,12 +138,13 @@ impl NamespaceProvider {
             }
         };
         let mut started = started;
-        let egress = match started.listener.take() {
-            Some(listener) => Some(
-                Egress::serve(listener, spec.network.clone(), self.config.egress.clone())
-                    .map_err(SandboxError::host("serving the egress proxy"))?,
-            ),
-            None => None,
+        let egress = if spec.network.policy.reaches_out() {
+            let sockets = std::mem::take(&mut started.sockets);
+            let (network, config) = (spec.network.clone(), self.config.egress.clone());
+            let egress = Egress::serve(&spec.id, sockets, network, config, authority);
+            Some(egress.map_err(SandboxError::host("serving the egress proxy"))?)
+        } else {
+            None
         };
         let handshake = started.handshake.clone();
         let parts = Parts {
@@ -151,7 +156,13 @@ impl NamespaceProvider {
         Ok((Running::new(started, parts), handshake))
     }
 
-    fn plan(&self, spec: &SandboxSpec, ids: Ids, group: &crate::cgroup::Group) -> Plan {
+    fn plan(
+        &self,
+        spec: &SandboxSpec,
+        ids: Ids,
+        group: &crate::cgroup::Group,
+        authority: Option<&Authority>,
+    ) -> Plan {
         let root = match &self.config.image {
             Some(dir) => Root::Image { dir: dir.clone() },
             None => Root::Host {
@@ -166,7 +177,10 @@ impl NamespaceProvider {
                 memory_by_rlimit: !self.groups.limits("memory"),
                 limits: spec.limits,
                 root,
-                proxy: spec.network.reaches_out(),
+                network: spec.network.policy.reaches_out().then(|| Outward {
+                    redirect: self.config.egress.redirect,
+                    authority: authority.map(|a| a.certificate().to_owned()),
+                }),
             }),
         }
     }
@@ -218,8 +232,17 @@ fn maps_range(map: &str) -> bool {
     })
 }
 
+/// What the inside is to trust, where secrets are to be put into its connections.
+fn authority(network: &Network) -> Result<Option<Authority>, SandboxError> {
+    if network.injections.is_empty() || !network.policy.reaches_out() {
+        return Ok(None);
+    }
+    let failed = |e| SandboxError::host("making a certificate authority")(std::io::Error::other(e));
+    Authority::new().map(Some).map_err(failed)
+}
+
 /// What processes inside see; nothing is inherited from the server.
-fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
+fn environment(network: &Network) -> Vec<(String, String)> {
     let mut env = vec![
         (
             "PATH",
@@ -229,7 +252,7 @@ fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
         ("LANG", "C.UTF-8".to_owned()),
         ("TERM", "dumb".to_owned()),
     ];
-    if network.reaches_out() {
+    if network.policy.reaches_out() {
         let proxy = format!("http://{}:{}", PROXY.0, PROXY.1);
         for name in [
             "HTTP_PROXY",
@@ -246,9 +269,25 @@ fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
         }
         // Node reads the variables above only when told to.
         env.push(("NODE_USE_ENV_PROXY", "1".to_owned()));
+        if !network.injections.is_empty() {
+            // Node adds to what it trusts; the others replace it.
+            env.push(("NODE_EXTRA_CA_CERTS", CERTIFICATE.to_owned()));
+            env.extend(BUNDLE_VARIABLES.map(|name| (name, BUNDLE.to_owned())));
+        }
     }
     env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
 }
+
+/// What programs ask for the certificates they trust.
+const BUNDLE_VARIABLES: [&str; 7] = [
+    "AWS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+];
 
 /// Makes the state directories, owned by the tools' user where that is not the server's own. Only
 /// when missing: later the inside of the writable ones is the sandbox's.
@@ -321,7 +360,7 @@ impl Provider for NamespaceProvider {
             id: format!("probe_{}", std::process::id()),
             dir: dir.clone(),
             limits: Limits::default(),
-            network: NetworkPolicy::Public,
+            network: NetworkPolicy::Public.into(),
             min_isolation: Isolation::Namespaces,
         };
         let result = self.try_out(&spec).await;
@@ -391,7 +430,7 @@ mod tests {
     #[test]
     fn without_network_no_proxy_is_named() {
         assert!(
-            !environment(&NetworkPolicy::None)
+            !environment(&NetworkPolicy::None.into())
                 .iter()
                 .any(|(k, _)| k.to_lowercase().contains("proxy"))
         );

@@ -91,7 +91,7 @@ impl Provider for ProcessProvider {
                 .probe_dir
                 .join(format!("probe-{}", std::process::id())),
             limits: crate::Limits::default(),
-            network: crate::NetworkPolicy::None,
+            network: crate::NetworkPolicy::None.into(),
             min_isolation: Isolation::None,
         };
         let result = async { self.open(&spec).await?.destroy().await }.await;

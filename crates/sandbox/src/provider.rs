@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Capabilities, SandboxError, SandboxSpec};
+use crate::egress::Denial;
+use crate::{Capabilities, Network, SandboxError, SandboxSpec};
 
 /// Makes sandboxes of one technique.
 #[async_trait]
@@ -71,6 +72,16 @@ pub trait Sandbox: Send + Sync {
     async fn destroy(&self) -> Result<(), SandboxError>;
     /// Whether calls can still succeed.
     fn alive(&self) -> bool;
+    /// Replaces what may be reached and with which secrets. Connections that are not allowed any
+    /// more end; later requests get the new secrets.
+    ///
+    /// # Errors
+    /// [`SandboxError::InvalidSpec`] if the sandbox was made without a network, or without
+    /// credentials, and is to have some: then it has to be made again.
+    async fn set_network(&self, network: Network) -> Result<(), SandboxError>;
+    /// What the network policy refused since this was last asked, and what failed on the way, at
+    /// most a few lines.
+    fn take_denials(&self) -> Vec<Denial>;
     /// Resource use now.
     async fn stats(&self) -> Result<Stats, SandboxError>;
 }
@@ -157,6 +168,10 @@ pub struct Stats {
     pub egress_allowed: u64,
     /// Connections refused by policy.
     pub egress_denied: u64,
+    /// Bytes sent out through the egress proxy.
+    pub egress_sent_bytes: u64,
+    /// Bytes received through it.
+    pub egress_received_bytes: u64,
 }
 
 /// How to start the in-sandbox program: it must call [`crate::agent::main`] before it has a

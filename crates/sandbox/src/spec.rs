@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NetworkPolicy, SandboxError};
+use crate::{Network, SandboxError};
 
 /// Longest accepted [`SandboxSpec::id`], bytes.
 const MAX_ID: usize = 80;
@@ -18,8 +18,8 @@ pub struct SandboxSpec {
     pub dir: PathBuf,
     /// Resource limits.
     pub limits: Limits,
-    /// What the inside may reach.
-    pub network: NetworkPolicy,
+    /// What the inside may reach, and with which secrets.
+    pub network: Network,
     /// `create` fails rather than run with less than this.
     pub min_isolation: Isolation,
 }
@@ -96,7 +96,7 @@ impl SandboxSpec {
         if l.pids < 16 || l.cpu_millis < 10 {
             return bad("at least 16 tasks and 10 thousandths of a core are needed");
         }
-        Ok(())
+        self.network.check()
     }
 }
 

@@ -85,10 +85,11 @@ async fn net(name: &str, network: NetworkPolicy) -> Net {
     let egress = EgressConfig {
         resolver: names.clone(),
         addresses: Arc::new(Only(server)),
+        ..EgressConfig::default()
     };
     let bench = bench_with(name, |c| c.egress = egress);
     let mut spec = bench.spec(name);
-    spec.network = network;
+    spec.network = network.into();
     let sandbox = bench.provider.create(&spec).await.unwrap();
     Net {
         _bench: bench,

@@ -377,7 +377,7 @@ impl SessionSandboxes {
             id: sandbox_id(place.session),
             dir: self.dir(place.session),
             limits: self.options.limits,
-            network: network::policy(place.config, &self.options.package_hosts),
+            network: network::policy(place.config, &self.options.package_hosts).into(),
             min_isolation: self.options.min_isolation,
         }
     }

@@ -2,7 +2,6 @@
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::Stdio;
@@ -15,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::launch::plan::Plan;
-use crate::protocol::{FAILED, Failure, Handshake, Prefix, STARTED, encode};
+use crate::protocol::{FAILED, Failure, Handshake, MAX_SOCKETS, Prefix, STARTED, encode};
 use crate::{Launcher, SandboxError};
 
 /// How long set-up may take, waiting for an earlier sandbox over the same directory included.
@@ -26,7 +25,8 @@ pub(crate) struct Started {
     pub child: Child,
     pub control: UnixStream,
     pub handshake: Handshake,
-    pub listener: Option<TcpListener>,
+    /// What the egress proxy serves.
+    pub sockets: Vec<OwnedFd>,
 }
 
 /// Runs the launcher with nothing but the given environment and the control socket.
@@ -55,7 +55,7 @@ pub(crate) async fn start(
         .and_then(|()| UnixStream::from_std(ours))
         .map_err(SandboxError::host("watching the control socket"))?;
     let shaken = tokio::time::timeout(START_LIMIT, shake_hands(control, plan)).await;
-    let (control, handshake, listener) = match shaken {
+    let (control, handshake, sockets) = match shaken {
         Ok(result) => result?,
         Err(_) => {
             let detail = "no answer in time; is the sandbox open in another server?";
@@ -66,22 +66,22 @@ pub(crate) async fn start(
         child,
         control,
         handshake,
-        listener,
+        sockets,
     })
 }
 
 async fn shake_hands(
     mut control: UnixStream,
     plan: &Plan,
-) -> Result<(UnixStream, Handshake, Option<TcpListener>), SandboxError> {
+) -> Result<(UnixStream, Handshake, Vec<OwnedFd>), SandboxError> {
     let broken = |e: io::Error| failed("launch", e.to_string());
     let frame = encode(plan, 0).map_err(|e| failed("launch", e.to_string()))?;
     control.write_all(&frame).await.map_err(broken)?;
-    let (tag, fd) = first_byte(&control).await.map_err(broken)?;
+    let (tag, sockets) = first_byte(&control).await.map_err(broken)?;
     match tag {
         Some(STARTED) => {
             let handshake = frame_header(&mut control).await?;
-            Ok((control, handshake, fd.map(TcpListener::from)))
+            Ok((control, handshake, sockets))
         }
         Some(FAILED) => {
             let failure: Failure = frame_header(&mut control).await?;
@@ -94,12 +94,12 @@ async fn shake_hands(
     }
 }
 
-/// The first byte and the descriptor that may come with it.
-async fn first_byte(control: &UnixStream) -> io::Result<(Option<u8>, Option<OwnedFd>)> {
+/// The first byte and the descriptors that may come with it.
+async fn first_byte(control: &UnixStream) -> io::Result<(Option<u8>, Vec<OwnedFd>)> {
     control
         .async_io(Interest::READABLE, || {
             let mut byte = [0u8];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
             let mut ancillary = RecvAncillaryBuffer::new(&mut space);
             let read = rustix::net::recvmsg(
                 control.as_fd(),
@@ -107,13 +107,13 @@ async fn first_byte(control: &UnixStream) -> io::Result<(Option<u8>, Option<Owne
                 &mut ancillary,
                 RecvFlags::CMSG_CLOEXEC,
             )?;
-            let mut fd = None;
+            let mut sockets = Vec::new();
             for message in ancillary.drain() {
                 if let RecvAncillaryMessage::ScmRights(fds) = message {
-                    fd = fds.last().or(fd);
+                    sockets.extend(fds);
                 }
             }
-            Ok(((read.bytes == 1).then_some(byte[0]), fd))
+            Ok(((read.bytes == 1).then_some(byte[0]), sockets))
         })
         .await
 }

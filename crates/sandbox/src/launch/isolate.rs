@@ -2,6 +2,7 @@
 //! an operator sees when it fails.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -59,10 +60,10 @@ pub(super) fn isolate(plan: &Plan, how: &Isolate, control: &UnixStream) -> Resul
         init::wait_outside(child)
     }
     drop(lock);
-    let (handshake, listener) = inside(how, trees)?;
+    let (handshake, sockets) = inside(how, trees)?;
     match init::fork().stage("fork")? {
         Some(agent) => {
-            drop(listener);
+            drop(sockets);
             init::reap(agent, control)
         }
         None => {
@@ -81,14 +82,14 @@ pub(super) fn isolate(plan: &Plan, how: &Isolate, control: &UnixStream) -> Resul
                     isolated: true,
                 },
                 handshake,
-                listener,
+                sockets,
             })
         }
     }
 }
 
 /// What pid 1 does before anything untrusted runs.
-fn inside(how: &Isolate, trees: Trees) -> Result<(Handshake, Option<std::os::fd::OwnedFd>), Step> {
+fn inside(how: &Isolate, trees: Trees) -> Result<(Handshake, Vec<OwnedFd>), Step> {
     // A launcher that is killed takes the sandbox along; set again after each change of ids.
     die_with_parent().stage("parent death signal")?;
     if matches!(how.ids, Ids::Range { .. }) {
@@ -99,11 +100,10 @@ fn inside(how: &Isolate, trees: Trees) -> Result<(Handshake, Option<std::os::fd:
     mounts::build(how, trees)?;
     let namespaces_capped = limits.close();
     network::loopback_up().stage("loopback")?;
-    let listener = how
-        .proxy
-        .then(network::listen)
-        .transpose()
-        .stage("egress listener")?;
+    let sockets = match &how.network {
+        Some(outward) => Some(network::open(outward.redirect).stage("egress sockets")?),
+        None => None,
+    };
     rustix::system::sethostname(HOSTNAME.as_bytes()).stage("host name")?;
     lockdown::new_session_keyring().stage("keyring")?;
     lockdown::give_up_ids(how.ids).stage("capabilities")?;
@@ -117,8 +117,9 @@ fn inside(how: &Isolate, trees: Trees) -> Result<(Handshake, Option<std::os::fd:
         agent_protected: false,
         seccomp: true,
         namespaces_capped,
+        ports_missing: sockets.as_ref().and_then(|s| s.ports_missing.clone()),
     };
-    Ok((handshake, listener))
+    Ok((handshake, sockets.map_or_else(Vec::new, |s| s.fds)))
 }
 
 fn unshare() -> rustix::io::Result<()> {

@@ -13,11 +13,13 @@ mod keep;
 mod landlock;
 mod lockdown;
 mod mounts;
+mod netlink;
 mod network;
 pub(crate) mod plan;
 mod seccomp;
 mod syscalls;
 mod tree;
+mod trust;
 
 use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
@@ -84,7 +86,7 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
             roots: ready.roots,
             context: ready.context,
             handshake: ready.handshake,
-            announce: Announce(ready.listener),
+            announce: Announce(ready.sockets),
         }),
         Err(step) => {
             report_failure(&control, step);
@@ -98,7 +100,8 @@ pub(crate) struct Ready {
     pub roots: Roots,
     pub context: AgentContext,
     pub handshake: Handshake,
-    pub listener: Option<OwnedFd>,
+    /// What the host serves; see [`network::Sockets`].
+    pub sockets: Vec<OwnedFd>,
 }
 
 /// No isolation: the agent serves from the state directory itself.
@@ -123,7 +126,7 @@ fn plain(plan: &Plan) -> Result<Ready, Step> {
             isolated: false,
         },
         handshake: Handshake::default(),
-        listener: None,
+        sockets: Vec::new(),
     })
 }
 
@@ -139,18 +142,19 @@ fn report_failure(mut control: &UnixStream, step: Step) {
     }
 }
 
-/// Tells the host that the sandbox is ready, handing over the egress listener.
-pub(crate) struct Announce(Option<OwnedFd>);
+/// Tells the host that the sandbox is ready, handing over the egress sockets.
+pub(crate) struct Announce(Vec<OwnedFd>);
 
 impl Announce {
     pub(crate) fn started(self, control: &Mutex<UnixStream>, hello: &Handshake) -> io::Result<()> {
         let frame = encode(hello, 0).map_err(io::Error::other)?;
         let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(protocol::MAX_SOCKETS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let fds: Vec<_> = self.0.iter().map(AsFd::as_fd).collect();
         if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(io::Error::other("no room for the listener"));
+            return Err(io::Error::other("no room for the egress sockets"));
         }
         let byte = [protocol::STARTED];
         let flags = SendFlags::NOSIGNAL;

@@ -13,8 +13,8 @@ use super::plan::{Ids, Isolate};
 use super::tree::{Tree, Trees, What, set_attributes};
 use super::{InStage, Step};
 
-/// Size of the root tmpfs, which holds directories, links and the made-up `/etc` only.
-const ROOT_SIZE: &str = "1m";
+/// Size of the root tmpfs, which holds directories, links, the made-up `/etc` and certificates.
+const ROOT_SIZE: &str = "2m";
 /// Size of `/dev/shm`.
 const SHM_SIZE: &str = "64m";
 /// Files in `/tmp`.

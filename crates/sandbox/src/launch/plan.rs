@@ -1,5 +1,6 @@
 //! What the host tells the launcher to build.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -24,8 +25,17 @@ pub(crate) struct Isolate {
     pub memory_by_rlimit: bool,
     pub limits: Limits,
     pub root: Root,
-    /// Whether to open the egress listener.
-    pub proxy: bool,
+    /// The way out; `None` for a network without one.
+    pub network: Option<Outward>,
+}
+
+/// What the inside gets of the server's egress proxy.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Outward {
+    /// Whether to redirect every port, where the kernel can.
+    pub redirect: bool,
+    /// A certificate authority the inside is to trust, in PEM.
+    pub authority: Option<String>,
 }
 
 /// How ids inside map to ids outside.
@@ -51,4 +61,12 @@ pub(crate) const USER: u32 = 1000;
 /// Its home directory.
 pub(crate) const HOME: &str = "/home/agent";
 /// Where the egress proxy listens inside.
-pub(crate) const PROXY: (std::net::Ipv4Addr, u16) = (std::net::Ipv4Addr::LOCALHOST, 3128);
+pub(crate) const PROXY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 3128);
+/// Where the resolver listens inside.
+pub(crate) const RESOLVER: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 53);
+/// The inside's own address; the first of the range from which names get theirs.
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The certificate of the sandbox's own authority, where it has one.
+pub(crate) const CERTIFICATE: &str = "/run/egress/ca.pem";
+/// The same and all that the system trusts.
+pub(crate) const BUNDLE: &str = "/run/egress/ca-bundle.pem";

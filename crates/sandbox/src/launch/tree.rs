@@ -10,7 +10,7 @@ use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::plan::{HOME, Isolate, Plan, Root};
-use super::{InStage, Step, devices, etc};
+use super::{InStage, Step, devices, etc, trust};
 use crate::spec;
 
 const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
@@ -62,6 +62,9 @@ impl Trees {
                 }
             }
             Root::Image { dir } => trees.extend(image(dir).stage("clone image directories")?),
+        }
+        if let Some(certificate) = how.network.as_ref().and_then(|n| n.authority.as_ref()) {
+            trees.extend(trust::trees(&how.root, certificate));
         }
         trees.extend(devices::lent().stage("clone devices")?);
         let own = [

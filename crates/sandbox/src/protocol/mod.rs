@@ -1,7 +1,7 @@
 //! What host and agent say to each other over the control socket.
 //!
 //! First the host sends a [`crate::launch::plan::Plan`] frame. The inside answers with one byte,
-//! [`STARTED`] (carrying the egress listener as a file descriptor when there is one) or
+//! [`STARTED`] (carrying the egress sockets as file descriptors when there are any) or
 //! [`FAILED`], and a frame. From then on every [`Ask`] has exactly one [`Answer`] with its id.
 
 mod frame;
@@ -10,6 +10,8 @@ mod message;
 pub(crate) use frame::{FrameError, Prefix, encode, read_frame};
 pub(crate) use message::{Answer, Ask, Entries, Failure, FromAgent, Handshake, Problem, ToAgent};
 
+/// Egress sockets handed over with [`STARTED`].
+pub(crate) const MAX_SOCKETS: usize = 8;
 /// The sandbox is ready; a [`Handshake`] frame follows.
 pub(crate) const STARTED: u8 = b'R';
 /// It could not be set up; a [`Failure`] frame follows.

@@ -85,7 +85,7 @@ impl Bench {
             id: id.to_owned(),
             dir: self.dir.path().join(id),
             limits: Limits::default(),
-            network: NetworkPolicy::None,
+            network: NetworkPolicy::None.into(),
             min_isolation: Isolation::Namespaces,
         }
     }
