@@ -32,6 +32,8 @@ pub(super) fn reader() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        // A client may be done sending before it is answered.
+        .half_close(true)
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_FIELDS);

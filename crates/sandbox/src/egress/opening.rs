@@ -9,6 +9,9 @@ use super::hello::{self, Hello, Seen};
 /// Bytes looked at before it must be clear.
 pub(super) const MAX_OPENING: usize = 64 * 1024;
 
+/// Longest method of a request, bytes; no server knows one half as long.
+const MAX_METHOD: usize = 64;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Opening {
     /// More bytes are needed.
@@ -40,8 +43,8 @@ pub(super) fn judge(bytes: &[u8]) -> Opening {
     let method = line.iter().take_while(|b| is_token(**b)).count();
     match line.get(method) {
         Some(b' ' | b'\t') if method > 0 => {}
-        None => return unfinished(bytes),
-        Some(_) => return Opening::Other,
+        None if method <= MAX_METHOD => return unfinished(bytes),
+        None | Some(_) => return Opening::Other,
     }
     let rest = &line[method..];
     let end = rest.iter().position(|b| *b == b'\n');
@@ -106,6 +109,7 @@ mod tests {
             b"0035git-upload-pack /x\0host=a\0",
             b"AMQP\0\0\x09\x01",
             b"\x80",
+            &[b'x'; 65],
         ] {
             assert_eq!(judge(bytes), Opening::Other, "{bytes:?}");
         }
