@@ -152,8 +152,8 @@ fn whole_request(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
     if text.contains("transfer-encoding: chunked") {
-        let end = bytes[head..].windows(5).position(|w| w == b"0\r\n\r\n")?;
-        return Some(head + end + 5);
+        // Nothing is sent after it before it is answered.
+        return bytes[head..].ends_with(b"0\r\n\r\n").then_some(bytes.len());
     }
     let length = text
         .lines()
