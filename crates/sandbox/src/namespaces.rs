@@ -3,7 +3,7 @@
 mod report;
 
 use std::collections::HashSet;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,14 +11,14 @@ use async_trait::async_trait;
 
 use crate::cgroup::Groups;
 use crate::egress::{Authority, Egress, EgressConfig};
-use crate::host::{Parts, Running, start};
+use crate::host::{Parts, Running, launch};
 use crate::launch::plan::{
-    BUNDLE, CERTIFICATE, HOME, Ids, Isolate, Outward, PROXY, Plan, Root, USER,
+    BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Namespaces, Outward, PROXY, Root,
 };
 use crate::protocol::Handshake;
 use crate::{
     Capabilities, Isolation, Launcher, Limits, Network, NetworkPolicy, Provider, Sandbox,
-    SandboxError, SandboxSpec, spec,
+    SandboxError, SandboxSpec, disk, spec,
 };
 
 /// The provider's name.
@@ -36,7 +36,8 @@ pub struct NamespaceConfig {
     /// `[a-z0-9_]`; tells this provider's control groups from another's on the same host, and must
     /// be its alone.
     pub instance: String,
-    /// Where [`Provider::probe`] may make and delete a state directory.
+    /// Where [`Provider::probe`] may make and delete a state directory, and where templates of disks
+    /// are kept.
     pub probe_dir: PathBuf,
     /// An unpacked image whose directories become the read-only system; the host's own if `None`.
     pub image: Option<PathBuf>,
@@ -44,6 +45,9 @@ pub struct NamespaceConfig {
     pub ids: IdMapping,
     /// Whether to use control groups where they can be written.
     pub control_groups: bool,
+    /// Whether to keep each sandbox's files in a file system image of its own where that can be
+    /// mounted (as root, with loop devices and e2fsprogs), which limits their size and number.
+    pub own_disks: bool,
     /// How egress resolves names and judges addresses.
     pub egress: EgressConfig,
 }
@@ -58,6 +62,7 @@ impl NamespaceConfig {
             image: None,
             ids: IdMapping::Auto,
             control_groups: true,
+            own_disks: true,
             egress: EgressConfig::default(),
         }
     }
@@ -114,16 +119,25 @@ impl NamespaceProvider {
         }
         let claim = Claim::new(&self.open, &spec.id)?;
         let ids = self.ids()?;
-        prepare_dirs(&spec.dir, ids)
-            .map_err(SandboxError::host("preparing the state directory"))?;
+        prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let group = self
             .groups
             .create(&spec.id, &spec.limits)
             .map_err(SandboxError::host("making a control group"))?;
+        let base = self.base(ids, &group);
         let authority = authority(&spec.network)?;
-        let plan = self.plan(spec, ids, &group, authority.as_ref());
-        let env = environment(&spec.network);
-        let started = match start(&self.config.launcher, &plan, &env).await {
+        let network = spec.network.policy.reaches_out().then(|| Outward {
+            redirect: self.config.egress.redirect,
+            authority: authority.as_ref().map(|a| a.certificate().to_owned()),
+        });
+        let bind = bind(spec, self.disk(spec, ids).await?, network);
+        let started = async {
+            launch(&self.config.launcher, &base)
+                .await?
+                .bind(&bind)
+                .await
+        };
+        let (mut ready, child) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 // The launcher was killed with the error; its group empties at once.
@@ -137,51 +151,58 @@ impl NamespaceProvider {
                 return Err(error);
             }
         };
-        let mut started = started;
         let egress = if spec.network.policy.reaches_out() {
-            let sockets = std::mem::take(&mut started.sockets);
+            let sockets = std::mem::take(&mut ready.sockets);
             let (network, config) = (spec.network.clone(), self.config.egress.clone());
             let egress = Egress::serve(&spec.id, sockets, network, config, authority);
             Some(egress.map_err(SandboxError::host("serving the egress proxy"))?)
         } else {
             None
         };
-        let handshake = started.handshake.clone();
         let parts = Parts {
+            provider: NAME,
+            holder: Box::new(child),
             id: spec.id.clone(),
             group: Some(group),
             egress,
             on_end: Box::new(move || drop(claim)),
         };
-        Ok((Running::new(started, parts), handshake))
+        Ok((Running::new(ready.channel, parts), ready.handshake))
     }
 
-    fn plan(
-        &self,
-        spec: &SandboxSpec,
-        ids: Ids,
-        group: &crate::cgroup::Group,
-        authority: Option<&Authority>,
-    ) -> Plan {
+    fn base(&self, ids: Ids, group: &crate::cgroup::Group) -> Base {
         let root = match &self.config.image {
             Some(dir) => Root::Image { dir: dir.clone() },
             None => Root::Host {
                 dirs: SYSTEM.iter().map(PathBuf::from).collect(),
             },
         };
-        Plan {
-            dir: spec.dir.clone(),
-            isolated: Some(Isolate {
-                ids,
-                groups: group.procs(),
-                memory_by_rlimit: !self.groups.limits("memory"),
-                limits: spec.limits,
-                root,
-                network: spec.network.policy.reaches_out().then(|| Outward {
-                    redirect: self.config.egress.redirect,
-                    authority: authority.map(|a| a.certificate().to_owned()),
-                }),
-            }),
+        Base::Namespaces(Namespaces {
+            ids,
+            groups: group.procs(),
+            memory_by_rlimit: !self.groups.limits("memory"),
+            root,
+        })
+    }
+
+    /// The template of the sandbox's disk, where this host can mount one and its files do not lie
+    /// outside one already.
+    async fn disk(&self, spec: &SandboxSpec, ids: Ids) -> Result<Option<PathBuf>, SandboxError> {
+        let image = spec.dir.join(spec::DISK).exists();
+        let plain = spec.dir.join(spec::WORKSPACE).exists();
+        let possible = self.config.own_disks && matches!(ids, Ids::Range { .. });
+        if !image && (plain || !possible || !Path::new("/dev/loop-control").exists()) {
+            return Ok(None);
+        }
+        let (dir, limits) = (self.config.probe_dir.clone(), spec.limits);
+        let made = tokio::task::spawn_blocking(move || disk::template(&dir, &limits)).await;
+        match made.map_err(|e| SandboxError::lost(e.to_string()))? {
+            Ok(template) => Ok(Some(template)),
+            Err(e) if image => Err(SandboxError::host("formatting a disk")(e)),
+            Err(error) => {
+                tracing::warn!(%error, "no disk for a sandbox: what it keeps is not limited");
+                Ok(None)
+            }
         }
     }
 
@@ -241,6 +262,20 @@ fn authority(network: &Network) -> Result<Option<Authority>, SandboxError> {
     Authority::new().map(Some).map_err(failed)
 }
 
+fn bind(spec: &SandboxSpec, disk: Option<PathBuf>, network: Option<Outward>) -> Bind {
+    let mut env = environment(&spec.network);
+    env.extend_from_slice(&spec.env);
+    Bind {
+        dir: spec.dir.clone(),
+        limits: spec.limits,
+        shares: spec.shares.clone(),
+        layers: spec.layers.clone(),
+        env,
+        disk,
+        network,
+    }
+}
+
 /// What processes inside see; nothing is inherited from the server.
 fn environment(network: &Network) -> Vec<(String, String)> {
     let mut env = vec![
@@ -289,21 +324,11 @@ const BUNDLE_VARIABLES: [&str; 7] = [
     "SSL_CERT_FILE",
 ];
 
-/// Makes the state directories, owned by the tools' user where that is not the server's own. Only
-/// when missing: later the inside of the writable ones is the sandbox's.
-fn prepare_dirs(dir: &Path, ids: Ids) -> std::io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700))?;
-    for name in [spec::WORKSPACE, spec::OUTPUTS, spec::HOME, spec::UPLOADS] {
-        let path = dir.join(name);
-        match std::fs::create_dir(&path) {
-            Ok(()) => std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755))?,
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
-        }
-        if let (Ids::Range { first, .. }, true) = (ids, name != spec::UPLOADS) {
-            chown(&path, Some(first + USER), Some(first + USER))?;
-        }
+/// Makes the state directory; what is in it is the launcher's.
+fn prepare_dir(dir: &Path) -> std::io::Result<()> {
+    if !dir.is_dir() {
+        std::fs::create_dir_all(dir)?;
+        std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700))?;
     }
     Ok(())
 }
@@ -362,6 +387,9 @@ impl Provider for NamespaceProvider {
             limits: Limits::default(),
             network: NetworkPolicy::Public.into(),
             min_isolation: Isolation::Namespaces,
+            shares: Vec::new(),
+            layers: Vec::new(),
+            env: Vec::new(),
         };
         let result = self.try_out(&spec).await;
         if let Err(error) = self.remove_state(&dir) {

@@ -1,11 +1,11 @@
 //! From the sockets made inside to connections that know what they were meant for.
 
 use std::io;
-use std::net::{TcpListener as StdListener, UdpSocket as StdUdp};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::{SocketType, sockopt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 
@@ -18,23 +18,19 @@ const MAX_CONNECTIONS: usize = 128;
 /// How long the head of a request, or anything else that opens a connection, may take to arrive.
 pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(15);
 
-/// Serves the sockets: the resolver's first, then listeners.
+/// Serves the sockets: datagrams are for the resolver, and a connection's own address says what it
+/// is for.
 pub(super) fn start(sockets: Vec<OwnedFd>, shared: &Arc<Shared>) -> io::Result<()> {
-    let mut sockets = sockets.into_iter();
-    if let Some(socket) = sockets.next() {
-        let socket = StdUdp::from(socket);
-        socket.set_nonblocking(true)?;
-        tokio::spawn(resolver::datagrams(
-            UdpSocket::from_std(socket)?,
-            shared.clone(),
-        ));
-    }
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    for listener in sockets {
-        let listener = StdListener::from(listener);
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
-        tokio::spawn(accept(listener, room.clone(), shared.clone()));
+    for socket in sockets {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        if sockopt::socket_type(&socket)? == SocketType::DGRAM {
+            let socket = UdpSocket::from_std(socket.into())?;
+            tokio::spawn(resolver::datagrams(socket, shared.clone()));
+        } else {
+            let listener = TcpListener::from_std(socket.into())?;
+            tokio::spawn(accept(listener, room.clone(), shared.clone()));
+        }
     }
     Ok(())
 }

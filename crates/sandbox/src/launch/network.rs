@@ -22,9 +22,10 @@ const FALLBACK_PORTS: [u16; 3] = [22, 80, 443];
 const LO: u32 = 1;
 
 /// What the server is to serve.
+#[derive(Default)]
 pub(super) struct Sockets {
-    /// The resolver's datagram socket, its listener, the egress listener, and listeners on
-    /// [`FALLBACK_PORTS`] if there is no redirect.
+    /// The resolver's datagram socket and listener, the egress listener, and listeners on
+    /// [`FALLBACK_PORTS`] if there is no redirect. The server tells them apart by themselves.
     pub fds: Vec<OwnedFd>,
     /// Why not every port is redirected.
     pub ports_missing: Option<String>,
@@ -76,6 +77,14 @@ pub(super) fn open(redirect: bool) -> io::Result<Sockets> {
         }
     }
     Ok(Sockets { fds, ports_missing })
+}
+
+/// Where something else has made the network and gives no say in it: the explicit proxy.
+pub(super) fn open_without_privileges() -> io::Result<Sockets> {
+    Ok(Sockets {
+        fds: vec![TcpListener::bind(PROXY)?.into()],
+        ports_missing: Some("the network is not this program's to arrange".to_owned()),
+    })
 }
 
 /// An address that is not the loopback's, because resolvers look for one before they ask for

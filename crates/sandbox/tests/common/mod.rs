@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use freehold_sandbox::{
-    IdMapping, Isolation, Launcher, Limits, NamespaceConfig, NamespaceProvider, NetworkPolicy,
-    Provider, Sandbox, SandboxSpec, ToolReply, ToolRequest,
+    Access, IdMapping, Isolation, Launcher, Limits, NamespaceConfig, NamespaceProvider,
+    NetworkPolicy, Provider, Sandbox, SandboxSpec, Share, ToolReply, ToolRequest,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -95,6 +95,13 @@ impl Bench {
             limits: Limits::default(),
             network: NetworkPolicy::None.into(),
             min_isolation: Isolation::Namespaces,
+            shares: vec![Share {
+                folder: "uploads".to_owned(),
+                at: "/mnt/session/uploads".to_owned(),
+                access: Access::ReadOnly,
+            }],
+            layers: Vec::new(),
+            env: Vec::new(),
         }
     }
 
@@ -110,11 +117,8 @@ pub async fn ordinary_sandbox(bench: &Bench, id: &str) -> Arc<dyn Sandbox> {
 
 /// As [`ordinary_sandbox`], to a spec.
 pub async fn ordinary_sandbox_of(bench: &Bench, spec: SandboxSpec) -> Arc<dyn Sandbox> {
-    for dir in ["", "workspace", "outputs", "uploads", "home"] {
-        let dir = spec.dir.join(dir);
-        std::fs::create_dir_all(&dir).unwrap();
-        std::os::unix::fs::chown(&dir, Some(12345), Some(12345)).unwrap();
-    }
+    std::fs::create_dir_all(&spec.dir).unwrap();
+    std::os::unix::fs::chown(&spec.dir, Some(12345), Some(12345)).unwrap();
     bench.provider.create(&spec).await.unwrap()
 }
 
