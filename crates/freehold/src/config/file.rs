@@ -56,6 +56,7 @@ pub(super) struct Sandbox {
     pub(super) max_live: Option<u32>,
     pub(super) idle_minutes: Option<u32>,
     pub(super) package_hosts: Vec<String>,
+    pub(super) log_network: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -39,6 +39,7 @@ pub(crate) struct SandboxSettings {
     pub(crate) max_live: usize,
     pub(crate) idle: Duration,
     pub(crate) package_hosts: Vec<HostPattern>,
+    pub(crate) log_network: bool,
 }
 
 /// Hosts of package managers that can be listed.
@@ -175,6 +176,7 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
         max_live: max_live as usize,
         idle: Duration::from_secs(u64::from(idle_minutes) * 60),
         package_hosts,
+        log_network: file.log_network,
     })
 }
 
