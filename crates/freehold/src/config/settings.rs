@@ -51,6 +51,7 @@ pub(crate) struct SandboxSettings {
     pub(crate) max_live: usize,
     pub(crate) idle: Duration,
     pub(crate) package_hosts: Vec<HostPattern>,
+    pub(crate) log_network: bool,
 }
 
 /// Hosts of package managers that can be listed.
@@ -152,6 +153,8 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
         cpu_millis: file.cpu_millis.unwrap_or(default.cpu_millis),
         tmp_bytes: mib(file.tmp_mib, default.tmp_bytes),
         file_bytes: mib(file.file_mib, default.file_bytes),
+        disk_bytes: mib(file.disk_mib, default.disk_bytes),
+        disk_inodes: file.disk_inodes.map_or(default.disk_inodes, u64::from),
     };
     let wrong = |key: &str, what: &str| Err(Failure::usage(format!("sandbox.{key}: {what}")));
     if limits.memory_bytes < 64 << 20 {
@@ -165,6 +168,9 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
             "pids",
             "at least 16 tasks and 10 thousandths of a core are needed",
         );
+    }
+    if limits.disk_bytes < 16 << 20 || limits.disk_inodes < 256 {
+        return wrong("disk_mib", "at least 16 MiB and 256 files are needed");
     }
     let max_live = file.max_live.unwrap_or(64);
     let idle_minutes = file.idle_minutes.unwrap_or(30);
@@ -194,6 +200,7 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
         max_live: max_live as usize,
         idle: Duration::from_secs(u64::from(idle_minutes) * 60),
         package_hosts,
+        log_network: file.log_network,
     })
 }
 
