@@ -9,7 +9,9 @@ use freehold_runtime::{OutputFile, Place, ToolCall, ToolExecutor, ToolReply};
 use freehold_sandbox::ToolRequest;
 use freehold_store::Store;
 use freehold_wire::tool::BuiltinTool;
-use freehold_worker::{Call, FileSource, SandboxUnavailable, SessionSandboxes, Upload, local};
+use freehold_worker::{
+    Call, FileSource, SandboxUnavailable, SessionSandboxes, Upload, Variable, local,
+};
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +50,11 @@ impl ToolExecutor for Hands {
         if self.refusal.is_some() {
             return;
         }
-        if let Err(error) = self.sandboxes.prepare(at(place, &uploads(place))).await {
+        if let Err(error) = self
+            .sandboxes
+            .prepare(at(place, &uploads(place), &variables(place)))
+            .await
+        {
             tracing::warn!(session = %place.session, error = %chain(&error), "sandbox not prepared");
         }
     }
@@ -71,7 +77,7 @@ impl ToolExecutor for Hands {
         };
         let reply = self
             .sandboxes
-            .call(at(place, &uploads(place)), call, &cancel)
+            .call(at(place, &uploads(place), &variables(place)), call, &cancel)
             .await;
         ToolReply {
             content: reply.content,
@@ -81,7 +87,7 @@ impl ToolExecutor for Hands {
 
     async fn write_file(&self, place: &Place, path: &str, bytes: Vec<u8>) -> Result<(), String> {
         self.sandboxes
-            .write_file(at(place, &uploads(place)), path, bytes)
+            .write_file(at(place, &uploads(place), &variables(place)), path, bytes)
             .await
             .map_err(said)
     }
@@ -89,7 +95,7 @@ impl ToolExecutor for Hands {
     async fn outputs(&self, place: &Place) -> Result<Vec<OutputFile>, String> {
         let files = self
             .sandboxes
-            .outputs(at(place, &uploads(place)))
+            .outputs(at(place, &uploads(place), &variables(place)))
             .await
             .map_err(said)?;
         let files = files.into_iter().map(|f| OutputFile {
@@ -107,7 +113,7 @@ impl ToolExecutor for Hands {
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>, String> {
         let file = self
             .sandboxes
-            .read_output(at(place, &uploads(place)), path)
+            .read_output(at(place, &uploads(place), &variables(place)), path)
             .await;
         Ok(Box::new(file.map_err(said)?))
     }
@@ -125,11 +131,24 @@ fn uploads(place: &Place) -> Vec<Upload> {
     each.collect()
 }
 
-fn at<'a>(place: &'a Place, uploads: &'a [Upload]) -> local::Place<'a> {
+fn variables(place: &Place) -> Vec<Variable> {
+    let each = place.credentials.iter().map(|c| Variable {
+        name: c.name.clone(),
+        placeholder: c.placeholder.clone(),
+        value: c.value.clone(),
+        hosts: c.hosts.clone(),
+        header: c.header,
+        body: c.body,
+    });
+    each.collect()
+}
+
+fn at<'a>(place: &'a Place, uploads: &'a [Upload], variables: &'a [Variable]) -> local::Place<'a> {
     local::Place {
         session: &place.session,
         config: &place.config,
         uploads,
+        variables,
     }
 }
 

@@ -16,6 +16,9 @@ use sha2::{Digest, Sha256};
 use crate::load::LoadError;
 use crate::runtime::Shared;
 
+/// Variables of one session: what a sandbox's environment has room for.
+const MAX_VARIABLES: usize = 200;
+
 /// A credential of type `environment_variable`, resolved for one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvironmentCredential {
@@ -47,8 +50,12 @@ pub(crate) async fn resolve(
         .store
         .session_environment_credentials(session)
         .await?;
+    if stored.len() > MAX_VARIABLES {
+        tracing::warn!(%session, "more than {MAX_VARIABLES} variables; the rest is left out");
+    }
     let each = stored
         .into_iter()
+        .take(MAX_VARIABLES)
         .map(|c| environment_credential(session, c));
     Ok(each
         .collect::<Result<Vec<_>, _>>()?

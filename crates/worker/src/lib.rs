@@ -12,8 +12,10 @@ pub mod local;
 mod network;
 mod slot;
 mod uploads;
+mod variables;
 
 pub use content::Reply;
 pub use files::{FileSource, OutputFile, OutputReader};
 pub use local::{Call, Options, Place, SandboxUnavailable, SessionSandboxes};
 pub use uploads::Upload;
+pub use variables::Variable;

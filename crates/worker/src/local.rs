@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use freehold_base::{SessionId, limits};
 use freehold_sandbox::{
-    FileProblem, HostPattern, Isolation, Limits, Provider, Sandbox, SandboxError, SandboxSpec,
-    ToolRequest,
+    FileProblem, HostPattern, Isolation, Limits, Network, Provider, Sandbox, SandboxError,
+    SandboxSpec, ToolRequest,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use crate::files::{self, FileSource, OutputFile, OutputReader};
 use crate::network;
 use crate::slot::{Open, Slot, State};
 use crate::uploads::{self, Upload, UploadError};
+use crate::variables::{self, Variable};
 
 /// Where agents leave files for their users.
 const OUTPUTS: &str = "/mnt/session/outputs";
@@ -56,6 +57,8 @@ pub struct Place<'a> {
     pub config: &'a serde_json::Value,
     /// Attached files.
     pub uploads: &'a [Upload],
+    /// Variables of its vaults, as they are now.
+    pub variables: &'a [Variable],
 }
 
 /// One tool call.
@@ -358,11 +361,21 @@ impl SessionSandboxes {
             uploads::sync(&spec, place.uploads, &*self.source).await?;
             state.uploads = Some(place.uploads.to_vec());
         }
-        if let Some(open) = &state.open {
-            if open.sandbox.alive() {
+        if let Some(open) = &mut state.open {
+            let lacks = !variables::held(place.variables, &open.env);
+            if !open.sandbox.alive() {
+                tracing::info!(session = %place.session, "sandbox lost; starting it again");
+            } else if lacks && slot.is_alone() {
+                // Nobody's call is cut off, and files stay.
+                tracing::info!(session = %place.session, "sandbox starts again with new variables");
+            } else {
+                if open.variables != place.variables {
+                    let network = self.network(place, &open.env);
+                    open.sandbox.set_network(network).await?;
+                    open.variables = place.variables.to_vec();
+                }
                 return Ok(Arc::clone(&open.sandbox));
             }
-            tracing::info!(session = %place.session, "sandbox lost; starting it again");
             close(place.session, &mut state).await;
         }
         let permit = self.room().await?;
@@ -371,21 +384,32 @@ impl SessionSandboxes {
             .map_err(|_| SandboxUnavailable::Slow)??;
         state.open = Some(Open {
             sandbox: Arc::clone(&sandbox),
+            env: spec.env,
+            variables: place.variables.to_vec(),
             _permit: permit,
         });
         Ok(sandbox)
     }
 
     fn spec(&self, place: Place<'_>) -> SandboxSpec {
+        let env = variables::env(place.variables);
         SandboxSpec {
             id: sandbox_id(place.session),
             dir: self.dir(place.session),
             limits: self.options.limits,
-            network: network::policy(place.config, &self.options.package_hosts, &[]).into(),
+            network: self.network(place, &env),
             min_isolation: self.options.min_isolation,
             shares: vec![uploads::share()],
             layers: Vec::new(),
-            env: Vec::new(),
+            env,
+        }
+    }
+
+    /// The network of a sandbox with this environment.
+    fn network(&self, place: Place<'_>, env: &[(String, String)]) -> Network {
+        Network {
+            policy: network::policy(place.config, &self.options.package_hosts, &[]),
+            injections: variables::injections(place.variables, env),
         }
     }
 
