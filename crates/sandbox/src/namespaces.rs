@@ -10,13 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use crate::cgroup::Groups;
-use crate::egress::{Egress, EgressConfig};
+use crate::egress::{Authority, Egress, EgressConfig};
 use crate::host::{Parts, Running, launch};
-use crate::launch::plan::{Base, Bind, HOME, Ids, Namespaces, PROXY, Root};
+use crate::launch::plan::{
+    BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Namespaces, Outward, PROXY, Root,
+};
 use crate::protocol::Handshake;
 use crate::{
-    Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Provider, Sandbox, SandboxError,
-    SandboxSpec, disk, spec,
+    Capabilities, Isolation, Launcher, Limits, Network, NetworkPolicy, Provider, Sandbox,
+    SandboxError, SandboxSpec, disk, spec,
 };
 
 /// The provider's name.
@@ -123,7 +125,12 @@ impl NamespaceProvider {
             .create(&spec.id, &spec.limits)
             .map_err(SandboxError::host("making a control group"))?;
         let base = self.base(ids, &group);
-        let bind = bind(spec, self.disk(spec, ids).await?);
+        let authority = authority(&spec.network)?;
+        let network = spec.network.policy.reaches_out().then(|| Outward {
+            redirect: self.config.egress.redirect,
+            authority: authority.as_ref().map(|a| a.certificate().to_owned()),
+        });
+        let bind = bind(spec, self.disk(spec, ids).await?, network);
         let started = async {
             launch(&self.config.launcher, &base)
                 .await?
@@ -144,12 +151,13 @@ impl NamespaceProvider {
                 return Err(error);
             }
         };
-        let egress = match ready.listener.take() {
-            Some(listener) => Some(
-                Egress::serve(listener, spec.network.clone(), self.config.egress.clone())
-                    .map_err(SandboxError::host("serving the egress proxy"))?,
-            ),
-            None => None,
+        let egress = if spec.network.policy.reaches_out() {
+            let sockets = std::mem::take(&mut ready.sockets);
+            let (network, config) = (spec.network.clone(), self.config.egress.clone());
+            let egress = Egress::serve(&spec.id, sockets, network, config, authority);
+            Some(egress.map_err(SandboxError::host("serving the egress proxy"))?)
+        } else {
+            None
         };
         let parts = Parts {
             provider: NAME,
@@ -245,7 +253,16 @@ fn maps_range(map: &str) -> bool {
     })
 }
 
-fn bind(spec: &SandboxSpec, disk: Option<PathBuf>) -> Bind {
+/// What the inside is to trust, where secrets are to be put into its connections.
+fn authority(network: &Network) -> Result<Option<Authority>, SandboxError> {
+    if network.injections.is_empty() || !network.policy.reaches_out() {
+        return Ok(None);
+    }
+    let failed = |e| SandboxError::host("making a certificate authority")(std::io::Error::other(e));
+    Authority::new().map(Some).map_err(failed)
+}
+
+fn bind(spec: &SandboxSpec, disk: Option<PathBuf>, network: Option<Outward>) -> Bind {
     let mut env = environment(&spec.network);
     env.extend_from_slice(&spec.env);
     Bind {
@@ -255,12 +272,12 @@ fn bind(spec: &SandboxSpec, disk: Option<PathBuf>) -> Bind {
         layers: spec.layers.clone(),
         env,
         disk,
-        proxy: spec.network.reaches_out(),
+        network,
     }
 }
 
 /// What processes inside see; nothing is inherited from the server.
-fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
+fn environment(network: &Network) -> Vec<(String, String)> {
     let mut env = vec![
         (
             "PATH",
@@ -270,7 +287,7 @@ fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
         ("LANG", "C.UTF-8".to_owned()),
         ("TERM", "dumb".to_owned()),
     ];
-    if network.reaches_out() {
+    if network.policy.reaches_out() {
         let proxy = format!("http://{}:{}", PROXY.0, PROXY.1);
         for name in [
             "HTTP_PROXY",
@@ -287,9 +304,25 @@ fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
         }
         // Node reads the variables above only when told to.
         env.push(("NODE_USE_ENV_PROXY", "1".to_owned()));
+        if !network.injections.is_empty() {
+            // Node adds to what it trusts; the others replace it.
+            env.push(("NODE_EXTRA_CA_CERTS", CERTIFICATE.to_owned()));
+            env.extend(BUNDLE_VARIABLES.map(|name| (name, BUNDLE.to_owned())));
+        }
     }
     env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
 }
+
+/// What programs ask for the certificates they trust.
+const BUNDLE_VARIABLES: [&str; 7] = [
+    "AWS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+];
 
 /// Makes the state directory; what is in it is the launcher's.
 fn prepare_dir(dir: &Path) -> std::io::Result<()> {
@@ -352,7 +385,7 @@ impl Provider for NamespaceProvider {
             id: format!("probe_{}", std::process::id()),
             dir: dir.clone(),
             limits: Limits::default(),
-            network: NetworkPolicy::Public,
+            network: NetworkPolicy::Public.into(),
             min_isolation: Isolation::Namespaces,
             shares: Vec::new(),
             layers: Vec::new(),
@@ -425,7 +458,7 @@ mod tests {
     #[test]
     fn without_network_no_proxy_is_named() {
         assert!(
-            !environment(&NetworkPolicy::None)
+            !environment(&NetworkPolicy::None.into())
                 .iter()
                 .any(|(k, _)| k.to_lowercase().contains("proxy"))
         );

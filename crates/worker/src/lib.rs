@@ -14,6 +14,7 @@ mod network;
 pub mod skills;
 mod slot;
 mod uploads;
+mod variables;
 
 pub use content::Reply;
 pub use files::{FileSource, OutputFile, OutputReader};
@@ -21,3 +22,4 @@ pub use local::{Call, MemorySource, Options, Place, SandboxUnavailable, SessionS
 pub use memory::MemoryMount;
 pub use skills::{Skill, SkillError};
 pub use uploads::Upload;
+pub use variables::Variable;

@@ -4,4 +4,5 @@ mod errors;
 mod help;
 mod journey;
 mod memory;
+mod secrets;
 mod server;

@@ -18,3 +18,4 @@ mod skills;
 mod support;
 mod tools;
 mod unsupported;
+mod vaults;
