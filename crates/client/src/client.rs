@@ -53,6 +53,8 @@ pub struct Client {
 
 struct Inner {
     http: reqwest::Client,
+    /// `Bearer` and the key; marked as sensitive.
+    bearer: header::HeaderValue,
     base: Url,
     read_timeout: Duration,
     entropy: Box<dyn Entropy>,
@@ -86,12 +88,8 @@ impl Client {
                 "the server's URL must not hold a user name or a password",
             ));
         }
-        let bearer = format!("Bearer {}", options.key.expose());
-        let mut bearer = header::HeaderValue::from_str(&bearer)
-            .map_err(|_| wrong("the API key holds characters that no key has"))?;
-        bearer.set_sensitive(true);
+        let bearer = bearer(&options.key)?;
         let mut headers = header::HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, bearer);
         headers.insert(
             "anthropic-version",
             header::HeaderValue::from_static(VERSION),
@@ -109,8 +107,25 @@ impl Client {
         Ok(Self {
             inner: Arc::new(Inner {
                 http,
+                bearer,
                 base,
                 read_timeout: options.read_timeout,
+                entropy: Box::new(SystemEntropy),
+            }),
+        })
+    }
+
+    /// A client of the same server, over the same connections, with another key.
+    ///
+    /// # Errors
+    /// [`ClientError::Configuration`].
+    pub fn with_key(&self, key: &Secret<String>) -> Result<Self, ClientError> {
+        Ok(Self {
+            inner: Arc::new(Inner {
+                http: self.inner.http.clone(),
+                bearer: bearer(key)?,
+                base: self.inner.base.clone(),
+                read_timeout: self.inner.read_timeout,
                 entropy: Box::new(SystemEntropy),
             }),
         })
@@ -201,7 +216,12 @@ impl Client {
         &*self.inner.entropy
     }
 
-    fn request(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> RequestBuilder {
+    pub(crate) fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> RequestBuilder {
         let mut url = self.inner.base.clone();
         // `new` lets only URLs pass that have a path.
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -210,10 +230,13 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        self.inner.http.request(method, url)
+        self.inner
+            .http
+            .request(method, url)
+            .header(header::AUTHORIZATION, self.inner.bearer.clone())
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         repeatable: bool,
         build: impl Fn() -> RequestBuilder,
@@ -269,7 +292,10 @@ impl Client {
         Err(failure.into())
     }
 
-    async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {
+    pub(crate) async fn json<T: DeserializeOwned>(
+        &self,
+        response: Response,
+    ) -> Result<T, ClientError> {
         let body = self.body(response, MAX_ANSWER).await?;
         serde_json::from_slice(&body).map_err(|e| ClientError::Protocol(e.to_string()))
     }
@@ -299,4 +325,13 @@ impl Client {
             Ok(Ok(chunk)) => Ok(chunk),
         }
     }
+}
+
+fn bearer(key: &Secret<String>) -> Result<header::HeaderValue, ClientError> {
+    let text = format!("Bearer {}", key.expose());
+    let mut value = header::HeaderValue::from_str(&text).map_err(|_| {
+        ClientError::Configuration("the key holds characters that no key has".to_owned())
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }

@@ -6,4 +6,7 @@ mod files;
 mod keys;
 mod models;
 mod sessions;
+mod work;
 mod workspaces;
+
+pub use work::Poll;

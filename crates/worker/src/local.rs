@@ -254,6 +254,14 @@ impl SessionSandboxes {
         self.discard(self.dir(session)).await;
     }
 
+    /// Ends the session's sandbox if it is open; files stay.
+    pub async fn close(&self, session: &SessionId) {
+        let slot = self.slots().by_session.get(session).cloned();
+        if let Some(slot) = slot {
+            close(session, &mut *slot.state.lock().await).await;
+        }
+    }
+
     /// Closes what has been unused for [`Options::idle`]; returns how many. To be called now and
     /// then.
     pub async fn close_idle(&self) -> usize {

@@ -1,0 +1,126 @@
+//! Keeping an item's lease by heartbeats (contract 50 §5, 90 D).
+
+use std::time::Duration;
+
+use freehold_client::{Client, ClientError};
+use freehold_wire::work::WorkState;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::journal;
+
+/// Between two heartbeats, until the server says how long a lease lasts, and at most.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// Assumed length of a lease until the server says.
+const TTL: Duration = Duration::from_secs(90);
+/// Length of a lease for the window in which results are sent, until the server says.
+const SEND_WINDOW: Duration = Duration::from_secs(300);
+
+/// Why a lease ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseEnd {
+    /// The server wants the item stopped.
+    Stopped,
+    /// Someone else holds the item, or the queue does.
+    Lost,
+    /// No heartbeat was answered for the length of a lease: someone else may hold it.
+    AssumedLost,
+    /// The server does not accept this worker any more.
+    Rejected,
+}
+
+impl LeaseEnd {
+    /// Whether the item is someone else's now, so that this worker must touch nothing of it.
+    pub(super) fn is_lost(self) -> bool {
+        matches!(self, Self::Lost | Self::AssumedLost)
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Lost => "lease_lost",
+            Self::AssumedLost => "lease_assumed_lost",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// What is known of a lease.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Lease {
+    pub(super) end: Option<LeaseEnd>,
+    ttl: Option<Duration>,
+}
+
+impl Lease {
+    /// How long a result is sent again: no longer than the lease can still be ours.
+    pub(super) fn send_window(&self) -> Duration {
+        self.ttl.unwrap_or(SEND_WINDOW)
+    }
+}
+
+/// Whose heartbeats.
+pub(super) struct Item<'a> {
+    pub(super) client: &'a Client,
+    pub(super) environment: &'a str,
+    pub(super) work: &'a str,
+    /// The first `expected_last_heartbeat`.
+    pub(super) expected: &'a str,
+}
+
+/// Sends heartbeats until the lease ends. To be dropped when the item has been served.
+pub(super) async fn keep(item: Item<'_>, journal: &journal::Shared, lease: &watch::Sender<Lease>) {
+    let mut expected = item.expected.to_owned();
+    let (mut interval, mut ttl) = (INTERVAL, TTL);
+    let mut success = Instant::now();
+    let end = loop {
+        let beat = item
+            .client
+            .heartbeat(item.environment, item.work, &expected);
+        match tokio::time::timeout(interval, beat).await {
+            Ok(Ok(answer)) => {
+                expected = answer.last_heartbeat;
+                success = Instant::now();
+                if answer.ttl_seconds > 0 {
+                    ttl = Duration::from_secs(answer.ttl_seconds);
+                    interval = (ttl / 2).clamp(Duration::from_secs(1), INTERVAL);
+                    lease.send_modify(|lease| lease.ttl = Some(ttl));
+                }
+                let stopping = matches!(answer.state, WorkState::Stopping | WorkState::Stopped);
+                if stopping || !answer.lease_extended {
+                    break LeaseEnd::Stopped;
+                }
+                let (work, beat) = (item.work.to_owned(), expected.clone());
+                if let Err(error) = journal.with(move |j| j.beat(&work, &beat)).await {
+                    tracing::warn!(work = item.work, %error, "a heartbeat was not noted");
+                }
+            }
+            Ok(Err(error)) if error.status() == Some(412) => break LeaseEnd::Lost,
+            Ok(Err(error)) if is_fatal(&error) => {
+                tracing::error!(work = item.work, %error, "a heartbeat was refused");
+                break LeaseEnd::Rejected;
+            }
+            failed => {
+                if ttl < success.elapsed() {
+                    break LeaseEnd::AssumedLost;
+                }
+                match failed {
+                    Ok(Err(error)) => {
+                        tracing::warn!(work = item.work, %error, "a heartbeat failed");
+                    }
+                    _ => tracing::warn!(work = item.work, "a heartbeat was not answered in time"),
+                }
+            }
+        }
+        tokio::time::sleep(interval).await;
+    };
+    lease.send_modify(|lease| lease.end = Some(end));
+}
+
+/// Whether sending the same again cannot help: a refusal, but for those that ask for patience.
+pub(super) fn is_fatal(error: &ClientError) -> bool {
+    match error {
+        ClientError::Configuration(_) => true,
+        _ => matches!(error.status(), Some(400..=407 | 410..=428 | 430..=499)),
+    }
+}
