@@ -6,6 +6,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use freehold_base::Timestamp;
+
 use super::idle::Idle;
 use super::note::{Note, Permission, Use};
 
@@ -15,14 +17,12 @@ pub(super) struct Calls {
     pub(super) idle: Idle,
     seen: HashSet<String>,
     answered: HashSet<String>,
-    verdicts: HashMap<String, bool>,
+    verdicts: HashMap<String, Verdict>,
     held: HashMap<String, Use>,
     terminated: HashSet<String>,
     ready: VecDeque<Ready>,
     /// Set while a history is read.
     reading: Option<Reading>,
-    /// A history was read to its end.
-    attached: bool,
 }
 
 /// A call that may run.
@@ -31,8 +31,13 @@ pub(super) struct Ready {
     pub(super) call: Use,
     /// A person allowed it; it holds the idle countdown until [`Calls::done`].
     confirmed: bool,
-    /// It was free to run before this worker attached, so an earlier one may have run it.
-    pub(super) past: bool,
+}
+
+/// A person's word on a call, and when it came.
+#[derive(Debug, Clone, Copy)]
+struct Verdict {
+    allowed: bool,
+    at: Option<Timestamp>,
 }
 
 #[derive(Default)]
@@ -55,7 +60,6 @@ impl Calls {
             terminated: HashSet::new(),
             ready: VecDeque::new(),
             reading: None,
-            attached: false,
         }
     }
 
@@ -97,7 +101,6 @@ impl Calls {
         };
         self.drop_terminated();
         self.idle.disarm();
-        let past = !std::mem::replace(&mut self.attached, true);
         let mut outstanding = false;
         for call in reading.open {
             if self.answered.contains(&call.id) {
@@ -110,7 +113,7 @@ impl Calls {
                 outstanding = true;
                 continue;
             }
-            outstanding |= match self.route(call, past) {
+            outstanding |= match self.route(call) {
                 Routed::Ready { confirmed } => !(confirmed && owned),
                 Routed::Waits | Routed::Settled => false,
             };
@@ -136,13 +139,13 @@ impl Calls {
         if let Some((id, allowed)) = note.verdict()
             && let Some(call) = self.held.remove(id)
         {
-            // Before the verdict nobody could run it.
-            self.judge(call, allowed, true, false);
+            let at = note.at();
+            self.judge(call, Verdict { allowed, at }, true);
         }
         if let Some(call) = note.tool_use()
             && self.seen.insert(call.id.clone())
         {
-            self.route(call, false);
+            self.route(call);
         }
     }
 
@@ -199,7 +202,8 @@ impl Calls {
         if let Some((id, allowed)) = note.verdict()
             && !self.answered.contains(id)
         {
-            self.verdicts.insert(id.to_owned(), allowed);
+            let at = note.at();
+            self.verdicts.insert(id.to_owned(), Verdict { allowed, at });
         }
         if note.kind == "session.thread_status_terminated"
             && let Some(thread) = &note.session_thread_id
@@ -209,28 +213,27 @@ impl Calls {
     }
 
     /// Puts a call in line, or not: only what is allowed runs, and any sign of a denial wins.
-    fn route(&mut self, call: Use, past: bool) -> Routed {
+    fn route(&mut self, call: Use) -> Routed {
         if self.is_settled(&call) {
             return Routed::Settled;
         }
         match (call.permission, self.verdicts.get(&call.id).copied()) {
-            (Permission::Deny, _) | (_, Some(false)) => {
+            (Permission::Deny, _) | (_, Some(Verdict { allowed: false, .. })) => {
                 if self.held.remove(&call.id).is_some() {
                     self.idle.release();
                 }
                 self.deny(&call);
                 Routed::Settled
             }
-            (_, Some(true)) => {
+            (_, Some(verdict)) => {
                 let was_held = self.held.remove(&call.id).is_some();
-                self.judge(call, true, was_held, past);
+                self.judge(call, verdict, was_held);
                 Routed::Ready { confirmed: true }
             }
             (Permission::Allow, None) => {
                 self.ready.push_back(Ready {
                     call,
                     confirmed: false,
-                    past,
                 });
                 Routed::Ready { confirmed: false }
             }
@@ -244,15 +247,16 @@ impl Calls {
         }
     }
 
-    fn judge(&mut self, call: Use, allowed: bool, was_held: bool, past: bool) {
-        if allowed && call.permission != Permission::Deny {
+    fn judge(&mut self, mut call: Use, verdict: Verdict, was_held: bool) {
+        if verdict.allowed && call.permission != Permission::Deny {
             if !was_held {
                 self.idle.hold();
             }
+            // Before the verdict nobody could run it.
+            call.free_at = verdict.at;
             self.ready.push_back(Ready {
                 call,
                 confirmed: true,
-                past,
             });
             return;
         }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_base::{Secret, SessionId};
+use freehold_base::{Secret, SessionId, Timestamp};
 use freehold_client::{Client, ClientError};
-use freehold_wire::work::{NO_HEARTBEAT, Work, WorkSecret};
+use freehold_wire::agent::Metadata;
+use freehold_wire::work::{LAPSED_AT, LAPSED_WORK, NO_HEARTBEAT, Work, WorkSecret};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -57,8 +58,30 @@ pub struct Claim {
     pub secret: Option<Secret<String>>,
     /// The last heartbeat of whoever held the item before, if it is to be carried on.
     pub last_heartbeat: Option<String>,
-    /// When an earlier worker's last heartbeat for this item came.
-    pub earlier: Option<String>,
+    /// Workers that held the session before and were not heard of again.
+    pub lapsed: Option<Lapsed>,
+}
+
+/// Items of a session that ended because nobody was heard of: their workers may have run calls that
+/// have no result. A Freehold server says so in an item's metadata; another one does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lapsed {
+    /// When the last of them ended.
+    pub at: Timestamp,
+    /// Which; `None` if they are too many to name.
+    pub works: Option<Vec<String>>,
+}
+
+impl Lapsed {
+    fn read(metadata: &Metadata) -> Option<Self> {
+        let at = metadata.get(LAPSED_AT)?;
+        let works = metadata.get(LAPSED_WORK).filter(|ids| !ids.is_empty());
+        Some(Self {
+            // A time that cannot be read is later than any call.
+            at: at.parse().unwrap_or(Timestamp::from_micros(i64::MAX)),
+            works: works.map(|ids| ids.split(',').map(str::to_owned).collect()),
+        })
+    }
 }
 
 impl From<Work> for Claim {
@@ -70,7 +93,7 @@ impl From<Work> for Claim {
             session: work.data.id,
             secret: work.secret.map(Secret::new),
             last_heartbeat: None,
-            earlier: work.latest_heartbeat_at.map(|at| at.to_string()),
+            lapsed: Lapsed::read(&work.metadata),
         }
     }
 }
@@ -140,21 +163,16 @@ impl Service {
         // is opened before, because only who has it may serve the session on this host; should
         // that take long, the item is handed to someone else, as it should be.
         let journal = journal::Shared::new(Journal::at(&self.journals, session.as_str()).await?);
-        let held = journal.with(|j| j.held().cloned()).await;
-        let strangers = match (&claim.earlier, &held) {
-            (None, _) => false,
-            (Some(earlier), Some(held)) => held.work != claim.work || held.beat != *earlier,
-            (Some(_), None) => true,
-        };
+        let lost_before = self.lost_before(claim, &journal).await?;
         let item = lease::Item {
             client,
             environment: &claim.environment,
             work: &claim.work,
             expected: claim.last_heartbeat.as_deref().unwrap_or(NO_HEARTBEAT),
         };
-        let beats = lease::keep(item, &journal, lease);
+        let beats = lease::keep(item, lease);
         let serving = self.serve_leased(
-            claim, client, has_token, &session, &journal, lease, strangers,
+            claim, client, has_token, &session, &journal, lease, lost_before,
         );
         tokio::pin!(beats, serving);
         tokio::select! {
@@ -173,7 +191,7 @@ impl Service {
         session: &SessionId,
         journal: &journal::Shared,
         lease: &watch::Sender<Lease>,
-        strangers: bool,
+        lost_before: Option<Timestamp>,
     ) -> Result<&'static str, ItemError> {
         let mut ended = lease.subscribe();
         let prepared = tokio::select! {
@@ -200,7 +218,7 @@ impl Service {
             stop: &self.stop,
             stop_grace: self.stop_grace(),
             max_idle: self.max_idle,
-            strangers,
+            lost_before,
             after_call: &mounts,
         };
         let end = {
@@ -223,6 +241,27 @@ impl Service {
             self.forget(session, journal).await;
         }
         Ok(end.as_str())
+    }
+
+    /// Notes that this host holds the item. If all workers that were lost before had this journal,
+    /// it knows what they ran.
+    async fn lost_before(
+        &self,
+        claim: &Claim,
+        journal: &journal::Shared,
+    ) -> Result<Option<Timestamp>, JournalError> {
+        let (work, lapsed) = (claim.work.clone(), claim.lapsed.clone());
+        journal
+            .with(move |journal| {
+                let ours = |lapsed: &Lapsed| match &lapsed.works {
+                    Some(works) => works.iter().all(|work| journal.held(work)),
+                    None => false,
+                };
+                let lost = lapsed.filter(|lapsed| !ours(lapsed));
+                journal.hold(&work)?;
+                Ok(lost.map(|lapsed| lapsed.at))
+            })
+            .await
     }
 
     /// Looks at the session and fetches what its sandbox shows; `None` if it is over.

@@ -5,7 +5,7 @@
 //! the server has is dropped, so the file holds at most the open calls of one session; only one
 //! process at a time has it open.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ use crate::content::Reply;
 
 /// Greatest file that is read, bytes: a few results of the greatest size. A greater one is not ours.
 const MAX_FILE: u64 = 512 * 1024 * 1024;
+/// Items remembered: more than can lapse before one is served to its end.
+const MAX_HELD: usize = 64;
 /// Above this the file is written anew, without what the server has.
 const COMPACT_ABOVE: u64 = 1024 * 1024;
 /// Longest wait for another process that still serves the session.
@@ -63,8 +65,8 @@ enum Line {
     },
     /// The server has its result.
     Posted { call: String },
-    /// The server's answer to this host's latest heartbeat for an item.
-    Held { work: String, beat: String },
+    /// This host serves an item.
+    Held { work: String },
 }
 
 /// What is known of a call that has no result on the server.
@@ -76,21 +78,14 @@ pub(super) enum Known {
     Done(Reply),
 }
 
-/// The latest lease that this host had.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Held {
-    pub(super) work: String,
-    /// `last_heartbeat` of the server's last answer.
-    pub(super) beat: String,
-}
-
 /// A session's journal, open and locked.
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
     len: u64,
     open: HashMap<String, Known>,
-    held: Option<Held>,
+    /// Items this host served, oldest first.
+    held: VecDeque<String>,
 }
 
 impl Journal {
@@ -124,7 +119,7 @@ impl Journal {
             file,
             len,
             open: HashMap::new(),
-            held: None,
+            held: VecDeque::new(),
         };
         for line in text.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
             match serde_json::from_slice(line) {
@@ -148,9 +143,9 @@ impl Journal {
         self.open.keys().cloned().collect()
     }
 
-    /// The latest lease of this host.
-    pub(super) fn held(&self) -> Option<&Held> {
-        self.held.as_ref()
+    /// Whether this host served the item.
+    pub(super) fn held(&self, work: &str) -> bool {
+        self.held.iter().any(|held| held == work)
     }
 
     /// The call is about to run. On the disk when this returns.
@@ -182,11 +177,13 @@ impl Journal {
         Ok(())
     }
 
-    /// A heartbeat was answered. Not synced: it survives this process, and after a loss of power
-    /// the worker is merely more careful.
-    pub(super) fn beat(&mut self, work: &str, beat: &str) -> Result<(), JournalError> {
-        let (work, beat) = (work.to_owned(), beat.to_owned());
-        self.write(Line::Held { work, beat }, false)
+    /// This host serves the item. On the disk when this returns.
+    pub(super) fn hold(&mut self, work: &str) -> Result<(), JournalError> {
+        if self.held(work) {
+            return Ok(());
+        }
+        let work = work.to_owned();
+        self.write(Line::Held { work }, true)
     }
 
     /// Deletes the journal: the session is over.
@@ -212,7 +209,12 @@ impl Journal {
             Line::Posted { call } => {
                 self.open.remove(&call);
             }
-            Line::Held { work, beat } => self.held = Some(Held { work, beat }),
+            Line::Held { work } => {
+                self.held.push_back(work);
+                if MAX_HELD < self.held.len() {
+                    self.held.pop_front();
+                }
+            }
         }
     }
 
@@ -228,14 +230,15 @@ impl Journal {
         Ok(())
     }
 
-    /// Empties the file if no call is open, but for the lease, which may be lost. Otherwise only ends
+    /// Empties the file if no call is open, but for the items held, which may be lost: then the
+    /// worker is merely more careful. Otherwise only ends
     /// a torn last line: what counts is never rewritten, so it cannot be cut short.
     fn compact(&mut self) -> Result<(), JournalError> {
         if self.open.is_empty() {
             self.file.set_len(0).map_err(failed("write"))?;
             self.len = 0;
-            if let Some(held) = self.held.take() {
-                self.beat(&held.work, &held.beat)?;
+            for work in std::mem::take(&mut self.held) {
+                self.write(Line::Held { work }, false)?;
             }
             return Ok(());
         }
@@ -307,7 +310,7 @@ mod tests {
     async fn what_was_noted_is_known_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::at(dir.path(), "sesn_1").await.unwrap();
-        journal.beat("work_1", "2026-01-01T00:00:00Z").unwrap();
+        journal.hold("work_1").unwrap();
         journal.started("a").unwrap();
         journal.done("a", &reply("one")).unwrap();
         journal.started("b").unwrap();
@@ -328,7 +331,7 @@ mod tests {
         journal.remove();
         drop(journal);
         let journal = Journal::at(dir.path(), "sesn_1").await.unwrap();
-        assert_eq!((journal.known("a"), journal.held()), (None, None));
+        assert_eq!((journal.known("a"), journal.held("work_1")), (None, false));
     }
 
     #[tokio::test]

@@ -7,8 +7,6 @@ use freehold_wire::work::WorkState;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::journal;
-
 /// Between two heartbeats, until the server says how long a lease lasts, and at most.
 const INTERVAL: Duration = Duration::from_secs(30);
 /// Assumed length of a lease until the server says.
@@ -69,52 +67,68 @@ pub(super) struct Item<'a> {
 }
 
 /// Sends heartbeats until the lease ends. To be dropped when the item has been served.
-pub(super) async fn keep(item: Item<'_>, journal: &journal::Shared, lease: &watch::Sender<Lease>) {
-    let mut expected = item.expected.to_owned();
-    let (mut interval, mut ttl) = (INTERVAL, TTL);
-    let mut success = Instant::now();
+pub(super) async fn keep(item: Item<'_>, lease: &watch::Sender<Lease>) {
+    let mut beats = Beats {
+        expected: item.expected.to_owned(),
+        interval: INTERVAL,
+        ends: Instant::now() + TTL,
+    };
+    // Not a moment longer than the lease can be ours, whatever hangs.
     let end = loop {
+        let ends = beats.ends;
+        match tokio::time::timeout_at(ends, beats.beat(&item, lease)).await {
+            Ok(Some(end)) => break end,
+            Ok(None) => {}
+            Err(_) if beats.ends == ends => break LeaseEnd::AssumedLost,
+            Err(_) => {}
+        }
+    };
+    tracing::info!(work = item.work, end = end.as_str(), "the lease ended");
+    lease.send_modify(|lease| lease.end = Some(end));
+}
+
+struct Beats {
+    expected: String,
+    interval: Duration,
+    /// When the lease is over unless the server is heard of.
+    ends: Instant,
+}
+
+impl Beats {
+    /// One heartbeat and the wait after it; the end of the lease if it was said.
+    async fn beat(&mut self, item: &Item<'_>, lease: &watch::Sender<Lease>) -> Option<LeaseEnd> {
+        let sent = Instant::now();
         let beat = item
             .client
-            .heartbeat(item.environment, item.work, &expected);
-        match tokio::time::timeout(interval, beat).await {
+            .heartbeat(item.environment, item.work, &self.expected);
+        match tokio::time::timeout(self.interval, beat).await {
             Ok(Ok(answer)) => {
-                expected = answer.last_heartbeat;
-                success = Instant::now();
+                self.expected = answer.last_heartbeat;
                 if answer.ttl_seconds > 0 {
-                    ttl = Duration::from_secs(answer.ttl_seconds);
-                    interval = (ttl / 2).clamp(Duration::from_secs(1), INTERVAL);
+                    let ttl = Duration::from_secs(answer.ttl_seconds);
+                    self.interval = (ttl / 2).clamp(Duration::from_secs(1), INTERVAL);
+                    // From when it was sent: the server's count may have begun then.
+                    self.ends = sent + ttl;
                     lease.send_modify(|lease| lease.ttl = Some(ttl));
+                } else {
+                    self.ends = sent + lease.borrow().ttl.unwrap_or(TTL);
                 }
                 let stopping = matches!(answer.state, WorkState::Stopping | WorkState::Stopped);
                 if stopping || !answer.lease_extended {
-                    break LeaseEnd::Stopped;
-                }
-                let (work, beat) = (item.work.to_owned(), expected.clone());
-                if let Err(error) = journal.with(move |j| j.beat(&work, &beat)).await {
-                    tracing::warn!(work = item.work, %error, "a heartbeat was not noted");
+                    return Some(LeaseEnd::Stopped);
                 }
             }
-            Ok(Err(error)) if error.status() == Some(412) => break LeaseEnd::Lost,
+            Ok(Err(error)) if error.status() == Some(412) => return Some(LeaseEnd::Lost),
             Ok(Err(error)) if is_fatal(&error) => {
                 tracing::error!(work = item.work, %error, "a heartbeat was refused");
-                break LeaseEnd::Rejected;
+                return Some(LeaseEnd::Rejected);
             }
-            failed => {
-                if ttl < success.elapsed() {
-                    break LeaseEnd::AssumedLost;
-                }
-                match failed {
-                    Ok(Err(error)) => {
-                        tracing::warn!(work = item.work, %error, "a heartbeat failed");
-                    }
-                    _ => tracing::warn!(work = item.work, "a heartbeat was not answered in time"),
-                }
-            }
+            Ok(Err(error)) => tracing::warn!(work = item.work, %error, "a heartbeat failed"),
+            Err(_) => tracing::warn!(work = item.work, "a heartbeat was not answered in time"),
         }
-        tokio::time::sleep(interval).await;
-    };
-    lease.send_modify(|lease| lease.end = Some(end));
+        tokio::time::sleep(self.interval).await;
+        None
+    }
 }
 
 /// Whether sending the same again cannot help: a refusal, but for those that ask for patience.

@@ -1,6 +1,7 @@
 //! What the worker reads of an event. Lenient: servers may be newer, and a field that is not
 //! understood must not stop a session, nor let a call run that may not.
 
+use freehold_base::Timestamp;
 use freehold_client::Event;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -11,6 +12,8 @@ pub(super) struct Note {
     pub(super) id: String,
     #[serde(rename = "type")]
     pub(super) kind: String,
+    #[serde(default)]
+    processed_at: Option<String>,
     #[serde(default)]
     name: Option<String>,
     #[serde(default)]
@@ -47,6 +50,8 @@ pub(super) struct Use {
     pub(super) permission: Permission,
     /// `None` on the primary thread.
     pub(super) thread: Option<String>,
+    /// Since when it may run: when it was made, or allowed. `None` if that cannot be read.
+    pub(super) free_at: Option<Timestamp>,
 }
 
 /// What was decided about a call.
@@ -70,6 +75,11 @@ impl Note {
         }
     }
 
+    /// When it was processed, by the server's clock.
+    pub(super) fn at(&self) -> Option<Timestamp> {
+        self.processed_at.as_deref()?.parse().ok()
+    }
+
     /// The call, if it is one that a worker may be asked to run.
     pub(super) fn tool_use(self) -> Option<Use> {
         let custom = match self.kind.as_str() {
@@ -78,6 +88,7 @@ impl Note {
             _ => return None,
         };
         Some(Use {
+            free_at: self.at(),
             id: self.id,
             name: self.name?,
             custom,

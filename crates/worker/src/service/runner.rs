@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use freehold_base::{SessionId, crash_point};
+use freehold_base::{SessionId, Timestamp, crash_point};
 use freehold_client::{Client, ClientError};
 use freehold_sandbox::ToolRequest;
 use freehold_wire::tool::BuiltinTool;
@@ -50,8 +50,9 @@ pub(super) struct Serving<'a> {
     /// How long a running call may go on after that.
     pub(super) stop_grace: Duration,
     pub(super) max_idle: Option<Duration>,
-    /// Whether an earlier worker elsewhere may have run calls that the journal does not know.
-    pub(super) strangers: bool,
+    /// Calls that were free to run by then may have been run by a worker that was not heard of
+    /// again, and whose journal is not this one.
+    pub(super) lost_before: Option<Timestamp>,
     /// Runs after each call.
     pub(super) after_call: &'a (dyn AfterCall + 'a),
 }
@@ -262,8 +263,8 @@ async fn lost(lease: &mut watch::Receiver<Lease>) {
 
 fn start<'a>(serving: &'a Serving<'_>, ready: Ready) -> Running<'a> {
     let (kill, moot) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
-    let (call, past) = (ready.call.clone(), ready.past);
-    let work = answer(serving, call, past, kill.clone(), Arc::clone(&moot));
+    let call = ready.call.clone();
+    let work = answer(serving, call, kill.clone(), Arc::clone(&moot));
     Running {
         ready,
         kill,
@@ -276,7 +277,6 @@ fn start<'a>(serving: &'a Serving<'_>, ready: Ready) -> Running<'a> {
 async fn answer(
     serving: &Serving<'_>,
     call: Use,
-    past: bool,
     kill: CancellationToken,
     moot: Arc<AtomicBool>,
 ) -> bool {
@@ -287,7 +287,7 @@ async fn answer(
     let reply = if tool.is_repeatable() {
         run(serving, tool, call, &kill).await
     } else {
-        once(serving, tool, call, past, &kill, &moot).await
+        once(serving, tool, call, &kill, &moot).await
     };
     if moot.load(Ordering::SeqCst) {
         return false;
@@ -329,7 +329,6 @@ async fn once(
     serving: &Serving<'_>,
     tool: BuiltinTool,
     call: Use,
-    past: bool,
     kill: &CancellationToken,
     moot: &AtomicBool,
 ) -> Reply {
@@ -343,7 +342,9 @@ async fn once(
                 return reply;
             }
             Some(Known::Started) => true,
-            None => past && serving.strangers,
+            None => serving
+                .lost_before
+                .is_some_and(|lost| call.free_at.is_none_or(|free| free <= lost)),
         }
     };
     let reply = if unknown {
