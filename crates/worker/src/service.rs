@@ -21,7 +21,7 @@ mod script;
 pub mod webhook;
 
 pub use hands::{Hands, LocalHands, Network};
-pub use item::{Claim, ItemError, Service};
+pub use item::{Claim, ItemError, Lapsed, Service};
 pub use journal::JournalError;
 pub use lease::LeaseEnd;
 pub use metrics::{Metrics, Status, router as metrics_router};

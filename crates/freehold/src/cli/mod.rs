@@ -1,6 +1,7 @@
 //! The command line.
 
 mod args;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -14,6 +15,10 @@ pub(crate) use args::{
     Command, Connection, ExportArgs, KeyCommand, Output, RunArgs, SessionCommand, TailArgs,
     WorkspaceCommand,
 };
+pub(crate) use worker::{
+    ClaimArgs, ItemArgs, LogArgs, NetworkArg, PollArgs, ServingArgs, WebhookArgs, WorkerCommand,
+    WorkerConnection,
+};
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
@@ -22,6 +27,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(flags) => {
             memory::tune();
             on_all_cores(commands::serve(flags))
+        }
+        Command::Worker(command) => {
+            memory::tune();
+            on_all_cores(commands::worker(command))
         }
         other => on_one_core(client(other)),
     };
@@ -37,6 +46,7 @@ pub(crate) fn main() -> ExitCode {
 async fn client(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Serve(flags) => commands::serve(flags).await,
+        Command::Worker(command) => commands::worker(command).await,
         Command::Run(args) => commands::run(args).await,
         Command::Sessions(command) => commands::sessions(command).await,
         Command::Keys(command) => commands::keys(command).await,

@@ -7,6 +7,8 @@ mod models;
 mod run;
 mod serve;
 mod sessions;
+mod signals;
+mod worker;
 mod workspaces;
 
 pub(crate) use doctor::doctor;
@@ -15,4 +17,5 @@ pub(crate) use models::models;
 pub(crate) use run::run;
 pub(crate) use serve::serve;
 pub(crate) use sessions::sessions;
+pub(crate) use worker::worker;
 pub(crate) use workspaces::workspaces;

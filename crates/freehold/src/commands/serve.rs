@@ -2,7 +2,6 @@
 
 mod greeting;
 mod housekeeping;
-mod signals;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,6 +18,7 @@ use freehold_worker::SessionSandboxes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::signals;
 use crate::config::{self, LogFormat, ServeFlags, Settings};
 use crate::environment;
 use crate::exit::{Exit, Failure};
@@ -49,13 +49,13 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     let store = open_store(&settings.data_dir, &ids, &hub).await?;
     let instance = sandboxes::instance(&settings.data_dir)
         .map_err(|e| Failure::because("the data directory cannot be used", &e))?;
-    let provider = sandboxes::provider(&settings, instance, settings.sandbox_root());
+    let provider = sandboxes::provider(&settings.sandbox, instance, settings.sandbox_root());
     let found = provider.probe().await;
-    let refusal = sandboxes::refusal(&settings, &found);
+    let refusal = sandboxes::refusal(&settings.sandbox, &found);
     let boxes = Arc::new(SessionSandboxes::new(
         provider,
         Arc::new(Blobs(store.clone())),
-        sandboxes::options(&settings),
+        sandboxes::options(&settings.sandbox, settings.sandbox_root()),
     ));
     let hands = Arc::new(Hands::new(Arc::clone(&boxes), refusal.clone(), web));
     let options = freehold_runtime::Options {

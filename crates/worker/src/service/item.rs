@@ -74,8 +74,14 @@ pub struct Lapsed {
 
 impl Lapsed {
     fn read(metadata: &Metadata) -> Option<Self> {
-        let at = metadata.get(LAPSED_AT)?;
-        let works = metadata.get(LAPSED_WORK).filter(|ids| !ids.is_empty());
+        let text = |key: &str| metadata.get(key).map(String::as_str);
+        Self::from_parts(text(LAPSED_AT), text(LAPSED_WORK))
+    }
+
+    /// From the two values of an item's metadata.
+    pub fn from_parts(at: Option<&str>, works: Option<&str>) -> Option<Self> {
+        let at = at?;
+        let works = works.filter(|ids| !ids.is_empty());
         Some(Self {
             // A time that cannot be read is later than any call.
             at: at.parse().unwrap_or(Timestamp::from_micros(i64::MAX)),
@@ -172,7 +178,13 @@ impl Service {
         };
         let beats = lease::keep(item, lease);
         let serving = self.serve_leased(
-            claim, client, has_token, &session, &journal, lease, lost_before,
+            claim,
+            client,
+            has_token,
+            &session,
+            &journal,
+            lease,
+            lost_before,
         );
         tokio::pin!(beats, serving);
         tokio::select! {

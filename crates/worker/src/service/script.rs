@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use freehold_base::Secret;
 use freehold_client::Client;
-use freehold_wire::work::Work;
+use freehold_wire::work::{LAPSED_AT, LAPSED_WORK, Work};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,12 @@ use super::poller::{CannotServe, Serve};
 
 /// From the request to stop until a script that goes on is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What `freehold worker run` is told of workers that were lost before.
+const LAPSED: [(&str, &str); 2] = [
+    ("FREEHOLD_WORK_LAPSED_AT", LAPSED_AT),
+    ("FREEHOLD_WORK_LAPSED_WORK", LAPSED_WORK),
+];
 
 /// Hands items to a program.
 pub struct Script {
@@ -39,7 +45,7 @@ impl Serve for Script {
             stop(&self.client, &claim, true).await;
             return Ok("skipped");
         }
-        let child = self.start(&claim);
+        let child = self.start(&claim, &work);
         let child = match child {
             Ok(child) => child,
             Err(error) => {
@@ -65,7 +71,7 @@ impl Serve for Script {
 }
 
 impl Script {
-    fn start(&self, claim: &Claim) -> std::io::Result<Child> {
+    fn start(&self, claim: &Claim, work: &Work) -> std::io::Result<Child> {
         let mut command = Command::new(&self.program);
         command
             .env("ANTHROPIC_WORK_ID", &claim.work)
@@ -84,6 +90,12 @@ impl Script {
             None => command.env_remove("ANTHROPIC_WORK_SECRET"),
         };
         command.env_remove("ANTHROPIC_WORK_LAST_HEARTBEAT");
+        for (variable, key) in LAPSED {
+            match work.metadata.get(key) {
+                Some(value) => command.env(variable, value),
+                None => command.env_remove(variable),
+            };
+        }
         command.spawn()
     }
 
