@@ -54,12 +54,34 @@ pub const HUB_BACKLOG: usize = 1024;
 /// Bytes of an event above which event streams read it from the log, so that what is kept for a
 /// slow stream is bounded in bytes too.
 pub const HUB_FRAME: usize = 64 * 1024;
+/// Characters of `Anthropic-Worker-ID`; our own bound.
+pub const MAX_WORKER_ID: usize = 256;
+/// Work items handed out and not acknowledged for this long, in milliseconds, are handed out again
+/// unless the poll says otherwise (contract 50 §2).
+pub const WORK_RECLAIM_MS: u64 = 5_000;
+/// Longest `reclaim_older_than_ms`: a day; our own bound.
+pub const MAX_WORK_RECLAIM_MS: u64 = 24 * 60 * 60 * 1000;
+/// Greatest `block_ms` of a poll (contract 50 §2).
+pub const MAX_WORK_BLOCK_MS: u64 = 999;
+/// Seconds a heartbeat extends a lease by (least, default, greatest). The default is the contract's
+/// (50 §5); the bounds are our own.
+pub const WORK_LEASE_SECONDS: (u64, u64, u64) = (5, 300, 3600);
+/// Seconds from an acknowledgement to the first heartbeat; the lease helpers assume (contract 50 §5).
+pub const WORK_START_SECONDS: u64 = 90;
+/// Seconds a worker has to wind down once its item is asked to stop: the helpers take up to 60.
+pub const WORK_STOP_SECONDS: u64 = 90;
+/// Milliseconds in which a repeated heartbeat or acknowledgement is answered as the first was.
+pub const WORK_REPLAY_MS: i64 = 10_000;
+/// Milliseconds a stopped work item is kept: 7 days; our own bound.
+pub const WORK_RETENTION_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 /// Page sizes (default, greatest) of list endpoints.
 pub mod page {
     /// Agents and agent versions (contract 10).
     pub const AGENTS: (usize, usize) = (20, 100);
     /// Environments; the contract leaves it open.
     pub const ENVIRONMENTS: (usize, usize) = (20, 100);
+    /// Work items; the contract leaves it open.
+    pub const WORK: (usize, usize) = (20, 100);
     /// Sessions; the contract leaves it open.
     pub const SESSIONS: (usize, usize) = (20, 100);
     /// Events and thread events (contract 00 §6).

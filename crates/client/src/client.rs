@@ -49,12 +49,12 @@ impl Options {
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    /// Marked sensitive, so that nothing shows it.
+    bearer: header::HeaderValue,
 }
 
 struct Inner {
     http: reqwest::Client,
-    /// `Bearer` and the key; marked as sensitive.
-    bearer: header::HeaderValue,
     base: Url,
     read_timeout: Duration,
     entropy: Box<dyn Entropy>,
@@ -105,9 +105,9 @@ impl Client {
                 ClientError::Configuration(format!("the HTTP client cannot be set up: {e}"))
             })?;
         Ok(Self {
+            bearer,
             inner: Arc::new(Inner {
                 http,
-                bearer,
                 base,
                 read_timeout: options.read_timeout,
                 entropy: Box::new(SystemEntropy),
@@ -115,19 +115,15 @@ impl Client {
         })
     }
 
-    /// A client of the same server, over the same connections, with another key.
+    /// A client of the same server with another credential, for example the token of a work item.
+    /// It shares this one's connections.
     ///
     /// # Errors
     /// [`ClientError::Configuration`].
     pub fn with_key(&self, key: &Secret<String>) -> Result<Self, ClientError> {
         Ok(Self {
-            inner: Arc::new(Inner {
-                http: self.inner.http.clone(),
-                bearer: bearer(key)?,
-                base: self.inner.base.clone(),
-                read_timeout: self.inner.read_timeout,
-                entropy: Box::new(SystemEntropy),
-            }),
+            inner: Arc::clone(&self.inner),
+            bearer: bearer(key)?,
         })
     }
 
@@ -177,8 +173,20 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn act<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
+        self.act_with(path, &[]).await
+    }
+
+    /// The same with a query.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn act_with<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<T, ClientError> {
         let build = || {
-            self.request(Method::POST, path, &[])
+            self.request(Method::POST, path, query)
                 .header(header::CONTENT_LENGTH, "0")
         };
         let response = self.send(true, build).await?;
@@ -233,10 +241,10 @@ impl Client {
         self.inner
             .http
             .request(method, url)
-            .header(header::AUTHORIZATION, self.inner.bearer.clone())
+            .header(header::AUTHORIZATION, self.bearer.clone())
     }
 
-    pub(crate) async fn send(
+    async fn send(
         &self,
         repeatable: bool,
         build: impl Fn() -> RequestBuilder,
@@ -253,7 +261,7 @@ impl Client {
         }
     }
 
-    async fn attempt(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+    pub(crate) async fn attempt(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let quiet = self.inner.read_timeout;
         let response = match tokio::time::timeout(quiet, request.send()).await {
             Err(_) => return Err(ClientError::Silent(quiet)),
@@ -328,10 +336,10 @@ impl Client {
 }
 
 fn bearer(key: &Secret<String>) -> Result<header::HeaderValue, ClientError> {
-    let text = format!("Bearer {}", key.expose());
-    let mut value = header::HeaderValue::from_str(&text).map_err(|_| {
-        ClientError::Configuration("the key holds characters that no key has".to_owned())
+    let bearer = format!("Bearer {}", key.expose());
+    let mut bearer = header::HeaderValue::from_str(&bearer).map_err(|_| {
+        ClientError::Configuration("the API key holds characters that no key has".to_owned())
     })?;
-    value.set_sensitive(true);
-    Ok(value)
+    bearer.set_sensitive(true);
+    Ok(bearer)
 }

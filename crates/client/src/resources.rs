@@ -1,6 +1,7 @@
 //! The endpoints, one file a noun.
 
 mod agents;
+mod environment_keys;
 mod environments;
 mod files;
 mod keys;

@@ -8,10 +8,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use freehold_base::{EventId, IdSource, SessionId, limits};
+use freehold_base::{EnvironmentId, EventId, IdSource, SessionId, limits};
 use freehold_store::{CommitListener, StoredEvent};
 use freehold_wire::event;
 use tokio::sync::broadcast;
+
+use crate::queue::WorkBells;
 
 /// One frame of a session's live stream.
 #[derive(Debug, Clone)]
@@ -102,6 +104,7 @@ impl Drop for Subscription {
 #[derive(Clone)]
 pub struct Hub {
     channels: Arc<Mutex<HashMap<SessionId, broadcast::Sender<Frame>>>>,
+    work: WorkBells,
     ids: IdSource,
 }
 
@@ -110,6 +113,7 @@ impl Hub {
     pub fn new(ids: IdSource) -> Self {
         Self {
             channels: Arc::default(),
+            work: WorkBells::default(),
             ids,
         }
     }
@@ -126,6 +130,11 @@ impl Hub {
             session: session.clone(),
             hub: self.clone(),
         }
+    }
+
+    /// The bells of work queues.
+    pub fn work(&self) -> &WorkBells {
+        &self.work
     }
 
     /// Whether anybody listens to the session.
@@ -171,5 +180,13 @@ impl CommitListener for Hub {
             let data = event::session_deleted(&self.ids.next(), self.ids.clock().now());
             let _ = channel.send(Frame::Deleted { data: data.into() });
         }
+    }
+
+    fn queued(&self, environment: &EnvironmentId) {
+        self.work.ring(environment);
+    }
+
+    fn work_ended(&self) {
+        self.work.ended();
     }
 }

@@ -9,9 +9,11 @@ mod load;
 mod media;
 mod model_call;
 mod outputs;
+mod queue;
 mod runtime;
 mod tools;
 
 pub use executor::{OutputFile, Place, ToolCall, ToolExecutor, ToolReply, Upload};
 pub use hub::{Frame, Hub, Missed, Subscription};
+pub use queue::{Waiting, WorkBells};
 pub use runtime::{Options, Runtime};

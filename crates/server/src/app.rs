@@ -11,6 +11,7 @@ use freehold_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::KeyCache;
+use crate::pollers::Pollers;
 
 /// Between keep-alives of an event stream; the contract asks for 10 to 15 s (40, "SSE").
 pub const PING: Duration = Duration::from_secs(12);
@@ -51,6 +52,7 @@ pub struct App {
     pub(crate) organization: OrganizationId,
     pub(crate) about: About,
     pub(crate) keys: KeyCache,
+    pub(crate) pollers: Pollers,
     pub(crate) rates: Rates,
     pub(crate) started_at: Timestamp,
     pub(crate) ping: Duration,
@@ -71,6 +73,7 @@ impl App {
             organization: parts.organization,
             about: parts.about,
             keys: KeyCache::default(),
+            pollers: Pollers::default(),
             ping: PING,
             stopping: CancellationToken::new(),
         }

@@ -1,49 +1,177 @@
-//! Who calls: the API key of a request, looked up by its hash.
+//! Who calls: the credential of a request, looked up by its hash, and how far it reaches (contract
+//! 50 §1).
+//!
+//! A handler says whom it serves by what it takes: [`Caller`] is a workspace's API key, [`Admin`]
+//! one that may administer, [`Principal`] any credential, [`AtItem`] any credential, also the token
+//! of a work item that has stopped.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+mod cache;
+mod presented;
+
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use freehold_base::{ApiKeyId, Timestamp, WorkspaceId};
+use freehold_base::{ApiKeyId, EnvironmentId, EnvironmentKeyId, SessionId, WorkId, WorkspaceId};
+use freehold_store::{CredentialKind, SessionRow};
 use freehold_wire::{ApiError, ErrorKind};
 use http::HeaderMap;
 use http::request::Parts;
-use tokio::sync::watch;
 
+pub(crate) use self::cache::KeyCache;
+use self::presented::presented;
 use crate::app::App;
 use crate::credential;
-use crate::http::Fail;
+use crate::http::{Fail, path_id};
 
-/// Keys remembered; a lookup beyond that costs a read.
-const CACHED_KEYS: usize = 4096;
+/// SHA-256 of a credential. Shows nothing.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct CredentialHash([u8; 32]);
 
-/// The caller of an authenticated request.
+impl std::fmt::Debug for CredentialHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CredentialHash(…)")
+    }
+}
+
+impl CredentialHash {
+    /// The hash itself, to be stored.
+    pub(crate) fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+}
+
+/// Whoever sends an authenticated request.
+#[derive(Debug, Clone)]
+pub(crate) struct Principal {
+    /// Everything it can reach is in this workspace.
+    pub(crate) workspace: WorkspaceId,
+    /// How far it reaches in there.
+    pub(crate) reach: Reach,
+    /// What it is looked up by.
+    pub(crate) credential: CredentialHash,
+    /// It is the token of a work item that has stopped.
+    stopped: bool,
+}
+
+/// How far a credential reaches in its workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// An API key: all of the workspace.
+    Workspace {
+        /// The key's row.
+        key: ApiKeyId,
+        /// Whether the key may administer.
+        admin: bool,
+    },
+    /// An environment key: the environment's work queue, its sessions, and what those need.
+    Environment {
+        /// The environment.
+        environment: EnvironmentId,
+        /// The key's row.
+        key: EnvironmentKeyId,
+    },
+    /// The token of a work item: the item, its session, and what that needs.
+    Session {
+        /// The session.
+        session: SessionId,
+        /// The session's environment.
+        environment: EnvironmentId,
+        /// The item.
+        work: WorkId,
+    },
+}
+
+impl Principal {
+    /// Whether it reaches this session of its workspace.
+    pub(crate) fn reaches(&self, row: &SessionRow) -> bool {
+        match &self.reach {
+            Reach::Workspace { .. } => true,
+            Reach::Environment { environment, .. } => row.environment_id == *environment,
+            Reach::Session { session, .. } => row.id == *session,
+        }
+    }
+
+    /// The session a path names, if it is within reach.
+    ///
+    /// # Errors
+    /// 404 for one that does not exist or is out of reach: they cannot be told apart.
+    pub(crate) async fn session(&self, app: &App, id: &str) -> Result<SessionRow, Fail> {
+        let parsed = path_id("Session", id)?;
+        let row = app.store.session(&self.workspace, &parsed).await?;
+        row.filter(|row| self.reaches(row))
+            .ok_or_else(|| ApiError::not_found("Session", id).into())
+    }
+
+    /// Whether a workspace's API key asks, rather than a worker.
+    pub(crate) fn is_workspace(&self) -> bool {
+        matches!(self.reach, Reach::Workspace { .. })
+    }
+}
+
+/// A workspace's API key; 403 for any other credential.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// The workspace its key belongs to; everything it can see is in there.
+    /// The workspace the key belongs to; everything it can see is in there.
     pub(crate) workspace: WorkspaceId,
     /// The key's row.
     pub(crate) key: ApiKeyId,
     /// Whether the key may administer.
     pub(crate) admin: bool,
     /// What the key is looked up by.
-    hash: [u8; 32],
-    /// The state of all keys it was looked up in.
-    generation: u64,
+    pub(crate) credential: CredentialHash,
 }
 
 /// A caller whose key may administer; 403 for any other.
 pub(crate) struct Admin(pub(crate) Caller);
 
-impl<S: Sync> FromRequestParts<S> for Caller {
+/// Any credential, also the token of a work item that has stopped: for the few endpoints at which a
+/// worker learns just that.
+pub(crate) struct AtItem(pub(crate) Principal);
+
+impl<S: Sync> FromRequestParts<S> for AtItem {
     type Rejection = Fail;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Fail> {
         // The outer layer puts it there for every route but the health checks.
-        parts
-            .extensions
-            .get::<Self>()
-            .cloned()
-            .ok_or_else(|| unauthenticated().into())
+        let principal = parts.extensions.get::<Principal>().cloned();
+        principal.map(Self).ok_or_else(|| unauthenticated().into())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Principal {
+    type Rejection = Fail;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fail> {
+        let AtItem(principal) = AtItem::from_request_parts(parts, state).await?;
+        if principal.stopped {
+            return Err(ApiError::new(
+                ErrorKind::Authentication,
+                "the work item of this session token has stopped, and the token with it",
+            )
+            .into());
+        }
+        Ok(principal)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Fail;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fail> {
+        let principal = Principal::from_request_parts(parts, state).await?;
+        let what = match principal.reach {
+            Reach::Workspace { key, admin } => {
+                return Ok(Self {
+                    workspace: principal.workspace,
+                    key,
+                    admin,
+                    credential: principal.credential,
+                });
+            }
+            Reach::Environment { .. } => {
+                "an environment key opens its environment's work queue and sessions only"
+            }
+            Reach::Session { .. } => "a session token opens its session and work item only",
+        };
+        let message = format!("{what}; this endpoint needs an API key");
+        Err(ApiError::new(ErrorKind::Permission, message).into())
     }
 }
 
@@ -62,224 +190,95 @@ impl<S: Sync> FromRequestParts<S> for Admin {
     }
 }
 
-/// Callers by the hash of their key. Nothing expires: a revoked key is taken out by
-/// [`KeyCache::clear`], which every change to keys or workspaces calls after its commit. One
-/// process owns the store, so no key changes behind its back.
-#[derive(Default)]
-pub(crate) struct KeyCache {
-    inner: Mutex<Cached>,
-    /// The generation, for those who outlive the request that was let in.
-    changes: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-struct Cached {
-    /// Counts changes, so that a lookup that began before a change is not remembered after it.
-    generation: u64,
-    callers: HashMap<[u8; 32], Caller>,
-    /// When keys were used since this was last written down.
-    used: HashMap<ApiKeyId, Timestamp>,
-}
-
-impl KeyCache {
-    fn lock(&self) -> MutexGuard<'_, Cached> {
-        // The map is whole between any two statements, so a poisoned lock is still usable.
-        self.inner.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// Forgets everything.
-    pub(crate) fn clear(&self) {
-        let mut inner = self.lock();
-        inner.generation += 1;
-        inner.callers.clear();
-        self.changes.send_replace(inner.generation);
-    }
-
-    /// Notes a use of a key.
-    fn used(&self, key: &ApiKeyId, at: Timestamp) {
-        let mut inner = self.lock();
-        if inner.used.len() < CACHED_KEYS || inner.used.contains_key(key) {
-            inner.used.insert(key.clone(), at);
-        }
-    }
-
-    /// Takes the noted uses.
-    pub(crate) fn take_used(&self) -> Vec<(ApiKeyId, Timestamp)> {
-        self.lock().used.drain().collect()
-    }
-
-    fn get(&self, hash: &[u8; 32]) -> (u64, Option<Caller>) {
-        let inner = self.lock();
-        (inner.generation, inner.callers.get(hash).cloned())
-    }
-
-    fn put(&self, generation: u64, hash: [u8; 32], caller: Caller) {
-        let mut inner = self.lock();
-        if inner.generation == generation {
-            if inner.callers.len() >= CACHED_KEYS {
-                inner.callers.clear();
-            }
-            inner.callers.insert(hash, caller);
-        }
-    }
-}
-
-/// Finds the caller of a request.
+/// Finds who sends a request.
 ///
 /// # Errors
-/// 401 without a good key, 403 if `anthropic-workspace-id` names another workspace.
-pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Fail> {
-    let key = presented(headers)?;
-    let hash = credential::hash(key);
+/// 401 without a good credential, 403 if `anthropic-workspace-id` names another workspace.
+pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Principal, Fail> {
+    let hash = CredentialHash(credential::hash(presented(headers)?));
     let (generation, known) = app.keys.get(&hash);
-    let caller = match known {
-        Some(caller) => caller,
+    let principal = match known {
+        Some(principal) => principal,
         None => {
-            let caller = look_up(app, &hash, generation).await?;
-            app.keys.put(generation, hash, caller.clone());
-            caller
+            let principal = look_up(app, hash).await?;
+            app.keys.put(generation, &principal);
+            principal
         }
     };
     match headers.get("anthropic-workspace-id") {
-        Some(wanted) if wanted.as_bytes() != caller.workspace.as_str().as_bytes() => {
+        Some(wanted) if wanted.as_bytes() != principal.workspace.as_str().as_bytes() => {
             Err(ApiError::new(
                 ErrorKind::Permission,
-                "the API key does not belong to the workspace in `anthropic-workspace-id`",
+                "the credential does not belong to the workspace in `anthropic-workspace-id`",
             )
             .into())
         }
         _ => {
-            app.keys.used(&caller.key, app.now());
-            Ok(caller)
+            app.keys.used(&principal.reach, app.now());
+            Ok(principal)
         }
     }
 }
 
-async fn look_up(app: &App, hash: &[u8; 32], generation: u64) -> Result<Caller, Fail> {
-    // Found by the SHA-256 of the whole key: how far a wrong hash agrees with a stored one says
-    // nothing about any key, so the look-up needs no constant time.
-    let row = app
-        .store
-        .key_by_hash(hash)
-        .await?
-        .ok_or_else(unauthenticated)?;
-    Ok(Caller {
+async fn look_up(app: &App, credential: CredentialHash) -> Result<Principal, Fail> {
+    // Found by the SHA-256 of the whole credential: how far a wrong hash agrees with a stored one
+    // says nothing about any credential, so the look-up needs no constant time.
+    let row = app.store.credential_by_hash(&credential.0).await?;
+    let row = row.ok_or_else(unauthenticated)?;
+    let mut stopped = false;
+    let reach = match row.kind {
+        CredentialKind::ApiKey { id, admin } => Reach::Workspace { key: id, admin },
+        CredentialKind::EnvironmentKey { id, environment } => Reach::Environment {
+            environment,
+            key: id,
+        },
+        CredentialKind::WorkToken {
+            work,
+            session,
+            environment,
+            stopped: over,
+        } => {
+            stopped = over;
+            Reach::Session {
+                session,
+                environment,
+                work,
+            }
+        }
+    };
+    Ok(Principal {
         workspace: row.workspace_id,
-        key: row.id,
-        admin: row.admin,
-        hash: *hash,
-        generation,
+        reach,
+        credential,
+        stopped,
     })
 }
 
-/// Ends when the caller's key stops working, for responses that go on after their request was let
-/// in. A key that cannot be looked up counts as revoked: the client comes back and is asked again.
-pub(crate) async fn revoked(app: Arc<App>, caller: Caller) {
-    let mut changes = app.keys.changes.subscribe();
-    let mut seen = caller.generation;
+/// Ends when a credential stops working, for responses that go on after their request was let in.
+/// One that cannot be looked up counts as revoked: the client comes back and is asked again.
+pub(crate) async fn revoked(app: Arc<App>, credential: CredentialHash) {
+    let mut keys = app.keys.changes.subscribe();
+    let mut ends = app.runtime.hub().work().ends();
     loop {
-        // The sender is in `app`, which we hold.
-        match changes.wait_for(|now| *now != seen).await {
-            Ok(now) => seen = *now,
-            Err(_) => return,
+        // After the subscription, so that no change lies between the two.
+        let Ok(principal) = look_up(&app, credential.clone()).await else {
+            return;
+        };
+        if principal.stopped {
+            return;
         }
-        if look_up(&app, &caller.hash, seen).await.is_err() {
+        let of_work = matches!(principal.reach, Reach::Session { .. });
+        // Both senders are in `app`, which we hold.
+        let changed = tokio::select! {
+            changed = keys.changed() => changed,
+            changed = ends.changed(), if of_work => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }
 }
 
-/// The key as sent: `x-api-key`, or `Authorization: Bearer`. Both are accepted together only if
-/// they agree, so that no request runs under a key its sender did not mean.
-fn presented(headers: &HeaderMap) -> Result<&str, ApiError> {
-    let api_key = headers.get("x-api-key").map(|v| v.to_str().map(str::trim));
-    let bearer = headers
-        .get(http::header::AUTHORIZATION)
-        .map(|v| v.to_str().map(bearer));
-    let key = match (api_key, bearer) {
-        (None, None) => {
-            return Err(ApiError::new(
-                ErrorKind::Authentication,
-                "missing API key: send `authorization: Bearer <key>` or `x-api-key: <key>`",
-            ));
-        }
-        (Some(Ok(a)), None) => Some(a),
-        (None, Some(Ok(b))) => b,
-        (Some(Ok(a)), Some(Ok(Some(b)))) if a == b => Some(a),
-        (Some(_), Some(_)) => {
-            return Err(ApiError::new(
-                ErrorKind::Authentication,
-                "`x-api-key` and `authorization` hold different credentials; send one",
-            ));
-        }
-        _ => None,
-    };
-    key.filter(|k| (1..=credential::MAX_KEY).contains(&k.len()))
-        .ok_or_else(unauthenticated)
-}
-
-fn bearer(value: &str) -> Option<&str> {
-    let (scheme, key) = value.trim().split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-}
-
 fn unauthenticated() -> ApiError {
     ApiError::new(ErrorKind::Authentication, "invalid API key")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap()))
-            .collect::<Vec<(http::HeaderName, http::HeaderValue)>>()
-            .into_iter()
-            .collect()
-    }
-
-    #[test]
-    fn both_forms_of_a_key() {
-        for pairs in [
-            &[("x-api-key", "k1")][..],
-            &[("authorization", "Bearer k1")],
-            &[("authorization", "bearer  k1 ")],
-            &[("x-api-key", "k1"), ("authorization", "Bearer k1")],
-        ] {
-            assert_eq!(presented(&headers(pairs)).unwrap(), "k1", "{pairs:?}");
-        }
-        for pairs in [
-            &[][..],
-            &[("x-api-key", "")],
-            &[("authorization", "Basic azE=")],
-            &[("authorization", "k1")],
-            &[("authorization", "Bearer ")],
-            &[("x-api-key", "k1"), ("authorization", "Bearer k2")],
-            &[("x-api-key", "k1"), ("authorization", "Basic k1")],
-        ] {
-            let error = presented(&headers(pairs)).unwrap_err();
-            assert_eq!(error.kind, ErrorKind::Authentication, "{pairs:?}");
-        }
-    }
-
-    #[test]
-    fn a_lookup_that_began_before_a_revocation_is_not_remembered() {
-        let cache = KeyCache::default();
-        let caller = Caller {
-            workspace: "wrkspc_1".parse().unwrap(),
-            key: "apikey_1".parse().unwrap(),
-            admin: false,
-            hash: [1; 32],
-            generation: 0,
-        };
-        let (generation, _) = cache.get(&[1; 32]);
-        cache.clear();
-        cache.put(generation, [1; 32], caller.clone());
-        assert!(cache.get(&[1; 32]).1.is_none());
-        let (generation, _) = cache.get(&[1; 32]);
-        cache.put(generation, [1; 32], caller);
-        assert!(cache.get(&[1; 32]).1.is_some());
-    }
 }

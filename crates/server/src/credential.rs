@@ -1,7 +1,8 @@
-//! API keys: their form, their hash, the first one.
+//! Credentials: their form, their hash, the first one.
 //!
-//! A key we make is `sk-fh-` or, for an admin key, `sk-fh-admin-`, and 64 hex digits (256 random
-//! bits). Any other string works as a key if the operator chose it as the bootstrap key. Only the
+//! An API key we make is `sk-fh-` or, for an admin key, `sk-fh-admin-`, and 64 hex digits (256
+//! random bits); an environment key `sk-ant-oat01-` and as many, a session token `sk-ant-req-`: the
+//! prefixes the vendor's workers know. Any other string works as a key if the operator chose it as the bootstrap key. Only the
 //! SHA-256 of a key and its last four characters are stored; a high-entropy key needs no slow hash.
 
 use freehold_base::{IdSource, Secret};
@@ -19,6 +20,16 @@ pub const MAX_KEY: usize = 512;
 pub fn generate(ids: &IdSource, admin: bool) -> Secret<String> {
     let prefix = if admin { "sk-fh-admin-" } else { "sk-fh-" };
     Secret::new(format!("{prefix}{}", ids.hex(RANDOM_BYTES)))
+}
+
+/// A fresh environment key.
+pub fn generate_environment_key(ids: &IdSource) -> Secret<String> {
+    Secret::new(format!("sk-ant-oat01-{}", ids.hex(RANDOM_BYTES)))
+}
+
+/// A fresh session token.
+pub fn generate_session_token(ids: &IdSource) -> Secret<String> {
+    Secret::new(format!("sk-ant-req-{}", ids.hex(RANDOM_BYTES)))
 }
 
 /// What is stored of a key.

@@ -6,6 +6,7 @@ pub mod app;
 mod auth;
 pub mod credential;
 mod http;
+mod pollers;
 mod routes;
 
 pub use app::{About, App, Parts};

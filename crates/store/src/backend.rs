@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use freehold_base::{Id, Kind, SessionId, Timestamp};
+use freehold_base::{EnvironmentId, Id, Kind, SessionId, Timestamp};
 
 use crate::{StoreError, StoredEvent};
 
@@ -160,6 +160,10 @@ pub enum Announcement {
     Committed(SessionId, Vec<Arc<StoredEvent>>),
     /// The session is gone.
     Deleted(SessionId),
+    /// The environment's work queue has an item more to give.
+    Queued(EnvironmentId),
+    /// A work item has stopped, or was handed out anew: a token of it stopped working.
+    WorkEnded,
 }
 
 /// One open transaction.

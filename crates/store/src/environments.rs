@@ -250,6 +250,12 @@ impl Store {
                 0 => {}
                 sessions => return Err(DeleteEnvironmentError::InUse { sessions }),
             }
+            // All of it has stopped: its sessions are gone.
+            tx.execute("DELETE FROM work WHERE environment_id = ?1", params![&id])?;
+            tx.execute(
+                "DELETE FROM environment_key WHERE environment_id = ?1",
+                params![&id],
+            )?;
             // The foreign key backs the count up.
             tx.execute("DELETE FROM environment WHERE id = ?1", params![&id])?;
             Ok(())
@@ -268,6 +274,24 @@ impl Store {
     ) -> Result<Option<EnvironmentRow>, StoreError> {
         let (workspace, id) = (workspace.clone(), id.clone());
         self.read(move |tx| get(tx, &workspace, &id)).await
+    }
+
+    /// One environment of any workspace: for those who administer all of them.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn environment_any(
+        &self,
+        id: &EnvironmentId,
+    ) -> Result<Option<EnvironmentRow>, StoreError> {
+        let id = id.clone();
+        self.read(move |tx| {
+            let sql = format!("SELECT {COLUMNS} FROM environment WHERE id = ?1");
+            one(tx.query(&sql, params![&id])?)
+                .map(environment)
+                .transpose()
+        })
+        .await
     }
 
     /// Lists environments; up to `limit + 1`.

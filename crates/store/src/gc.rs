@@ -1,5 +1,5 @@
-//! Removing what nothing refers to: blobs whose rows are gone, and the events of sessions whose
-//! deletion a crash cut off.
+//! Removing what nothing refers to: blobs whose rows are gone, the events of sessions whose deletion
+//! a crash cut off, and old work items.
 
 use freehold_base::SessionId;
 
@@ -21,11 +21,13 @@ pub struct Collected {
     pub blobs: usize,
     /// Sessions whose events were still there.
     pub sessions: usize,
+    /// Work items that stopped long ago.
+    pub work: usize,
 }
 
 impl Store {
-    /// Removes unreferenced blobs older than a day, finishes deletions that a crash cut off, and
-    /// clears the database's log of what was deleted.
+    /// Removes unreferenced blobs older than a day, finishes deletions that a crash cut off, forgets
+    /// work items that stopped long ago, and clears the database's log of what was deleted.
     /// Call it at start and now and then; it may run beside everything else.
     ///
     /// # Errors
@@ -44,6 +46,7 @@ impl Store {
             self.purge(&session).await?;
             collected.sessions += 1;
         }
+        collected.work = self.collect_work().await?;
         let before = self.ids().clock().now().plus_millis(-MIN_AGE_MS);
         for key in self.blobs().place().older_than(before, MAX_BLOBS).await? {
             collected.blobs += usize::from(self.drop_blob(&key).await?);

@@ -100,24 +100,6 @@ impl Store {
         .await
     }
 
-    /// The key with this SHA-256, if it works: not revoked, its workspace not archived.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKeyRow>, StoreError> {
-        let hash = *hash;
-        self.read(move |tx| {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM api_key k JOIN workspace w ON w.id = k.workspace_id
-                 WHERE k.hash = ?1 AND k.revoked_at IS NULL AND w.archived_at IS NULL"
-            );
-            one(tx.query(&sql, params![&hash[..]])?)
-                .map(key)
-                .transpose()
-        })
-        .await
-    }
-
     /// All keys, of one workspace or of all, oldest first, revoked ones too. They are made by the
     /// operator and few: no pages.
     ///
@@ -155,25 +137,6 @@ impl Store {
                 COLUMNS.replace("k.", "")
             );
             one(tx.query(&sql, params![&id, now])?).map(key).transpose()
-        })
-        .await
-    }
-
-    /// Notes when keys were last used. Call it now and then with what was gathered, not on each
-    /// request: it is a durable write.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn touch_keys(&self, used: Vec<(ApiKeyId, Timestamp)>) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            for (id, at) in &used {
-                tx.execute(
-                    "UPDATE api_key SET last_used_at = ?2
-                     WHERE id = ?1 AND (last_used_at IS NULL OR last_used_at < ?2)",
-                    params![id, *at],
-                )?;
-            }
-            Ok(())
         })
         .await
     }

@@ -12,6 +12,8 @@ pub mod backend;
 pub mod blob;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod credentials;
+pub mod environment_keys;
 pub mod environments;
 mod error;
 pub mod files;
@@ -24,10 +26,13 @@ pub mod sessions;
 mod sql;
 pub mod sqlite;
 mod store;
+pub mod work;
 pub mod workspaces;
 
 pub use agents::{AgentQuery, AgentRow, NewAgent, UpdateAgentError};
 pub use blob::{Blob, BlobError, BlobPin, BlobStore, Blobs, LocalBlobs};
+pub use credentials::{CredentialKind, CredentialRow, KeyId};
+pub use environment_keys::{EnvironmentKeyRow, NewEnvironmentKey};
 pub use environments::{
     DeleteEnvironmentError, EnvironmentChange, EnvironmentQuery, EnvironmentRow, NewEnvironment,
     UpdateEnvironmentError,
@@ -47,4 +52,7 @@ pub use sessions::{
     SessionCursor, SessionQuery, SessionRow, UpdateSessionError,
 };
 pub use store::{CommitListener, NoListener, Store};
+pub use work::{
+    AckError, Beat, BeatError, NewBeat, NewPoll, QueueStats, StopError, WorkQuery, WorkRow,
+};
 pub use workspaces::{OrganizationRow, WorkspaceRow};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use freehold_base::{IdSource, SessionId};
+use freehold_base::{EnvironmentId, IdSource, SessionId};
 
 use crate::backend::{Backend, Boxed, Tx};
 use crate::sqlite::Sqlite;
@@ -17,6 +17,10 @@ pub trait CommitListener: Send + Sync + 'static {
     fn committed(&self, session: &SessionId, events: &[Arc<StoredEvent>]);
     /// The session was deleted.
     fn deleted(&self, session: &SessionId);
+    /// The environment's work queue has an item more to give.
+    fn queued(&self, environment: &EnvironmentId);
+    /// A token of some work item stopped working.
+    fn work_ended(&self);
 }
 
 /// Listens to nothing.
@@ -26,6 +30,8 @@ pub struct NoListener;
 impl CommitListener for NoListener {
     fn committed(&self, _: &SessionId, _: &[Arc<StoredEvent>]) {}
     fn deleted(&self, _: &SessionId) {}
+    fn queued(&self, _: &EnvironmentId) {}
+    fn work_ended(&self) {}
 }
 
 /// The store. Cheap to clone; every method may be called from any task. A write whose future is

@@ -107,7 +107,7 @@ async fn hot_paths_use_indexes() {
         .list_resources(&w.workspace, &s, None, 10)
         .await
         .unwrap();
-    w.store.key_by_hash(&[0; 32]).await.unwrap();
+    w.store.credential_by_hash(&[0; 32]).await.unwrap();
     w.store.agent(&w.workspace, &w.agent, None).await.unwrap();
     w.store.session_outputs(&s).await.unwrap();
     assert_eq!(scans(&planner), []);

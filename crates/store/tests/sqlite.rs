@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use freehold_base::{IdSource, SessionId};
+use freehold_base::{EnvironmentId, IdSource, SessionId};
 use freehold_store::backend::Backend;
 use freehold_store::conformance::{Fixture, World, append};
 use freehold_store::sqlite::Sqlite;
@@ -222,6 +222,8 @@ impl CommitListener for Clumsy {
         assert!(self.0.fetch_add(1, Ordering::SeqCst) > 0, "on purpose");
     }
     fn deleted(&self, _: &SessionId) {}
+    fn queued(&self, _: &EnvironmentId) {}
+    fn work_ended(&self) {}
 }
 
 #[tokio::test]

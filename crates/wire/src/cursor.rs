@@ -44,6 +44,9 @@ pub enum List {
     /// `GET /v1/files`.
     #[serde(rename = "files")]
     Files,
+    /// `GET /v1/environments/{id}/work`.
+    #[serde(rename = "work")]
+    Work,
     /// A list of our own admin endpoints.
     #[serde(rename = "admin")]
     Admin,

@@ -11,7 +11,7 @@ pub use files::ListFiles;
 pub use sessions::ListSessions;
 
 use freehold_base::limits::page;
-use freehold_base::{AgentId, SessionId, ThreadId};
+use freehold_base::{AgentId, EnvironmentId, SessionId, ThreadId};
 
 use crate::ApiError;
 use crate::cursor::{Cursor, List, Order, Scope, TimeRange};
@@ -73,6 +73,22 @@ impl ListPlain {
     /// 400 naming the parameter.
     pub fn versions(query: &Query, agent: &AgentId) -> Result<Self, ApiError> {
         Self::read(query, page::AGENTS, Self::versions_scope(agent))
+    }
+
+    /// The scope of the cursors of an environment's work, newest first.
+    pub fn work_scope(environment: &EnvironmentId) -> Scope<'_> {
+        Scope {
+            list: List::Work,
+            parent: environment.as_str(),
+            order: Order::Desc,
+        }
+    }
+    /// `GET /v1/environments/{id}/work`.
+    ///
+    /// # Errors
+    /// 400 naming the parameter.
+    pub fn work(query: &Query, environment: &EnvironmentId) -> Result<Self, ApiError> {
+        Self::read(query, page::WORK, Self::work_scope(environment))
     }
 
     /// The scope of the cursors of a session's resources, oldest first.

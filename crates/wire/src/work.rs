@@ -1,11 +1,14 @@
 //! The work queue of self-hosted environments (contract 50).
 
+mod request;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use freehold_base::{EnvironmentId, Secret, Timestamp, WorkId};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Metadata;
+pub use request::{BeatQuery, PollQuery, StopWork, UpdateWork};
 
 /// First value of `expected_last_heartbeat`: no heartbeat was stored yet (contract 50 §5).
 pub const NO_HEARTBEAT: &str = "NO_HEARTBEAT";
@@ -51,6 +54,18 @@ impl WorkState {
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
         }
+    }
+    /// The state of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [
+            Self::Queued,
+            Self::Starting,
+            Self::Active,
+            Self::Stopping,
+            Self::Stopped,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == name)
     }
 }
 
@@ -102,6 +117,19 @@ impl std::fmt::Debug for Work {
             .field("state", &self.state)
             .finish_non_exhaustive()
     }
+}
+
+/// The lease as a failed heartbeat shows it: `details.current_state` of the 412 (contract 50 §3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseState {
+    /// The item's state.
+    pub state: WorkState,
+    /// The latest heartbeat.
+    pub last_heartbeat: Option<String>,
+    /// Always false.
+    pub lease_extended: bool,
+    /// Seconds the latest heartbeat extended the lease by.
+    pub ttl_seconds: u64,
 }
 
 /// What `secret` holds: base64url of this object's JSON (contract 50 §3).

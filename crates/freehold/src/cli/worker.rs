@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use freehold_base::EnvironmentId;
 use freehold_sandbox::Isolation;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -34,7 +35,7 @@ pub(crate) struct WorkerConnection {
         env = "ANTHROPIC_ENVIRONMENT_ID",
         hide_env_values = true
     )]
-    pub(crate) environment_id: String,
+    pub(crate) environment_id: EnvironmentId,
     /// The environment key. Better in ANTHROPIC_ENVIRONMENT_KEY or a file: other users can see this
     #[arg(long, value_name = "KEY")]
     pub(crate) environment_key: Option<String>,

@@ -236,6 +236,7 @@ impl World {
             thread_id: self.ids.next(),
             environment_id,
             environment: config.to_string(),
+            self_hosted: false,
             agent_id,
             agent_version: 1,
             agent: agent.to_string(),

@@ -91,13 +91,13 @@ async fn guarded(
 ) -> Result<Response, Fail> {
     // Routes that do not exist answer 404 whoever asks; health checks carry no key.
     if matched.is_some_and(|m| m.as_str().starts_with("/v1/")) {
-        let caller = auth::authenticate(app, request.headers()).await?;
-        *workspace = Some(caller.workspace.clone());
+        let principal = auth::authenticate(app, request.headers()).await?;
+        *workspace = Some(principal.workspace.clone());
         // Our own endpoints have no versions of the vendor's.
         if matched.is_some_and(|m| !m.as_str().starts_with("/v1/freehold/")) {
             check_version(request.headers())?;
         }
-        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(principal);
         if changes_something(request.method(), matched) {
             return Ok(finish(next.run(request)).await);
         }

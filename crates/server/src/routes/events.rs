@@ -16,10 +16,10 @@ use freehold_wire::{ApiError, Scope};
 
 pub(crate) use send::send;
 
-use super::query::{Asked, session, stored};
+use super::query::{Asked, stored};
 use super::stream::frames;
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::Principal;
 use crate::http::{Fail, Reply, path_id, raw_json, sse};
 
 /// How an event enters the session: results at once, the rest through the driver.
@@ -64,11 +64,11 @@ pub(super) fn summary(row: &SessionRow) -> Result<Summary, Fail> {
 /// `GET /v1/sessions/{id}/events`
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    principal: Principal,
     Path(id): Path<String>,
     Asked(query): Asked,
 ) -> Reply {
-    let row = session(&app, &caller, &id).await?;
+    let row = principal.session(&app, &id).await?;
     let asked = ListEvents::read(&query, &row.id)?;
     let scope = ListEvents::scope(&row.id, asked.order);
     let query = EventQuery {
@@ -151,18 +151,18 @@ pub(super) async fn page(
 /// `GET /v1/sessions/{id}/events/stream`
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    principal: Principal,
     Path(id): Path<String>,
     Asked(query): Asked,
 ) -> Reply {
     let deltas = event_deltas(&query.list("event_deltas"))?;
     // Subscribed before the look at the log's head, so that nothing lies between the two.
     let live = app.runtime.hub().subscribe(&path_id("Session", &id)?);
-    let row = session(&app, &caller, &id).await?;
+    let row = principal.session(&app, &id).await?;
     let over = row.status == Status::Terminated;
     Ok(sse::response(frames(
         &app,
-        caller,
+        principal.credential,
         live,
         row.id,
         row.head_seq,

@@ -2,6 +2,7 @@
 
 mod agents;
 mod answers;
+mod environment_keys;
 mod environments;
 mod events;
 mod files;
@@ -16,6 +17,7 @@ mod status;
 mod stream;
 mod threads;
 mod upload;
+mod work;
 mod workspaces;
 
 use std::sync::Arc;
@@ -56,6 +58,19 @@ pub fn router(app: Arc<App>) -> Router {
                 .delete(environments::delete),
         )
         .route("/v1/environments/{id}/archive", post(environments::archive))
+        .route("/v1/environments/{id}/work", get(work::list))
+        .route("/v1/environments/{id}/work/poll", get(work::poll))
+        .route("/v1/environments/{id}/work/stats", get(work::stats))
+        .route(
+            "/v1/environments/{id}/work/{work}",
+            get(work::retrieve).post(work::update),
+        )
+        .route("/v1/environments/{id}/work/{work}/ack", post(work::ack))
+        .route(
+            "/v1/environments/{id}/work/{work}/heartbeat",
+            post(work::heartbeat),
+        )
+        .route("/v1/environments/{id}/work/{work}/stop", post(work::stop))
         .route("/v1/sessions", post(sessions::create).get(sessions::list))
         .route(
             "/v1/sessions/{id}",
@@ -102,6 +117,18 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/messages/count_tokens", post(messages::count_tokens))
         .route("/v1/freehold/keys", post(keys::create).get(keys::list))
         .route("/v1/freehold/keys/{id}/revoke", post(keys::revoke))
+        .route(
+            "/v1/freehold/environments/{id}/keys",
+            post(environment_keys::create).get(environment_keys::list),
+        )
+        .route(
+            "/v1/freehold/environments/{id}/keys/{key}/revoke",
+            post(environment_keys::revoke),
+        )
+        .route(
+            "/v1/freehold/environments/{id}/work",
+            get(environment_keys::work),
+        )
         .route(
             "/v1/freehold/workspaces",
             post(workspaces::create).get(workspaces::list),

@@ -29,7 +29,7 @@ use super::models::Configured;
 use super::query::{Asked, created_position, session, stored, to_json};
 use super::{events, resources};
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::{Caller, Principal};
 use crate::http::{Fail, Payload, Reply, json, path_id};
 
 /// Times an update is made again on what somebody else left before it gives up. A running session
@@ -122,10 +122,10 @@ fn lookup(asked: ListSessions, cursor: Option<SessionCursor>) -> SessionQuery {
 /// `GET /v1/sessions/{id}`
 pub(crate) async fn retrieve(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    principal: Principal,
     Path(id): Path<String>,
 ) -> Reply {
-    let row = session(&app, &caller, &id).await?;
+    let row = principal.session(&app, &id).await?;
     reply(&app, row).await
 }
 

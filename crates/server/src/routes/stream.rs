@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::auth::{self, Caller};
+use crate::auth::{self, CredentialHash};
 use crate::http::sse;
 
 /// Events read from the log at a time when a connection is caught up.
@@ -51,7 +51,7 @@ struct Connection {
     ping: Duration,
     next_ping: Instant,
     stopping: CancellationToken,
-    /// Ends when the caller's key stops working.
+    /// Ends when the caller's credential stops working.
     revoked: BoxFuture<'static, ()>,
 }
 
@@ -59,7 +59,7 @@ struct Connection {
 /// subscribed.
 pub(crate) fn frames(
     app: &Arc<App>,
-    caller: Caller,
+    credential: CredentialHash,
     live: Subscription,
     session: SessionId,
     last: i64,
@@ -79,7 +79,7 @@ pub(crate) fn frames(
         ping: app.ping,
         next_ping: Instant::now() + app.ping,
         stopping: app.stopping.clone(),
-        revoked: Box::pin(auth::revoked(Arc::clone(app), caller)),
+        revoked: Box::pin(auth::revoked(Arc::clone(app), credential)),
     };
     connection.frames()
 }

@@ -91,7 +91,7 @@ pub(crate) async fn stream(
     let over = row.status == Status::Terminated;
     Ok(sse::response(frames(
         &app,
-        caller,
+        caller.credential,
         live,
         row.id,
         row.head_seq,

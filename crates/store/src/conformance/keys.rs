@@ -4,7 +4,9 @@ use freehold_base::{Clock, WorkspaceId};
 
 use super::cases;
 use super::world::World;
-use crate::{ApiKeyRow, NewApiKey, StoreError};
+use crate::{
+    ApiKeyRow, CredentialKind, CredentialRow, KeyId, NewApiKey, NewEnvironmentKey, StoreError,
+};
 
 cases! {
     there_is_one_organization_and_a_default_workspace,
@@ -62,15 +64,16 @@ async fn a_key_is_found_by_its_hash(w: World) {
         key(&w, &w.workspace, 2).await,
     );
     assert!(!w.store.keys_is_empty().await.unwrap());
-    assert_eq!(
-        w.store.key_by_hash(&[1; 32]).await.unwrap(),
-        Some(a.clone())
-    );
-    assert_eq!(
-        w.store.key_by_hash(&[2; 32]).await.unwrap(),
-        Some(b.clone())
-    );
-    assert_eq!(w.store.key_by_hash(&[3; 32]).await.unwrap(), None);
+    for key in [&a, &b] {
+        let found = w.store.credential_by_hash(&key.hash).await.unwrap();
+        let kind = CredentialKind::ApiKey {
+            id: key.id.clone(),
+            admin: key.admin,
+        };
+        let workspace_id = w.workspace.clone();
+        assert_eq!(found, Some(CredentialRow { workspace_id, kind }));
+    }
+    assert_eq!(w.store.credential_by_hash(&[3; 32]).await.unwrap(), None);
     assert_eq!((a.admin, b.admin, b.hash), (false, true, [2; 32]));
     let other = w.store.create_workspace("b".into()).await.unwrap().id;
     let c = key(&w, &other, 3).await;
@@ -91,7 +94,7 @@ async fn a_revoked_key_stops_working(w: World) {
     let made = key(&w, &w.workspace, 1).await;
     let revoked = w.store.revoke_key(&made.id).await.unwrap().unwrap();
     assert_eq!(revoked.revoked_at, Some(w.clock.now()));
-    assert_eq!(w.store.key_by_hash(&[1; 32]).await.unwrap(), None);
+    assert_eq!(w.store.credential_by_hash(&[1; 32]).await.unwrap(), None);
     w.tick();
     assert_eq!(
         w.store.revoke_key(&made.id).await.unwrap(),
@@ -110,25 +113,36 @@ async fn an_archived_workspace_stops_its_keys(w: World) {
     key(&w, &other, 1).await;
     key(&w, &w.workspace, 2).await;
     w.store.archive_workspace(&other).await.unwrap();
-    assert_eq!(w.store.key_by_hash(&[1; 32]).await.unwrap(), None);
-    assert!(w.store.key_by_hash(&[2; 32]).await.unwrap().is_some());
+    assert_eq!(w.store.credential_by_hash(&[1; 32]).await.unwrap(), None);
+    assert!(
+        w.store
+            .credential_by_hash(&[2; 32])
+            .await
+            .unwrap()
+            .is_some()
+    );
 }
 
 async fn use_is_noted_forwards_only(w: World) {
-    let made = key(&w, &w.workspace, 1).await;
+    let api = key(&w, &w.workspace, 1).await;
+    let of_environment = NewEnvironmentKey {
+        environment_id: w.environment.clone(),
+        name: "k".into(),
+        hash: [2; 32],
+        last4: "abcd".into(),
+    };
+    let of_environment = w.store.create_environment_key(of_environment).await;
+    let of_environment = of_environment.unwrap();
     let (early, late) = (w.clock.now(), w.clock.now().plus_millis(5));
     for at in [late, early] {
-        w.store
-            .touch_keys(vec![(made.id.clone(), at)])
-            .await
-            .unwrap();
+        let used = vec![
+            (KeyId::Api(api.id.clone()), at),
+            (KeyId::Environment(of_environment.id.clone()), at),
+        ];
+        w.store.touch_keys(used).await.unwrap();
     }
-    let noted = w
-        .store
-        .key_by_hash(&[1; 32])
-        .await
-        .unwrap()
-        .unwrap()
-        .last_used_at;
-    assert_eq!(noted, Some(late));
+    let api = w.store.list_keys(None).await.unwrap();
+    assert_eq!(api[0].last_used_at, Some(late));
+    let keys = w.store.list_environment_keys(&w.environment).await.unwrap();
+    assert_eq!(keys[0].last_used_at, Some(late));
 }

@@ -1,6 +1,7 @@
 //! A store with one of everything, a clock to turn, and a listener that remembers.
 
 use std::any::Any;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use freehold_base::{
@@ -41,6 +42,8 @@ pub struct World {
 pub struct Heard {
     events: Mutex<Vec<(SessionId, i64, EventId)>>,
     deleted: Mutex<Vec<SessionId>>,
+    queued: Mutex<Vec<EnvironmentId>>,
+    ended: AtomicUsize,
 }
 
 impl Heard {
@@ -51,6 +54,15 @@ impl Heard {
             .filter(|(s, ..)| s == session)
             .map(|(_, seq, id)| (*seq, id.clone()))
             .collect()
+    }
+    /// How often an item was announced in an environment's queue.
+    pub fn queued(&self, environment: &EnvironmentId) -> usize {
+        let all = self.queued.lock().unwrap();
+        all.iter().filter(|e| *e == environment).count()
+    }
+    /// How often tokens were announced as dead.
+    pub fn ended(&self) -> usize {
+        self.ended.load(Ordering::SeqCst)
     }
     /// Whether the session was announced as deleted.
     pub fn deleted(&self, session: &SessionId) -> bool {
@@ -69,6 +81,12 @@ impl CommitListener for Heard {
     }
     fn deleted(&self, session: &SessionId) {
         self.deleted.lock().unwrap().push(session.clone());
+    }
+    fn queued(&self, environment: &EnvironmentId) {
+        self.queued.lock().unwrap().push(environment.clone());
+    }
+    fn work_ended(&self) {
+        self.ended.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -139,6 +157,7 @@ impl World {
             thread_id: self.ids.next(),
             environment_id: self.environment.clone(),
             environment: r#"{"type":"cloud"}"#.into(),
+            self_hosted: false,
             agent_id: self.agent.clone(),
             agent_version: 1,
             agent: r#"{"name":"a"}"#.into(),

@@ -1,12 +1,13 @@
 //! Taking client input.
 
-use freehold_base::{EventId, SessionId, limits};
+use freehold_base::{EventId, IdSource, SessionId, limits};
 
 use super::append::{InsertError, has_result, insert, is_result};
 use super::{AcceptError, Accepted, Input, NewEvent};
 use crate::Store;
 use crate::StoreError;
 use crate::backend::{Tx, one, params};
+use crate::work;
 
 impl Store {
     /// Takes input, all or none, and asks for a driver. An idle session becomes `running` if an
@@ -19,8 +20,9 @@ impl Store {
         session: &SessionId,
         inputs: Vec<Input>,
     ) -> Result<Vec<Accepted>, AcceptError> {
-        let session = session.clone();
-        self.write(move |tx| accept(tx, &session, &inputs)).await
+        let (session, ids) = (session.clone(), self.ids().clone());
+        self.write(move |tx| accept(tx, &ids, &session, &inputs))
+            .await
     }
 }
 
@@ -35,10 +37,11 @@ impl From<InsertError> for AcceptError {
 
 fn accept(
     tx: &mut dyn Tx,
+    ids: &IdSource,
     session: &SessionId,
     inputs: &[Input],
 ) -> Result<Vec<Accepted>, AcceptError> {
-    let accepted = put(tx, session, inputs)?;
+    let accepted = put(tx, ids, session, inputs)?;
     let sql = "SELECT COUNT(*), COALESCE(SUM(octets), 0) FROM inbox WHERE session_id = ?1";
     if let Some(mut row) = one(tx.query(sql, params![session])?) {
         let (events, bytes) = (row.int("count")?, row.int("size")?);
@@ -59,11 +62,12 @@ const TAKE: &str = "UPDATE session SET
    updated_at = CASE WHEN status = 'idle' AND updated_at < ?4
      AND (?6 = 1 OR (?5 = 1 AND blocked = 0)) THEN ?4 ELSE updated_at END
  WHERE id = ?1 AND archived_at IS NULL AND status <> 'terminated'
- RETURNING inbox_head, head_seq, last_processed_at";
+ RETURNING inbox_head, head_seq, last_processed_at, self_hosted";
 
 /// Puts inputs into inbox and log. `?5`: some input starts a turn; `?6`: some input answers.
 pub(crate) fn put(
     tx: &mut dyn Tx,
+    ids: &IdSource,
     session: &SessionId,
     inputs: &[Input],
 ) -> Result<Vec<Accepted>, AcceptError> {
@@ -97,6 +101,9 @@ pub(crate) fn put(
         return Err(refusal(tx, session)?);
     };
     let (inbox_head, head, last) = (row.int("inbox")?, row.int("head")?, row.time("time")?);
+    if row.flag("session flag")? {
+        work::ensure(tx, ids, session)?;
+    }
     let mut seq = inbox_head - queued as i64;
     for input in inputs {
         if let Input::Queue { event, .. } = input {

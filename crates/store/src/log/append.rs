@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use freehold_base::{EventId, SessionId, Timestamp};
+use freehold_base::{EventId, IdSource, SessionId, Timestamp};
+use freehold_wire::session::Status;
 
 use super::{Append, AppendError, Appended, NewEvent, StoredEvent, Then};
 use crate::backend::{Announcement, Tx, one, params};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, work};
 
 impl Store {
     /// Appends events to a session's log and changes its row, all or nothing, and fenced by the
@@ -16,7 +17,8 @@ impl Store {
     /// # Errors
     /// See [`AppendError`]; tested in this order: gone, fenced, head, input, answers.
     pub async fn append(&self, a: Append) -> Result<Appended, AppendError> {
-        self.write(move |tx| append(tx, &a)).await
+        let ids = self.ids().clone();
+        self.write(move |tx| append(tx, &ids, &a)).await
     }
 }
 
@@ -34,9 +36,9 @@ const FENCE: &str = "UPDATE session SET
    lease_owner = CASE WHEN ?9 IS NULL THEN lease_owner ELSE NULL END
  WHERE id = ?3 AND (?4 = 0 OR lease_epoch = ?4) AND (?5 IS NULL OR head_seq = ?5)
    AND (?9 IS NULL OR inbox_head = ?9)
- RETURNING head_seq, last_processed_at";
+ RETURNING head_seq, last_processed_at, self_hosted";
 
-fn append(tx: &mut dyn Tx, a: &Append) -> Result<Appended, AppendError> {
+fn append(tx: &mut dyn Tx, ids: &IdSource, a: &Append) -> Result<Appended, AppendError> {
     if a.epoch == 0 && a.then != Then::Stay {
         return Err(AppendError::Fenced); // Who holds no lease cannot give one up.
     }
@@ -63,6 +65,10 @@ fn append(tx: &mut dyn Tx, a: &Append) -> Result<Appended, AppendError> {
         return Err(refusal(tx, a)?);
     };
     let (head, last) = (row.int("head")?, row.time("time")?);
+    let works = a.status == Some(Status::Running) || a.blocked == Some(true);
+    if works && row.flag("session flag")? {
+        work::ensure(tx, ids, &a.session)?;
+    }
     for seq in &a.consume {
         let sql = "DELETE FROM inbox WHERE session_id = ?1 AND seq = ?2";
         if tx.execute(sql, params![&a.session, *seq])? == 0 {

@@ -1,13 +1,13 @@
 //! Making a session, with its resources and first input, in one transaction.
 
-use freehold_base::{AgentId, EnvironmentId, FileId, SessionId, ThreadId, WorkspaceId};
+use freehold_base::{AgentId, EnvironmentId, FileId, IdSource, SessionId, ThreadId, WorkspaceId};
 use freehold_wire::agent::Metadata;
 
 use super::row::{SessionRow, get, metadata_json};
 use crate::backend::{Tx, one, params};
 use crate::log::put;
 use crate::resources::attach;
-use crate::{AcceptError, Input, NewResource, ResourceError, Store, StoreError};
+use crate::{AcceptError, Input, NewResource, ResourceError, Store, StoreError, work};
 
 /// A session to be made.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct NewSession {
     pub environment_id: EnvironmentId,
     /// The environment's resolved `config`, JSON.
     pub environment: String,
+    /// Whether its tools run on workers: then it is queued for one.
+    pub self_hosted: bool,
     /// The agent it is made from.
     pub agent_id: AgentId,
     /// That agent's version.
@@ -94,11 +96,16 @@ impl Store {
     /// # Errors
     /// See [`CreateSessionError`]; nothing was made then.
     pub async fn create_session(&self, new: NewSession) -> Result<SessionRow, CreateSessionError> {
-        self.write(move |tx| create(tx, &new)).await
+        let ids = self.ids().clone();
+        self.write(move |tx| create(tx, &ids, &new)).await
     }
 }
 
-fn create(tx: &mut dyn Tx, new: &NewSession) -> Result<SessionRow, CreateSessionError> {
+fn create(
+    tx: &mut dyn Tx,
+    ids: &IdSource,
+    new: &NewSession,
+) -> Result<SessionRow, CreateSessionError> {
     let usable = |tx: &mut dyn Tx, table: &str, id: &str| {
         let sql = format!(
             "SELECT 1 FROM {table} WHERE id = ?1 AND workspace_id = ?2 AND archived_at IS NULL"
@@ -115,8 +122,8 @@ fn create(tx: &mut dyn Tx, new: &NewSession) -> Result<SessionRow, CreateSession
     tx.execute(
         "INSERT INTO session (id, workspace_id, thread_id, environment_id, agent_id, agent_version,
            deployment_id, status, blocked, head_seq, inbox_head, last_processed_at, lease_epoch,
-           created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'idle', 0, 0, 0, 0, 0, ?8, ?8)",
+           self_hosted, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'idle', 0, 0, 0, 0, 0, ?8, ?9, ?9)",
         params![
             &new.id,
             &new.workspace_id,
@@ -125,6 +132,7 @@ fn create(tx: &mut dyn Tx, new: &NewSession) -> Result<SessionRow, CreateSession
             &new.agent_id,
             new.agent_version,
             new.deployment_id.as_ref(),
+            new.self_hosted,
             now,
         ],
     )?;
@@ -145,7 +153,9 @@ fn create(tx: &mut dyn Tx, new: &NewSession) -> Result<SessionRow, CreateSession
         attach(tx, &new.workspace_id, &new.id, &new.resources)?;
     }
     if !new.initial.is_empty() {
-        put(tx, &new.id, &new.initial)?;
+        put(tx, ids, &new.id, &new.initial)?;
+    } else if new.self_hosted {
+        work::ensure(tx, ids, &new.id)?;
     }
     let row = get(tx, Some(&new.workspace_id), &new.id)?;
     Ok(row.ok_or(StoreError::Corrupt { what: "session" })?)

@@ -6,7 +6,7 @@ use freehold_wire::session::Status;
 use super::row::{SessionRow, get};
 use crate::backend::{Announcement, Tx, one, params};
 use crate::log::{InsertError, insert};
-use crate::{NewEvent, Store, StoreError};
+use crate::{NewEvent, Store, StoreError, work};
 
 /// Why a session was not archived.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +120,7 @@ fn archive(
     let mut moved = one(archived).ok_or(ArchiveError::Running)?;
     let (head, last) = (moved.int("head")?, moved.time("time")?);
     insert(tx, id, 0, head, last, events)?;
+    work::forget_session(tx, id)?;
     get(tx, Some(workspace), id)?.ok_or(ArchiveError::NotFound)
 }
 
@@ -160,6 +161,7 @@ fn delete(
         "INSERT INTO session_deletion (session_id, requested_at) VALUES (?1, ?2)",
         params![id, now],
     )?;
+    work::forget_session(tx, id)?;
     tx.announce(Announcement::Deleted(id.clone()));
     Ok(freed)
 }

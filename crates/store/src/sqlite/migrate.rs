@@ -9,7 +9,10 @@ use crate::StoreError;
 use crate::backend::{Tx, one, params};
 
 /// The schema's steps, in order, numbered from 1. Never edit one that was released: add another.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_first.sql"),
+    include_str!("../../migrations/0002_work.sql"),
+];
 
 /// Brings the schema up to date, all in one transaction.
 pub(super) fn run(connection: &Connection, clock: &dyn Clock) -> Result<(), StoreError> {

@@ -181,6 +181,8 @@ impl Writer {
         let told = catch_unwind(AssertUnwindSafe(|| match announcement {
             Announcement::Committed(session, events) => self.listener.committed(session, events),
             Announcement::Deleted(session) => self.listener.deleted(session),
+            Announcement::Queued(environment) => self.listener.queued(environment),
+            Announcement::WorkEnded => self.listener.work_ended(),
         }));
         if told.is_err() {
             tracing::error!("the commit listener panicked");

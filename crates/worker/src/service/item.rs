@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_base::{Secret, SessionId, Timestamp};
+use freehold_base::{EnvironmentId, Secret, SessionId, Timestamp};
 use freehold_client::{Client, ClientError};
 use freehold_wire::agent::Metadata;
 use freehold_wire::work::{LAPSED_AT, LAPSED_WORK, NO_HEARTBEAT, Work, WorkSecret};
@@ -49,7 +49,7 @@ pub struct Claim {
     /// `work_…`.
     pub work: String,
     /// `env_…`.
-    pub environment: String,
+    pub environment: EnvironmentId,
     /// `session`, or something that is skipped.
     pub kind: String,
     /// The session.
@@ -94,7 +94,7 @@ impl From<Work> for Claim {
     fn from(work: Work) -> Self {
         Self {
             work: work.id.to_string(),
-            environment: work.environment_id.to_string(),
+            environment: work.environment_id,
             kind: work.data.r#type,
             session: work.data.id,
             secret: work.secret.map(Secret::new),

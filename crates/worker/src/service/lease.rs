@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use freehold_base::EnvironmentId;
 use freehold_client::{Client, ClientError};
 use freehold_wire::work::WorkState;
 use tokio::sync::watch;
@@ -60,7 +61,7 @@ impl Lease {
 /// Whose heartbeats.
 pub(super) struct Item<'a> {
     pub(super) client: &'a Client,
-    pub(super) environment: &'a str,
+    pub(super) environment: &'a EnvironmentId,
     pub(super) work: &'a str,
     /// The first `expected_last_heartbeat`.
     pub(super) expected: &'a str,
@@ -100,7 +101,7 @@ impl Beats {
         let sent = Instant::now();
         let beat = item
             .client
-            .heartbeat(item.environment, item.work, &self.expected);
+            .heartbeat_work(item.environment, item.work, &self.expected, None);
         match tokio::time::timeout(self.interval, beat).await {
             Ok(Ok(answer)) => {
                 self.expected = answer.last_heartbeat;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use freehold_base::{Clock, SystemClock};
+use freehold_base::{Clock, EnvironmentId, SystemClock};
 use freehold_client::{Client, ClientError, Poll};
 use freehold_wire::work::Work;
 use tokio::sync::Semaphore;
@@ -18,7 +18,7 @@ use super::metrics::Metrics;
 use super::post::backoff;
 
 /// How long the server may hold a poll, ms: the most it accepts.
-const BLOCK_MS: u32 = 999;
+const BLOCK_MS: u64 = 999;
 /// Two polls that found nothing are at least this far apart, should the server not hold them.
 const EMPTY_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait after failed polls.
@@ -57,7 +57,7 @@ pub struct Poller {
     /// With the environment key.
     pub client: Client,
     /// `env_…`.
-    pub environment: String,
+    pub environment: EnvironmentId,
     /// Names this worker to the server.
     pub worker: String,
     /// Items served at a time.
@@ -129,8 +129,9 @@ impl Poller {
         loop {
             let asked = Instant::now();
             let poll = Poll {
-                worker: &self.worker,
-                block_ms: BLOCK_MS,
+                worker_id: Some(&self.worker),
+                block_ms: Some(BLOCK_MS),
+                reclaim_older_than_ms: None,
             };
             match self.client.poll_work(&self.environment, poll).await {
                 Ok(Some(work)) => {

@@ -75,7 +75,7 @@ impl Script {
         let mut command = Command::new(&self.program);
         command
             .env("ANTHROPIC_WORK_ID", &claim.work)
-            .env("ANTHROPIC_ENVIRONMENT_ID", &claim.environment)
+            .env("ANTHROPIC_ENVIRONMENT_ID", claim.environment.as_str())
             .env("ANTHROPIC_SESSION_ID", &claim.session)
             .env("ANTHROPIC_ENVIRONMENT_KEY", self.environment_key.expose())
             .env("ANTHROPIC_BASE_URL", self.client.base_url())

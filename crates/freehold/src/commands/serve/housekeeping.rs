@@ -11,6 +11,8 @@ use crate::exit::chain;
 
 /// Between two looks for sandboxes that nobody uses.
 const IDLE_CHECK: Duration = Duration::from_secs(60);
+/// Between two looks for work items whose lease has lapsed.
+const LEASE_CHECK: Duration = Duration::from_secs(5);
 /// Between two collections of unreferenced files.
 const COLLECTION: Duration = Duration::from_secs(6 * 60 * 60);
 
@@ -18,6 +20,7 @@ const COLLECTION: Duration = Duration::from_secs(6 * 60 * 60);
 pub(super) fn start(store: &Store, sandboxes: &Arc<SessionSandboxes>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(collect(store.clone()));
+    tasks.spawn(reclaim(store.clone()));
     tasks.spawn(close_idle(Arc::clone(sandboxes)));
     tasks.spawn(reap(store.clone(), Arc::clone(sandboxes)));
     tasks
@@ -26,8 +29,13 @@ pub(super) fn start(store: &Store, sandboxes: &Arc<SessionSandboxes>) -> JoinSet
 async fn collect(store: Store) {
     loop {
         match store.gc().await {
-            Ok(done) if done.blobs + done.sessions > 0 => {
-                tracing::info!(blobs = done.blobs, sessions = done.sessions, "collected");
+            Ok(done) if done.blobs + done.sessions + done.work > 0 => {
+                tracing::info!(
+                    blobs = done.blobs,
+                    sessions = done.sessions,
+                    work = done.work,
+                    "collected"
+                );
             }
             Ok(_) => {}
             Err(error) => {
@@ -35,6 +43,18 @@ async fn collect(store: Store) {
             }
         }
         tokio::time::sleep(COLLECTION).await;
+    }
+}
+
+/// Work whose worker is not heard of goes back to the queue; polls look for it too.
+async fn reclaim(store: Store) {
+    loop {
+        tokio::time::sleep(LEASE_CHECK).await;
+        match store.reclaim_work().await {
+            Ok(0) => {}
+            Ok(lapsed) => tracing::info!(lapsed, "leases of work items lapsed"),
+            Err(error) => tracing::warn!(error = %chain(&error), "lapsed work not reclaimed"),
+        }
     }
 }
 

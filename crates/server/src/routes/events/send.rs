@@ -15,11 +15,11 @@ use freehold_wire::{ApiError, ErrorKind, budget, parse};
 
 use super::{input, open, summary};
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::Principal;
 use crate::http::{Fail, Payload, Reply, raw_json};
 use crate::routes::answers::{Standing, standing};
 use crate::routes::files;
-use crate::routes::query::{session, stored};
+use crate::routes::query::stored;
 
 /// Looks at the session again when another answer to the same call came between the look and the
 /// write; the second look finds that answer.
@@ -28,12 +28,13 @@ const LOOKS: usize = 3;
 /// `POST /v1/sessions/{id}/events`
 pub(crate) async fn send(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    principal: Principal,
     Path(id): Path<String>,
     Payload(body): Payload,
 ) -> Reply {
-    let mut row = session(&app, &caller, &id).await?;
+    let mut row = principal.session(&app, &id).await?;
     let request: SendEvents = parse(&body)?;
+    check_sender(&principal, &request)?;
     for _ in 0..LOOKS {
         let prepared = prepare(&app, &row, &request).await?;
         let inputs = prepared.inputs;
@@ -46,7 +47,7 @@ pub(crate) async fn send(
                     accepted
                 }
                 Err(AcceptError::AlreadyAnswered(_)) => {
-                    row = session(&app, &caller, &id).await?;
+                    row = principal.session(&app, &id).await?;
                     continue;
                 }
                 Err(error) => return Err(refusal(error, &row)),
@@ -55,6 +56,25 @@ pub(crate) async fn send(
         return Ok(raw_json(listed(prepared.slots, &accepted)));
     }
     Err(ApiError::invalid("a tool call of this request was answered by somebody else").into())
+}
+
+/// A worker answers calls and no more: what runs inside its sandboxes must not be able to speak for
+/// the user, nor to allow its own calls.
+fn check_sender(principal: &Principal, request: &SendEvents) -> Result<(), ApiError> {
+    let answers = |e: &EventParams| {
+        matches!(
+            e,
+            EventParams::ToolResult(_) | EventParams::CustomToolResult(_)
+        )
+    };
+    if principal.is_workspace() || request.events.iter().all(answers) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorKind::Permission,
+        "an environment key or session token may send only user.tool_result and \
+         user.custom_tool_result; anything else needs an API key",
+    ))
 }
 
 /// Where each event of the reply comes from.

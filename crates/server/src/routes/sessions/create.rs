@@ -116,6 +116,7 @@ fn assemble(
         thread_id: app.ids.next(),
         environment_id: environment.id.clone(),
         environment: to_json(&environment.config)?,
+        self_hosted: matches!(environment.config, EnvironmentConfig::SelfHosted),
         agent_id: agent.id.clone(),
         agent_version: agent.version,
         agent: to_json(agent)?,

@@ -44,6 +44,7 @@ impl Fixture {
             thread_id: ids.next(),
             environment_id: environment.id,
             environment: "{}".into(),
+            self_hosted: false,
             agent_id: agent.id,
             agent_version: 1,
             agent: "{}".into(),

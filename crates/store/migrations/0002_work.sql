@@ -1,0 +1,35 @@
+-- Whether a session's tools run on workers. Kept beside its status, because every change of the
+-- status asks.
+ALTER TABLE session ADD COLUMN self_hosted {I64} NOT NULL DEFAULT 0;
+UPDATE session SET self_hosted = 1 WHERE id IN (
+  SELECT session_id FROM session_body WHERE environment LIKE '{"type":"self_hosted"%');
+
+CREATE TABLE environment_key (
+  id TEXT NOT NULL PRIMARY KEY,
+  environment_id TEXT NOT NULL REFERENCES environment(id),
+  name TEXT NOT NULL,
+  hash {BLOB} NOT NULL UNIQUE,                -- SHA-256 of the key; the key itself is nowhere
+  last4 TEXT NOT NULL,
+  created_at {I64} NOT NULL, revoked_at {I64}, last_used_at {I64}) {STRICT};
+CREATE INDEX environment_key_list ON environment_key(environment_id, created_at, id);
+
+-- No foreign key on session: an item outlives its session until it is collected.
+CREATE TABLE work (
+  id TEXT NOT NULL PRIMARY KEY,
+  environment_id TEXT NOT NULL REFERENCES environment(id),
+  session_id TEXT NOT NULL,
+  state TEXT NOT NULL, metadata TEXT NOT NULL,
+  attempt {I64} NOT NULL,                     -- items before it that ended without progress
+  available_at {I64} NOT NULL,                -- not handed out earlier
+  polled_at {I64}, handed_out {I64} NOT NULL, -- when it was handed out last, and how often
+  token_hash {BLOB},                          -- SHA-256 of the token handed out last
+  lease_until {I64},                          -- not null: ends then, unless extended
+  beat_before {I64}, beat_by {BLOB},          -- of the latest heartbeat: its expectation, its sender
+  created_at {I64} NOT NULL, acknowledged_at {I64}, started_at {I64},
+  latest_heartbeat_at {I64}, stop_requested_at {I64}, stopped_at {I64}) {STRICT};
+CREATE UNIQUE INDEX work_one_live ON work(session_id) WHERE state <> 'stopped';
+CREATE UNIQUE INDEX work_token ON work(token_hash) WHERE token_hash IS NOT NULL;
+CREATE INDEX work_list ON work(environment_id, created_at, id);
+CREATE INDEX work_queued ON work(environment_id, available_at, id) WHERE state = 'queued';
+CREATE INDEX work_lease ON work(lease_until) WHERE lease_until IS NOT NULL;
+CREATE INDEX work_stopped ON work(stopped_at) WHERE stopped_at IS NOT NULL;
