@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use freehold_base::EnvironmentId;
+use freehold_base::{EnvironmentId, limits};
 use freehold_sandbox::Isolation;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -72,6 +72,10 @@ pub(crate) struct ServingArgs {
     /// Leave a session that has been at rest for this long; 0 never does
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub(crate) max_idle: Duration,
+    /// How long a session stays ours when nothing is heard of this worker, 5s to 1h [default: the
+    /// server's, 5 minutes]
+    #[arg(long, value_name = "DURATION", value_parser = lease)]
+    pub(crate) lease: Option<Duration>,
     /// From SIGTERM until everything has ended; running calls get a third less
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(crate) stop_timeout: Duration,
@@ -218,6 +222,16 @@ fn duration(text: &str) -> Result<Duration, String> {
     let read: Result<jiff::SignedDuration, _> = text.parse();
     let read = read.map_err(|e| e.to_string())?;
     Duration::try_from(read).map_err(|_| "must not be negative".to_owned())
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let (least, _, greatest) = limits::WORK_LEASE_SECONDS;
+    let lease = duration(text)?;
+    if (least..=greatest).contains(&lease.as_secs()) {
+        Ok(lease)
+    } else {
+        Err(format!("must be {least}s to {greatest}s"))
+    }
 }
 
 fn isolation(text: &str) -> Result<Isolation, String> {

@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 mod connect;
+mod crash_point;
 mod doctor;
 mod keys;
 mod models;

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::signals;
+use super::{crash_point, signals};
 use crate::cli::{
     ClaimArgs, ItemArgs, LogArgs, PollArgs, ServingArgs, WebhookArgs, WorkerCommand,
     WorkerConnection,
@@ -51,6 +51,7 @@ impl Worker {
     async fn start(connection: &WorkerConnection, logs: &LogArgs) -> Result<Self, Failure> {
         let metrics = Arc::new(Metrics::default());
         let progress = Progress::start(logs.log_format, &logs.log_level, metrics.status())?;
+        crash_point::arm()?;
         let key = environment_key(connection)?;
         let stop = CancellationToken::new();
         signals::watch(stop.clone())?;
@@ -88,6 +89,7 @@ impl Worker {
             hands: host.hands(),
             journals: host.journals(),
             max_idle: Some(args.max_idle).filter(|idle| !idle.is_zero()),
+            lease_seconds: args.lease.map(|lease| lease.as_secs()),
             stop_timeout: args.stop_timeout,
             metrics: Arc::clone(&self.metrics),
             stop: self.stop.clone(),

@@ -35,6 +35,8 @@ pub struct Service {
     pub journals: PathBuf,
     /// How long a session at rest is kept; `None` for ever.
     pub max_idle: Option<Duration>,
+    /// How long a lease shall last, seconds; `None` leaves it to the server.
+    pub lease_seconds: Option<u64>,
     /// From the request to stop until everything has ended.
     pub stop_timeout: Duration,
     /// What is counted.
@@ -175,6 +177,7 @@ impl Service {
             environment: &claim.environment,
             work: &claim.work,
             expected: claim.last_heartbeat.as_deref().unwrap_or(NO_HEARTBEAT),
+            ttl_seconds: self.lease_seconds,
         };
         let beats = lease::keep(item, lease);
         let serving = self.serve_leased(

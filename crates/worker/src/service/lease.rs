@@ -65,6 +65,8 @@ pub(super) struct Item<'a> {
     pub(super) work: &'a str,
     /// The first `expected_last_heartbeat`.
     pub(super) expected: &'a str,
+    /// Seconds a lease shall last; `None` leaves it to the server.
+    pub(super) ttl_seconds: Option<u64>,
 }
 
 /// Sends heartbeats until the lease ends. To be dropped when the item has been served.
@@ -99,9 +101,12 @@ impl Beats {
     /// One heartbeat and the wait after it; the end of the lease if it was said.
     async fn beat(&mut self, item: &Item<'_>, lease: &watch::Sender<Lease>) -> Option<LeaseEnd> {
         let sent = Instant::now();
-        let beat = item
-            .client
-            .heartbeat_work(item.environment, item.work, &self.expected, None);
+        let beat = item.client.heartbeat_work(
+            item.environment,
+            item.work,
+            &self.expected,
+            item.ttl_seconds,
+        );
         match tokio::time::timeout(self.interval, beat).await {
             Ok(Ok(answer)) => {
                 self.expected = answer.last_heartbeat;
