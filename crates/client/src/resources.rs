@@ -11,4 +11,5 @@ mod skills;
 mod work;
 mod workspaces;
 
+pub use files::Download;
 pub use work::Poll;

@@ -10,6 +10,7 @@ mod content;
 mod files;
 pub mod local;
 mod network;
+pub mod service;
 pub mod skills;
 mod slot;
 mod uploads;

@@ -46,6 +46,8 @@ pub struct Options {
     pub idle: Duration,
     /// Hosts that `allow_package_managers` adds to a limited network.
     pub package_hosts: Vec<HostPattern>,
+    /// Where sandboxes show skills: what the agent is told.
+    pub skills_at: &'static str,
 }
 
 /// Where a session's tools run.
@@ -257,6 +259,14 @@ impl SessionSandboxes {
         self.discard(self.dir(session)).await;
     }
 
+    /// Ends the session's sandbox if it is open; files stay.
+    pub async fn close(&self, session: &SessionId) {
+        let slot = self.slots().by_session.get(session).cloned();
+        if let Some(slot) = slot {
+            close(session, &mut *slot.state.lock().await).await;
+        }
+    }
+
     /// Closes what has been unused for [`Options::idle`]; returns how many. To be called now and
     /// then.
     pub async fn close_idle(&self) -> usize {
@@ -397,7 +407,7 @@ impl SessionSandboxes {
     }
 
     fn spec(&self, place: Place<'_>) -> SandboxSpec {
-        let skills = (!place.skills.is_empty()).then(skills::share);
+        let skills = (!place.skills.is_empty()).then(|| skills::share(self.options.skills_at));
         let shares = std::iter::once(uploads::share()).chain(skills);
         SandboxSpec {
             id: sandbox_id(place.session),

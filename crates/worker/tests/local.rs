@@ -188,6 +188,7 @@ impl Setup {
             max_live,
             idle: Duration::ZERO,
             package_hosts: Vec::new(),
+            skills_at: freehold_worker::skills::IN_CLOUD,
         };
         let content = Arc::new(Content::default());
         let boxes = SessionSandboxes::new(provider.clone(), content.clone(), options);

@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 mod connect;
+mod crash_point;
 mod doctor;
 mod environments;
 mod keys;
@@ -8,7 +9,9 @@ mod models;
 mod run;
 mod serve;
 mod sessions;
+mod signals;
 mod skills;
+mod worker;
 mod workspaces;
 
 pub(crate) use doctor::doctor;
@@ -19,4 +22,5 @@ pub(crate) use run::run;
 pub(crate) use serve::serve;
 pub(crate) use sessions::sessions;
 pub(crate) use skills::skills;
+pub(crate) use worker::worker;
 pub(crate) use workspaces::workspaces;
