@@ -25,6 +25,16 @@ pub const MAX_MCP_SERVERS: usize = 20;
 pub const MAX_ROSTER: usize = 20;
 /// Skills of a session (contract 00 §8).
 pub const MAX_SKILLS: usize = 500;
+/// Bytes of all files of a skill together: 30 MB (contract 70 §4).
+pub const MAX_SKILL: u64 = 30 * 1024 * 1024;
+/// Files of a skill; our own bound, the contract names none.
+pub const MAX_SKILL_FILES: usize = 1000;
+/// Characters of a skill's name (contract 70 §4).
+pub const MAX_SKILL_NAME: usize = 64;
+/// Characters of a skill's description (contract 70 §4).
+pub const MAX_SKILL_DESCRIPTION: usize = 1024;
+/// Characters of a skill's display name (contract 70 §2).
+pub const MAX_SKILL_DISPLAY_NAME: usize = 255;
 /// Files attached to a session (contract 30).
 pub const MAX_SESSION_FILES: usize = 500;
 /// Events in `initial_events` (contract 30).
@@ -92,6 +102,8 @@ pub mod page {
     pub const RESOURCES: (usize, usize) = (1000, 1000);
     /// Files (contract 72).
     pub const FILES: (usize, usize) = (20, 1000);
+    /// Skills and their versions (contract 70).
+    pub const SKILLS: (usize, usize) = (20, 1000);
     /// Models (contract 82).
     pub const MODELS: (usize, usize) = (20, 1000);
 }

@@ -7,7 +7,9 @@ mod files;
 mod keys;
 mod models;
 mod sessions;
+mod skills;
 mod work;
 mod workspaces;
 
+pub use files::Download;
 pub use work::Poll;

@@ -20,5 +20,5 @@ pub use decide::{Purpose, Queued, Step, View, decide};
 pub use draft::{Detail, Draft, DraftEvent};
 pub use reply::{Backoff, Failure, Layout, Reply, Spent};
 pub use request::{Facts, build as build_request};
-pub use state::{Folded, Placement, State};
+pub use state::{Folded, Placement, SkillNote, State};
 pub use summary::{PicoUsd, Rates, Summary};

@@ -25,6 +25,15 @@ pub enum Placement {
     SelfHosted,
 }
 
+/// A skill the agent may use: what the model is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkillNote {
+    /// Names its folder.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+}
+
 /// One event as the fold sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Folded<'a> {
@@ -49,6 +58,8 @@ pub struct State {
     pub agent: Arc<SessionAgent>,
     /// Who runs the sandbox tools.
     pub placement: Placement,
+    /// The skills the session was made with.
+    pub skills: Arc<[SkillNote]>,
     /// The budget in force.
     pub budget: Option<Budget>,
     /// Status by the last `session.status_*` event.
@@ -95,6 +106,7 @@ impl State {
             thread,
             agent: Arc::new(agent),
             placement,
+            skills: Arc::default(),
             budget,
             status: Status::Idle,
             conversation: Conversation::default(),
@@ -111,6 +123,14 @@ impl State {
             context_tokens: 0,
             ending: (StopReason::EndTurn, None),
             summary: Summary::default(),
+        }
+    }
+
+    /// The same with skills.
+    pub fn with_skills(self, skills: Vec<SkillNote>) -> Self {
+        Self {
+            skills: skills.into(),
+            ..self
         }
     }
 

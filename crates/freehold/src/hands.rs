@@ -9,7 +9,9 @@ use freehold_runtime::{OutputFile, Place, ToolCall, ToolExecutor, ToolReply};
 use freehold_sandbox::ToolRequest;
 use freehold_store::Store;
 use freehold_wire::tool::BuiltinTool;
-use freehold_worker::{Call, FileSource, SandboxUnavailable, SessionSandboxes, Upload, local};
+use freehold_worker::{
+    Call, FileSource, SandboxUnavailable, SessionSandboxes, Skill, Upload, local,
+};
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +50,7 @@ impl ToolExecutor for Hands {
         if self.refusal.is_some() {
             return;
         }
-        if let Err(error) = self.sandboxes.prepare(at(place, &uploads(place))).await {
+        if let Err(error) = self.sandboxes.prepare(at(place, &Shown::of(place))).await {
             tracing::warn!(session = %place.session, error = %chain(&error), "sandbox not prepared");
         }
     }
@@ -71,7 +73,7 @@ impl ToolExecutor for Hands {
         };
         let reply = self
             .sandboxes
-            .call(at(place, &uploads(place)), call, &cancel)
+            .call(at(place, &Shown::of(place)), call, &cancel)
             .await;
         ToolReply {
             content: reply.content,
@@ -81,7 +83,7 @@ impl ToolExecutor for Hands {
 
     async fn write_file(&self, place: &Place, path: &str, bytes: Vec<u8>) -> Result<(), String> {
         self.sandboxes
-            .write_file(at(place, &uploads(place)), path, bytes)
+            .write_file(at(place, &Shown::of(place)), path, bytes)
             .await
             .map_err(said)
     }
@@ -89,7 +91,7 @@ impl ToolExecutor for Hands {
     async fn outputs(&self, place: &Place) -> Result<Vec<OutputFile>, String> {
         let files = self
             .sandboxes
-            .outputs(at(place, &uploads(place)))
+            .outputs(at(place, &Shown::of(place)))
             .await
             .map_err(said)?;
         let files = files.into_iter().map(|f| OutputFile {
@@ -107,7 +109,7 @@ impl ToolExecutor for Hands {
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>, String> {
         let file = self
             .sandboxes
-            .read_output(at(place, &uploads(place)), path)
+            .read_output(at(place, &Shown::of(place)), path)
             .await;
         Ok(Box::new(file.map_err(said)?))
     }
@@ -117,19 +119,35 @@ impl ToolExecutor for Hands {
     }
 }
 
-fn uploads(place: &Place) -> Vec<Upload> {
-    let each = place.uploads.iter().map(|u| Upload {
-        mount_path: u.mount_path.clone(),
-        key: u.blob.clone(),
-    });
-    each.collect()
+/// What a place's sandbox shows, as the worker names it.
+struct Shown {
+    uploads: Vec<Upload>,
+    skills: Vec<Skill>,
 }
 
-fn at<'a>(place: &'a Place, uploads: &'a [Upload]) -> local::Place<'a> {
+impl Shown {
+    fn of(place: &Place) -> Self {
+        let uploads = place.uploads.iter().map(|u| Upload {
+            mount_path: u.mount_path.clone(),
+            key: u.blob.clone(),
+        });
+        let skills = place.skills.iter().map(|s| Skill {
+            name: s.name.clone(),
+            key: s.blob.clone(),
+        });
+        Self {
+            uploads: uploads.collect(),
+            skills: skills.collect(),
+        }
+    }
+}
+
+fn at<'a>(place: &'a Place, shown: &'a Shown) -> local::Place<'a> {
     local::Place {
         session: &place.session,
         config: &place.config,
-        uploads,
+        uploads: &shown.uploads,
+        skills: &shown.skills,
     }
 }
 
@@ -137,7 +155,7 @@ fn said(error: SandboxUnavailable) -> String {
     chain(&error)
 }
 
-/// Attached files come from the store's blobs.
+/// Attached files and skills come from the store's blobs.
 pub(crate) struct Blobs(pub(crate) Store);
 
 #[async_trait]

@@ -63,6 +63,7 @@ pub(crate) fn options(sandbox: &SandboxSettings, root: PathBuf) -> local::Option
         max_live: sandbox.max_live,
         idle: sandbox.idle,
         package_hosts: sandbox.package_hosts.clone(),
+        skills_at: freehold_worker::skills::IN_CLOUD,
     }
 }
 

@@ -129,7 +129,7 @@ impl<'a> Driver<'a> {
         };
         let (head, state) = match shared.cache.take(session) {
             Some(cached) => cached,
-            None => (0, load::initial(&row)?),
+            None => (0, load::initial(shared, &row).await?),
         };
         let mut driver = Self {
             shared,

@@ -18,6 +18,17 @@ pub struct Place {
     pub config: serde_json::Value,
     /// Files the sandbox shows read-only.
     pub uploads: Vec<Upload>,
+    /// Skills the sandbox shows read-only; the same for as long as the session lives.
+    pub skills: Vec<Skill>,
+}
+
+/// A skill unpacked for a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skill {
+    /// Names its folder.
+    pub name: String,
+    /// Key of its archive in the blob store.
+    pub blob: String,
 }
 
 /// A file mounted into a sandbox.

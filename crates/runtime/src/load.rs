@@ -4,14 +4,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use freehold_base::SessionId;
-use freehold_engine::{Detail, Facts, Folded, Placement, Queued, State};
+use freehold_engine::{Detail, Facts, Folded, Placement, Queued, SkillNote, State};
 use freehold_model::ModelEntry;
 use freehold_store::{InboxItem, SessionRow, StoreError, StoredEvent};
 use freehold_wire::agent::SessionAgent;
 use freehold_wire::event::EventBody;
 use freehold_wire::tool::BuiltinTool;
 
-use crate::executor::{Place, ToolExecutor, Upload};
+use crate::executor::{Place, Skill, ToolExecutor, Upload};
 use crate::runtime::Shared;
 
 /// Why a session cannot be loaded.
@@ -117,19 +117,20 @@ fn fold(state: &mut State, event: &StoredEvent) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// The state before any event, from the session's row.
-pub(crate) fn initial(row: &SessionRow) -> Result<State, LoadError> {
+/// The state before any event: from the session's row, and from the skills it was made with.
+pub(crate) async fn initial(shared: &Shared, row: &SessionRow) -> Result<State, LoadError> {
     let agent: SessionAgent = serde_json::from_str(&row.agent).map_err(unreadable("agent"))?;
     let budget = match &row.budget {
         Some(text) => Some(serde_json::from_str(text).map_err(unreadable("budget"))?),
         None => None,
     };
-    Ok(State::new(
-        row.thread_id.clone(),
-        agent,
-        placement(row)?,
-        budget,
-    ))
+    let skills = shared.store.session_skills(&row.id).await?;
+    let skills = skills.into_iter().map(|skill| SkillNote {
+        name: skill.name,
+        description: skill.description,
+    });
+    let state = State::new(row.thread_id.clone(), agent, placement(row)?, budget);
+    Ok(state.with_skills(skills.collect()))
 }
 
 fn environment(row: &SessionRow) -> Result<serde_json::Value, LoadError> {
@@ -183,10 +184,16 @@ pub(crate) async fn place_of(shared: &Shared, row: &SessionRow) -> Result<Place,
     for (mount_path, blob) in shared.store.session_uploads(&row.id).await? {
         uploads.push(Upload { mount_path, blob });
     }
+    let skills = shared.store.session_skills(&row.id).await?;
+    let skills = skills.into_iter().map(|skill| Skill {
+        name: skill.name,
+        blob: skill.blob,
+    });
     Ok(Place {
         session: row.id.clone(),
         config: environment(row)?,
         uploads,
+        skills: skills.collect(),
     })
 }
 

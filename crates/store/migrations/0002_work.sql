@@ -22,6 +22,7 @@ CREATE TABLE work (
   attempt {I64} NOT NULL,                     -- items before it that ended without progress
   available_at {I64} NOT NULL,                -- not handed out earlier
   polled_at {I64}, handed_out {I64} NOT NULL, -- when it was handed out last, and how often
+  polled_with TEXT,                           -- the environment key it was handed out to last
   token_hash {BLOB},                          -- SHA-256 of the token handed out last
   lease_until {I64},                          -- not null: ends then, unless extended
   beat_before {I64}, beat_by {BLOB},          -- of the latest heartbeat: its expectation, its sender

@@ -12,6 +12,8 @@ mod log;
 mod outputs;
 mod resources;
 mod sessions;
+mod skills;
+mod work;
 mod world;
 
 use std::any::Any;
@@ -63,10 +65,12 @@ pub fn all() -> Vec<&'static Case> {
         sessions::CASES,
         resources::CASES,
         files::CASES,
+        skills::CASES,
         outputs::CASES,
         agents::CASES,
         environments::CASES,
         keys::CASES,
+        work::CASES,
     ];
     files.into_iter().flatten().collect()
 }

@@ -4,7 +4,7 @@
 use freehold_base::{EnvironmentId, EnvironmentKeyId, Timestamp};
 
 use crate::backend::{Row, one, params};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, work};
 
 /// A key to be stored.
 #[derive(Debug, Clone)]
@@ -109,7 +109,8 @@ impl Store {
         .await
     }
 
-    /// Stops a key of an environment for good; again changes nothing. `None` if there is no such
+    /// Stops a key of an environment for good, and takes back the work that was handed out to it;
+    /// again changes nothing. `None` if there is no such
     /// key.
     ///
     /// # Errors
@@ -119,9 +120,10 @@ impl Store {
         environment: &EnvironmentId,
         id: &EnvironmentKeyId,
     ) -> Result<Option<EnvironmentKeyRow>, StoreError> {
-        let (environment, id) = (environment.clone(), id.clone());
+        let (environment, id, ids) = (environment.clone(), id.clone(), self.ids().clone());
         self.write(move |tx| {
             let now = tx.now();
+            work::take_back(tx, &ids, &environment, &id)?;
             let sql = format!(
                 "UPDATE environment_key SET revoked_at = COALESCE(revoked_at, ?3)
                  WHERE id = ?1 AND environment_id = ?2 RETURNING {COLUMNS}"

@@ -23,6 +23,7 @@ pub mod log;
 pub mod outputs;
 pub mod resources;
 pub mod sessions;
+pub mod skills;
 mod sql;
 pub mod sqlite;
 mod store;
@@ -50,6 +51,10 @@ pub use resources::{FileCopy, NewResource, ResourceError, ResourceRow};
 pub use sessions::{
     ArchiveError, CreateSessionError, DeleteSessionError, Direction, NewSession, SessionChange,
     SessionCursor, SessionQuery, SessionRow, UpdateSessionError,
+};
+pub use skills::{
+    AddSkillVersionError, DeleteSkillVersionError, NewSkill, NewSkillVersion, SkillQuery, SkillRow,
+    SkillVersionRow, VersionName,
 };
 pub use store::{CommitListener, NoListener, Store};
 pub use work::{

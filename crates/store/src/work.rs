@@ -5,8 +5,8 @@
 //!   accepted, the agent goes on or waits, or the item before it ended with something left to do.
 //! - Every item in a worker's hands has a time at which it ends unless the worker is heard of
 //!   (`lease_until`). A stopped item never comes back; the session gets another one.
-//! - A token is known by its hash, belongs to one handing out of one item, and opens nothing once
-//!   the item has stopped.
+//! - A token is known by its hash, belongs to one handing out of one item to one key, and opens
+//!   nothing once the item has stopped or the key is revoked.
 
 mod lease;
 mod poll;
@@ -19,6 +19,7 @@ use freehold_wire::work::WorkState;
 
 pub use lease::{AckError, Beat, BeatError, NewBeat, StopError};
 pub use poll::NewPoll;
+pub(crate) use poll::take_back;
 pub(crate) use queue::{ensure, forget_session};
 pub use read::{QueueStats, WorkQuery};
 

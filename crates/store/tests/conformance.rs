@@ -122,13 +122,34 @@ async fn a_leak_between_workspaces_is_noticed() {
     let noticed = [
         "another_workspace_sees_no_session",
         "another_workspace_sees_no_resource",
+        "another_workspace_sees_no_skill",
     ];
     without(workspace, "?2 = ?2", &noticed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shared_blob_that_is_taken_away_is_noticed() {
-    let used = "SELECT 1 FROM file WHERE blob = ?1 LIMIT 1";
+    let used = "SELECT 1 FROM file WHERE blob = ?1";
     let noticed = ["equal_bytes_are_shared_and_outlive_one_file"];
     without(used, "SELECT 1 WHERE ?1 = 'none'", &noticed).await;
+    let kept = "SELECT 1 FROM session_skill WHERE blob = ?1";
+    let noticed = ["a_session_keeps_what_it_was_made_with"];
+    without(kept, "SELECT 1 WHERE ?1 = 'none'", &noticed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_item_that_goes_out_twice_is_noticed() {
+    let handed_out = "(polled_at IS NULL OR polled_at <= ?3)";
+    let noticed = [
+        "a_self_hosted_session_is_queued_when_it_is_made",
+        "an_unacknowledged_item_goes_out_again_with_another_token",
+    ];
+    without(handed_out, "(polled_at IS NULL OR ?3 = ?3)", &noticed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stolen_heartbeat_is_noticed() {
+    let sender = "id = ?1 AND beat_by = ?2";
+    let noticed = ["a_repeated_heartbeat_is_no_theft"];
+    without(sender, "id = ?1 AND ?2 = ?2", &noticed).await;
 }

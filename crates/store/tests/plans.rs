@@ -10,7 +10,8 @@ use freehold_base::{IdSource, Timestamp};
 use freehold_store::backend::{Tx, Value};
 use freehold_store::conformance::{self, Fixture, World};
 use freehold_store::{
-    CommitListener, Direction, EventQuery, FileQuery, Input, SessionCursor, SessionQuery,
+    CommitListener, Direction, EventQuery, FileQuery, Input, NewPoll, NewSession, SessionCursor,
+    SessionQuery, WorkQuery,
 };
 
 /// Notes the plan of each statement.
@@ -110,6 +111,28 @@ async fn hot_paths_use_indexes() {
     w.store.credential_by_hash(&[0; 32]).await.unwrap();
     w.store.agent(&w.workspace, &w.agent, None).await.unwrap();
     w.store.session_outputs(&s).await.unwrap();
+    w.store.list_environment_keys(&w.environment).await.unwrap();
+    let poll = NewPoll {
+        environment: w.environment.clone(),
+        key: w.ids.next(),
+        reclaim_older_than_ms: 0,
+        token_hash: [1; 32],
+    };
+    w.store
+        .create_session(NewSession {
+            self_hosted: true,
+            ..w.new_session()
+        })
+        .await
+        .unwrap();
+    let item = w.store.poll_work(poll).await.unwrap().unwrap();
+    w.store.ack_work(&w.environment, &item.id).await.unwrap();
+    w.store.reclaim_work().await.unwrap();
+    w.store.work_stats(&w.environment).await.unwrap();
+    w.store
+        .stop_work(&w.environment, &item.id, true)
+        .await
+        .unwrap();
     assert_eq!(scans(&planner), []);
 
     // The check itself can fail: this one is known to look at every session.
@@ -188,6 +211,10 @@ async fn listings_use_indexes_and_sort_nothing() {
         ..all
     };
     w.store.list_files(&w.workspace, scoped).await.unwrap();
+    for after in [None, Some((s.created_at, w.ids.next()))] {
+        let q = WorkQuery { after, limit: 10 };
+        w.store.list_work(&w.environment, q).await.unwrap();
+    }
     let sorted: Vec<_> = {
         let plans = planner.0.lock().unwrap();
         let sorts = plans.iter().filter(|(sql, plan)| {

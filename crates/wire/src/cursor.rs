@@ -44,6 +44,12 @@ pub enum List {
     /// `GET /v1/files`.
     #[serde(rename = "files")]
     Files,
+    /// `GET /v1/skills`.
+    #[serde(rename = "skills")]
+    Skills,
+    /// `GET /v1/skills/{id}/versions`.
+    #[serde(rename = "skill_versions")]
+    SkillVersions,
     /// `GET /v1/environments/{id}/work`.
     #[serde(rename = "work")]
     Work,
@@ -164,12 +170,15 @@ impl Scope<'_> {
             ));
         }
         let fits = match (&position, list) {
-            (Position::Created(..), List::AgentVersions | List::Events | List::ThreadEvents) => {
-                false
-            }
+            (
+                Position::Created(..),
+                List::AgentVersions | List::SkillVersions | List::Events | List::ThreadEvents,
+            ) => false,
             (Position::Created(..), _) => true,
             (Position::Sequence(..), list) => matches!(list, List::Events | List::ThreadEvents),
-            (Position::Number(_), list) => list == List::AgentVersions,
+            (Position::Number(_), list) => {
+                matches!(list, List::AgentVersions | List::SkillVersions)
+            }
         };
         if !fits || (direction == Direction::Prev && list != List::Sessions) {
             return Err(error("page", "not a valid page cursor"));

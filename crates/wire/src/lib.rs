@@ -21,6 +21,7 @@ pub mod query;
 pub mod request;
 pub mod resource;
 pub mod session;
+pub mod skill;
 pub mod sse;
 pub mod thread;
 pub mod tool;

@@ -4,11 +4,13 @@ mod agents;
 mod events;
 mod files;
 mod sessions;
+mod skills;
 
 pub use agents::ListAgents;
 pub use events::ListEvents;
 pub use files::ListFiles;
 pub use sessions::ListSessions;
+pub use skills::ListSkills;
 
 use freehold_base::limits::page;
 use freehold_base::{AgentId, EnvironmentId, SessionId, ThreadId};

@@ -27,8 +27,6 @@ impl SessionAgent {
             "multiagent agents"
         } else if !self.mcp_servers.is_empty() || self.tools.iter().any(is_mcp) {
             "agents with mcp_servers"
-        } else if !self.skills.is_empty() {
-            "agents with skills"
         } else if self.execution_identity != service_account() {
             "agents with an aws_role execution_identity"
         } else if self.model.inference_geo.is_some() {

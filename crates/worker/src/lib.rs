@@ -11,10 +11,12 @@ mod files;
 pub mod local;
 mod network;
 pub mod service;
+pub mod skills;
 mod slot;
 mod uploads;
 
 pub use content::Reply;
 pub use files::{FileSource, OutputFile, OutputReader};
 pub use local::{Call, Options, Place, SandboxUnavailable, SessionSandboxes};
+pub use skills::{Skill, SkillError};
 pub use uploads::Upload;

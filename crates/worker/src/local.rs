@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::content::{self, Reply};
 use crate::files::{self, FileSource, OutputFile, OutputReader};
 use crate::network;
+use crate::skills::{self, Skill};
 use crate::slot::{Open, Slot, State};
 use crate::uploads::{self, Upload, UploadError};
 
@@ -45,6 +46,8 @@ pub struct Options {
     pub idle: Duration,
     /// Hosts that `allow_package_managers` adds to a limited network.
     pub package_hosts: Vec<HostPattern>,
+    /// Where sandboxes show skills: what the agent is told.
+    pub skills_at: &'static str,
 }
 
 /// Where a session's tools run.
@@ -56,6 +59,8 @@ pub struct Place<'a> {
     pub config: &'a serde_json::Value,
     /// Attached files.
     pub uploads: &'a [Upload],
+    /// Skills; the same at every call.
+    pub skills: &'a [Skill],
 }
 
 /// One tool call.
@@ -362,6 +367,9 @@ impl SessionSandboxes {
             uploads::sync(&spec, place.uploads, &*self.source).await?;
             state.uploads = Some(place.uploads.to_vec());
         }
+        if !state.skills && !place.skills.is_empty() {
+            state.skills = self.lay_skills(&spec, place).await;
+        }
         if let Some(open) = &state.open {
             if open.sandbox.alive() {
                 return Ok(Arc::clone(&open.sandbox));
@@ -380,13 +388,36 @@ impl SessionSandboxes {
         Ok(sandbox)
     }
 
+    /// Puts the skills where the sandbox sees them. One that fails is logged and left out, since the
+    /// agent may well do without it, and is tried again at the next call.
+    async fn lay_skills(&self, spec: &SandboxSpec, place: Place<'_>) -> bool {
+        if let Err(error) = uploads::make_dir(&spec.dir, 0o700).await {
+            tracing::warn!(session = %place.session, %error, "no room for skills");
+            return false;
+        }
+        let folder = spec.dir.join(skills::FOLDER);
+        let laid = skills::lay(place.skills, &folder, &*self.source).await;
+        let failed = laid.iter().zip(place.skills).filter_map(|(laid, skill)| {
+            let error = laid.as_ref().err()?;
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(session = %place.session, skill = skill.name, error, "skill left out");
+            Some(())
+        });
+        failed.count() == 0
+    }
+
     fn spec(&self, place: Place<'_>) -> SandboxSpec {
+        let skills = (!place.skills.is_empty()).then(|| skills::share(self.options.skills_at));
+        let shares = std::iter::once(uploads::share()).chain(skills);
         SandboxSpec {
             id: sandbox_id(place.session),
             dir: self.dir(place.session),
             limits: self.options.limits,
             network: network::policy(place.config, &self.options.package_hosts),
             min_isolation: self.options.min_isolation,
+            shares: shares.collect(),
+            layers: Vec::new(),
+            env: Vec::new(),
         }
     }
 

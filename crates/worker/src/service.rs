@@ -18,6 +18,7 @@ mod poller;
 mod post;
 mod runner;
 mod script;
+mod skills;
 pub mod webhook;
 
 pub use hands::{Hands, LocalHands, Network};
@@ -28,6 +29,7 @@ pub use metrics::{Metrics, Status, router as metrics_router};
 pub use mounts::MountsError;
 pub use poller::{CannotServe, PollError, Poller, Serve, Until, is_worker_id};
 pub use script::{Script, program};
+pub use skills::SkillArchives;
 
 use async_trait::async_trait;
 use freehold_wire::work::Work;

@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub(crate) open: Option<Open>,
     /// What the uploads folder holds, once it is known.
     pub(crate) uploads: Option<Vec<Upload>>,
+    /// Whether the skills have been laid down, by this process.
+    pub(crate) skills: bool,
     /// Whether tools may have written outputs since they were last listed.
     pub(crate) unlisted: bool,
     /// The session is gone: nothing may be made again.
@@ -43,6 +45,7 @@ impl Slot {
             state: Mutex::new(State {
                 open: None,
                 uploads: None,
+                skills: false,
                 // An earlier process may have left some.
                 unlisted: true,
                 removed: false,

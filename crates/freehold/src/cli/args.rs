@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::environments::EnvironmentCommand;
+use super::skills::SkillCommand;
 use super::worker::WorkerCommand;
 use crate::config::ServeFlags;
 
@@ -36,6 +38,12 @@ pub(crate) enum Command {
     /// Create, list and revoke API keys
     #[command(subcommand)]
     Keys(KeyCommand),
+    /// Administer environments: the keys of their workers and their work queues
+    #[command(subcommand)]
+    Environments(EnvironmentCommand),
+    /// List, upload and delete skills
+    #[command(subcommand)]
+    Skills(SkillCommand),
     /// Create and list workspaces
     #[command(subcommand)]
     Workspaces(WorkspaceCommand),

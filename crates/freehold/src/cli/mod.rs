@@ -1,6 +1,8 @@
 //! The command line.
 
 mod args;
+mod environments;
+mod skills;
 mod worker;
 
 use std::process::ExitCode;
@@ -15,6 +17,8 @@ pub(crate) use args::{
     Command, Connection, ExportArgs, KeyCommand, Output, RunArgs, SessionCommand, TailArgs,
     WorkspaceCommand,
 };
+pub(crate) use environments::{EnvironmentCommand, EnvironmentKeyCommand, WorkCommand};
+pub(crate) use skills::SkillCommand;
 pub(crate) use worker::{
     ClaimArgs, ItemArgs, LogArgs, NetworkArg, PollArgs, ServingArgs, WebhookArgs, WorkerCommand,
     WorkerConnection,
@@ -50,6 +54,8 @@ async fn client(command: Command) -> Result<Exit, Failure> {
         Command::Run(args) => commands::run(args).await,
         Command::Sessions(command) => commands::sessions(command).await,
         Command::Keys(command) => commands::keys(command).await,
+        Command::Environments(command) => commands::environments(command).await,
+        Command::Skills(command) => commands::skills(command).await,
         Command::Workspaces(command) => commands::workspaces(command).await,
         Command::Models { connection, output } => commands::models(connection, output).await,
         Command::Doctor { flags, output } => commands::doctor(flags, output).await,

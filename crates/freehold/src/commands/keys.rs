@@ -56,7 +56,7 @@ pub(crate) async fn keys(command: KeyCommand) -> Result<Exit, Failure> {
 }
 
 /// The key alone on standard output, so that a script can take it.
-fn show_created(created: &Value, output: Output) -> Result<(), Failure> {
+pub(super) fn show_created(created: &Value, output: Output) -> Result<(), Failure> {
     if output.json {
         return terminal::print_json(created);
     }

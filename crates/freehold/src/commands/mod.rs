@@ -3,20 +3,24 @@
 mod connect;
 mod crash_point;
 mod doctor;
+mod environments;
 mod keys;
 mod models;
 mod run;
 mod serve;
 mod sessions;
 mod signals;
+mod skills;
 mod worker;
 mod workspaces;
 
 pub(crate) use doctor::doctor;
+pub(crate) use environments::environments;
 pub(crate) use keys::keys;
 pub(crate) use models::models;
 pub(crate) use run::run;
 pub(crate) use serve::serve;
 pub(crate) use sessions::sessions;
+pub(crate) use skills::skills;
 pub(crate) use worker::worker;
 pub(crate) use workspaces::workspaces;

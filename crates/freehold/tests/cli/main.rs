@@ -4,3 +4,4 @@ mod errors;
 mod help;
 mod journey;
 mod server;
+mod skills;

@@ -1,31 +1,48 @@
-//! What the host tells the launcher to build.
+//! What the host tells the launcher to build, in two parts: what can be built before it is known for
+//! which session, and what cannot.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Limits;
+use crate::{Limits, Share};
 
-/// The first frame on the control socket.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Plan {
-    /// The sandbox's state directory.
-    pub dir: PathBuf,
-    /// How to isolate; `None` for the process provider.
-    pub isolated: Option<Isolate>,
+/// The first frame on the control stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Base {
+    /// Nothing isolates: the agent works in the state directory itself.
+    Host,
+    /// Something else has isolated already (a container runtime, a machine of its own): folders are
+    /// where they are to appear.
+    Given,
+    /// The launcher isolates.
+    Namespaces(Namespaces),
 }
 
+/// The second frame's body.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Isolate {
+pub(crate) struct Bind {
+    /// The sandbox's state directory; of no meaning to [`Base::Given`].
+    pub dir: PathBuf,
+    pub limits: Limits,
+    pub shares: Vec<Share>,
+    pub layers: Vec<PathBuf>,
+    /// The whole environment of tools.
+    pub env: Vec<(String, String)>,
+    /// Whether to open the egress listener.
+    pub proxy: bool,
+}
+
+/// How the launcher isolates.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Namespaces {
     pub ids: Ids,
     /// `cgroup.procs` files to join.
     pub groups: Vec<PathBuf>,
     /// Whether the memory limit must be approximated per process for want of a control group.
     pub memory_by_rlimit: bool,
-    pub limits: Limits,
     pub root: Root,
-    /// Whether to open the egress listener.
-    pub proxy: bool,
 }
 
 /// How ids inside map to ids outside.
@@ -38,7 +55,7 @@ pub(crate) enum Ids {
 }
 
 /// Where the read-only system comes from.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Root {
     /// These top-level directories of the host, and a made-up `/etc`.
     Host { dirs: Vec<PathBuf> },
@@ -48,7 +65,9 @@ pub(crate) enum Root {
 
 /// The user and group tools run as, inside.
 pub(crate) const USER: u32 = 1000;
-/// Its home directory.
+/// The agent's real and saved user, where a range is mapped.
+pub(crate) const AGENT: u32 = 998;
+/// The home directory of [`USER`].
 pub(crate) const HOME: &str = "/home/agent";
 /// Where the egress proxy listens inside.
 pub(crate) const PROXY: (std::net::Ipv4Addr, u16) = (std::net::Ipv4Addr::LOCALHOST, 3128);

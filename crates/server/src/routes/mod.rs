@@ -6,6 +6,7 @@ mod environment_keys;
 mod environments;
 mod events;
 mod files;
+mod form;
 mod health;
 mod keys;
 mod messages;
@@ -13,6 +14,7 @@ mod models;
 mod query;
 mod resources;
 mod sessions;
+mod skills;
 mod status;
 mod stream;
 mod threads;
@@ -33,9 +35,14 @@ use crate::http::{Fail, outer};
 
 /// The whole API.
 pub fn router(app: Arc<App>) -> Router {
-    let files = Router::new()
+    let uploads = Router::new()
         .route("/v1/files", post(files::create).get(files::list))
-        // The upload is streamed and counts its bytes itself.
+        .route("/v1/skills", post(skills::create).get(skills::list))
+        .route(
+            "/v1/skills/{id}/versions",
+            post(skills::create_version).get(skills::versions),
+        )
+        // Uploads count their bytes themselves.
         .layer(DefaultBodyLimit::disable());
     Router::new()
         .route("/healthz", get(health::healthz))
@@ -108,9 +115,21 @@ pub fn router(app: Arc<App>) -> Router {
             "/v1/sessions/{id}/threads/{thread}/stream",
             get(threads::stream),
         )
-        .merge(files)
+        .merge(uploads)
         .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
         .route("/v1/files/{id}/content", get(files::content))
+        .route(
+            "/v1/skills/{id}",
+            get(skills::retrieve).delete(skills::delete),
+        )
+        .route(
+            "/v1/skills/{id}/versions/{version}",
+            get(skills::retrieve_version).delete(skills::delete_version),
+        )
+        .route(
+            "/v1/skills/{id}/versions/{version}/content",
+            get(skills::content),
+        )
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::retrieve))
         .route("/v1/messages", post(messages::create))

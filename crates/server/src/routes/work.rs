@@ -104,6 +104,9 @@ pub(crate) async fn poll(
     headers: HeaderMap,
 ) -> Reply {
     let environment = of_worker(&principal, &id)?;
+    let Reach::Environment { key, .. } = &principal.reach else {
+        return Err(no_api_key()); // `of_worker` lets no other pass.
+    };
     let asked = PollQuery::read(&query)?;
     if let Some(worker) = worker(&headers)? {
         app.pollers.saw(&environment, worker, app.now());
@@ -119,6 +122,7 @@ pub(crate) async fn poll(
         let token = credential::generate_session_token(&app.ids);
         let poll = NewPoll {
             environment: environment.clone(),
+            key: key.clone(),
             reclaim_older_than_ms: asked.reclaim_older_than_ms,
             token_hash: credential::hash(token.expose()),
         };

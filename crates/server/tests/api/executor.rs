@@ -28,6 +28,8 @@ pub struct Scripted {
     pub removed: Mutex<Vec<SessionId>>,
     /// Uploads as last seen by a call.
     pub uploads: Mutex<Vec<String>>,
+    /// Names of the skills as last seen by a call.
+    pub skills: Mutex<Vec<String>>,
 }
 
 #[async_trait]
@@ -47,6 +49,7 @@ impl ToolExecutor for Scripted {
     async fn call(&self, place: &Place, call: &ToolCall, cancel: CancellationToken) -> ToolReply {
         *self.uploads.lock().unwrap() =
             place.uploads.iter().map(|u| u.mount_path.clone()).collect();
+        *self.skills.lock().unwrap() = place.skills.iter().map(|s| s.name.clone()).collect();
         if self.hang.load(Ordering::SeqCst) {
             cancel.cancelled().await;
             return ToolReply::error("cancelled");

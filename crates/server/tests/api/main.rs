@@ -15,4 +15,6 @@ mod harness;
 mod logs;
 mod messages;
 mod sessions;
+mod skills;
 mod stream;
+mod work;

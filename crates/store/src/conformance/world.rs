@@ -167,6 +167,7 @@ impl World {
             budget: None,
             vault_ids: "[]".into(),
             initial: Vec::new(),
+            skills: Vec::new(),
             resources: Vec::new(),
         }
     }

@@ -1,13 +1,15 @@
 //! Making a session, with its resources and first input, in one transaction.
 
-use freehold_base::{AgentId, EnvironmentId, FileId, IdSource, SessionId, ThreadId, WorkspaceId};
+use freehold_base::{
+    AgentId, EnvironmentId, FileId, IdSource, SessionId, SkillVersionId, ThreadId, WorkspaceId,
+};
 use freehold_wire::agent::Metadata;
 
 use super::row::{SessionRow, get, metadata_json};
 use crate::backend::{Tx, one, params};
 use crate::log::put;
 use crate::resources::attach;
-use crate::{AcceptError, Input, NewResource, ResourceError, Store, StoreError, work};
+use crate::{AcceptError, Input, NewResource, ResourceError, Store, StoreError, skills, work};
 
 /// A session to be made.
 #[derive(Debug, Clone)]
@@ -44,6 +46,8 @@ pub struct NewSession {
     pub initial: Vec<Input>,
     /// What is attached.
     pub resources: Vec<NewResource>,
+    /// The skills it keeps, in its agent's order.
+    pub skills: Vec<SkillVersionId>,
 }
 
 /// Why a session was not made.
@@ -58,6 +62,9 @@ pub enum CreateSessionError {
     /// No such file in the workspace, or it has expired.
     #[error("no such file: {0}")]
     FileGone(FileId),
+    /// No such version of a skill in the workspace.
+    #[error("no such skill version: {0}")]
+    SkillGone(SkillVersionId),
     /// More resources than a session may have.
     #[error("too many resources")]
     TooManyResources,
@@ -152,6 +159,8 @@ fn create(
     if !new.resources.is_empty() {
         attach(tx, &new.workspace_id, &new.id, &new.resources)?;
     }
+    skills::attach(tx, &new.workspace_id, &new.id, &new.skills)?
+        .map_err(CreateSessionError::SkillGone)?;
     if !new.initial.is_empty() {
         put(tx, ids, &new.id, &new.initial)?;
     } else if new.self_hosted {

@@ -1,6 +1,7 @@
 //! Handing items out, and taking back those whose worker is not heard of.
 
-use freehold_base::{EnvironmentId, IdSource, Timestamp};
+use freehold_base::{EnvironmentId, EnvironmentKeyId, IdSource, Timestamp};
+use freehold_wire::work::WorkState;
 
 use super::queue::{End, end};
 use super::{COLUMNS, WorkRow, work};
@@ -18,6 +19,8 @@ pub struct NewPoll {
     /// Items handed out and not acknowledged for longer than this, in milliseconds, are handed out
     /// again.
     pub reclaim_older_than_ms: u64,
+    /// The key that asks: the token goes with it.
+    pub key: EnvironmentKeyId,
     /// SHA-256 of the token that goes out with the item; an earlier token of it stops working.
     pub token_hash: [u8; 32],
 }
@@ -90,7 +93,8 @@ fn reclaim(tx: &mut dyn Tx, ids: &IdSource) -> Result<usize, StoreError> {
 fn hand_out(tx: &mut dyn Tx, poll: &NewPoll, lost: i64) -> Result<Option<WorkRow>, StoreError> {
     let now = tx.now();
     let sql = format!(
-        "UPDATE work SET polled_at = ?2, handed_out = handed_out + 1, token_hash = ?4
+        "UPDATE work SET polled_at = ?2, handed_out = handed_out + 1, token_hash = ?4,
+           polled_with = ?5
          WHERE id = (SELECT id FROM work WHERE {READY} ORDER BY available_at, id LIMIT 1)
          RETURNING handed_out, {COLUMNS}"
     );
@@ -101,6 +105,7 @@ fn hand_out(tx: &mut dyn Tx, poll: &NewPoll, lost: i64) -> Result<Option<WorkRow
             now,
             now.plus_millis(-lost),
             &poll.token_hash[..],
+            &poll.key,
         ],
     )?;
     let Some(mut row) = one(taken) else {
@@ -110,4 +115,33 @@ fn hand_out(tx: &mut dyn Tx, poll: &NewPoll, lost: i64) -> Result<Option<WorkRow
         tx.announce(Announcement::WorkEnded);
     }
     work(row).map(Some)
+}
+
+/// Takes back what was handed out to a key, now that it is revoked: whoever got hold of the key must
+/// not keep its sessions.
+pub(crate) fn take_back(
+    tx: &mut dyn Tx,
+    ids: &IdSource,
+    environment: &EnvironmentId,
+    key: &EnvironmentKeyId,
+) -> Result<(), StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM work
+         WHERE environment_id = ?1 AND polled_with = ?2 AND state <> 'stopped'"
+    );
+    for row in tx.query(&sql, params![environment, key])? {
+        let row = work(row)?;
+        if row.state == WorkState::Queued {
+            tx.execute(
+                "UPDATE work SET polled_at = NULL, polled_with = NULL, token_hash = NULL
+                 WHERE id = ?1",
+                params![&row.id],
+            )?;
+            tx.announce(Announcement::WorkEnded);
+            tx.announce(Announcement::Queued(environment.clone()));
+        } else {
+            end(tx, ids, &row, End::Lapsed)?;
+        }
+    }
+    Ok(())
 }

@@ -13,6 +13,7 @@ mod properties;
 mod queries;
 mod resources;
 mod sessions;
+mod skills;
 mod support;
 mod tools;
 mod unsupported;

@@ -44,10 +44,6 @@ fn agents() {
             "mcp_servers",
         ),
         (
-            json!({"tools": toolset, "skills": [{"type": "anthropic", "skill_id": "pdf"}]}),
-            "skills",
-        ),
-        (
             json!({"execution_identity": {"type": "aws_role", "role_arn": "arn:aws:iam::1:role/x"}}),
             "aws_role",
         ),

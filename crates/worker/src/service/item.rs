@@ -19,6 +19,7 @@ use super::lease::{self, Lease, LeaseEnd};
 use super::metrics::Metrics;
 use super::mounts::{Mounts, MountsError};
 use super::runner::{self, RunEnd, Serving};
+use super::skills;
 
 /// Longest the last request for an item may take.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -295,7 +296,10 @@ impl Service {
         if read.status == "terminated" {
             return Ok(None);
         }
-        Ok(Some(Mounts::fetch(client, &shown, has_token).await?))
+        let mounts = Mounts::fetch(client, &shown, has_token).await?;
+        let skills = skills::find(client, &shown, session).await;
+        self.hands.show(session, skills, client);
+        Ok(Some(mounts))
     }
 
     /// Brings the sandbox up while the history is read. That it fails is said by the first call.

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use freehold_base::{Clock, SystemClock};
-use freehold_worker::service::{Hands, LocalHands, Network};
-use freehold_worker::{FileSource, SessionSandboxes, local};
-use tokio::io::AsyncRead;
+use freehold_worker::service::{Hands, LocalHands, Network, SkillArchives};
+use freehold_worker::{SessionSandboxes, local, skills};
 
 use crate::cli::{NetworkArg, ServingArgs};
 use crate::config;
@@ -37,6 +35,7 @@ pub(super) enum Share {
 pub(super) struct Host {
     dir: PathBuf,
     sandboxes: Arc<SessionSandboxes>,
+    archives: Arc<SkillArchives>,
     network: Network,
     /// Held until the end.
     _lock: File,
@@ -80,9 +79,13 @@ impl Host {
         let options = local::Options {
             // One a session, and one more while another ends.
             max_live: usize::from(max_sessions) + 1,
+            skills_at: skills::ON_WORKERS,
             ..sandboxes::options(&settings, root)
         };
-        let sandboxes = Arc::new(SessionSandboxes::new(provider, Arc::new(NoFiles), options));
+        // Skills are the only files they get from elsewhere.
+        let archives = Arc::new(SkillArchives::default());
+        let source = Arc::clone(&archives);
+        let sandboxes = Arc::new(SessionSandboxes::new(provider, source, options));
         if share == Share::Alone
             && let Err(error) = sandboxes.reap().await
         {
@@ -91,6 +94,7 @@ impl Host {
         Ok(Self {
             dir,
             sandboxes,
+            archives,
             network: network(args)?,
             _lock: lock,
         })
@@ -98,7 +102,8 @@ impl Host {
 
     pub(super) fn hands(&self) -> Arc<dyn Hands> {
         let sandboxes = Arc::clone(&self.sandboxes);
-        Arc::new(LocalHands::new(sandboxes, &self.network))
+        let archives = Arc::clone(&self.archives);
+        Arc::new(LocalHands::new(sandboxes, archives, &self.network))
     }
 
     pub(super) fn journals(&self) -> PathBuf {
@@ -188,14 +193,4 @@ fn unusable(dir: &Path, error: &io::Error) -> Failure {
         dir.display()
     ))
     .hint("choose one with --workdir")
-}
-
-/// Self-hosted sessions have no files attached.
-struct NoFiles;
-
-#[async_trait]
-impl FileSource for NoFiles {
-    async fn open(&self, _: &str) -> io::Result<Box<dyn AsyncRead + Send + Unpin>> {
-        Err(io::ErrorKind::NotFound.into())
-    }
 }

@@ -17,7 +17,7 @@ use crate::auth::Caller;
 use crate::http::{Fail, Payload, Reply, json};
 use crate::routes::models::Configured;
 use crate::routes::query::to_json;
-use crate::routes::{agents, environments, events, files, resources};
+use crate::routes::{agents, environments, events, files, resources, skills};
 
 /// `POST /v1/sessions`
 pub(crate) async fn create(
@@ -26,7 +26,7 @@ pub(crate) async fn create(
     Payload(body): Payload,
 ) -> Reply {
     let request: CreateSession = parse(&body)?;
-    let agent = agent(&app, &caller, &request).await?;
+    let mut agent = agent(&app, &caller, &request).await?;
     let environment = environment(&app, &caller, &request).await?;
     for refusal in [
         agent.unsupported(),
@@ -40,13 +40,19 @@ pub(crate) async fn create(
     {
         return Err(no_sandbox(&why).into());
     }
+    let skills = skills::resolve(&app, &caller.workspace, &agent.skills).await?;
+    // From here on `latest` is what it is now, for as long as the session lives.
+    for (skill, found) in agent.skills.iter_mut().zip(&skills) {
+        skill.version = found.id.to_string();
+    }
     request.check_budget(&agent, &Configured(&app.models))?;
     for (n, event) in request.initial_events.iter().enumerate() {
         files::check_references(&app, &caller.workspace, event.file_ids())
             .await
             .map_err(|fail| fail.within(&format!("initial_events.{n}")))?;
     }
-    let new = assemble(&app, &caller, request, &agent, &environment)?;
+    let mut new = assemble(&app, &caller, request, &agent, &environment)?;
+    new.skills = skills.into_iter().map(|skill| skill.id).collect();
     let (starts, attaches) = (!new.initial.is_empty(), !new.resources.is_empty());
     let row = match app.store.create_session(new).await {
         Ok(row) => row,
@@ -127,6 +133,7 @@ fn assemble(
         vault_ids: to_json(&request.vault_ids)?,
         initial,
         resources: attached,
+        skills: Vec::new(),
     })
 }
 
@@ -156,6 +163,9 @@ fn refused(error: CreateSessionError) -> Fail {
         }
         CreateSessionError::AgentGone => ApiError::invalid("agent: the agent was archived").into(),
         CreateSessionError::FileGone(id) => ApiError::not_found("File", id.as_str()).into(),
+        CreateSessionError::SkillGone(id) => {
+            ApiError::not_found("Skill version", id.as_str()).into()
+        }
         CreateSessionError::TooManyResources => {
             ApiError::invalid("resources: more than a session may have").into()
         }

@@ -13,6 +13,11 @@ const ROUTES: [RegExp, string][] = [
   [/^GET \/v1\/environments$/, 'environments'],
   [/^DELETE \/v1\/environments\/[^/]+$/, 'environmentDeleted'],
   [/^(GET|POST) \/v1\/environments(\/[^/]+)?(\/archive)?$/, 'environment'],
+  [/^GET \/v1\/environments\/[^/]+\/work$/, 'works'],
+  [/^GET \/v1\/environments\/[^/]+\/work\/poll$/, 'polled'],
+  [/^GET \/v1\/environments\/[^/]+\/work\/stats$/, 'workStats'],
+  [/^POST \/v1\/environments\/[^/]+\/work\/[^/]+\/heartbeat$/, 'heartbeat'],
+  [/^(GET|POST) \/v1\/environments\/[^/]+\/work\/[^/]+(\/(ack|stop))?$/, 'work'],
   [/^GET \/v1\/sessions$/, 'sessions'],
   [/^DELETE \/v1\/sessions\/[^/]+$/, 'sessionDeleted'],
   [/^POST \/v1\/sessions\/[^/]+\/events$/, 'sent'],
@@ -28,11 +33,17 @@ const ROUTES: [RegExp, string][] = [
   [/^GET \/v1\/files$/, 'files'],
   [/^DELETE \/v1\/files\/[^/]+$/, 'fileDeleted'],
   [/^(GET|POST) \/v1\/files(\/[^/]+)?$/, 'file'],
+  [/^GET \/v1\/skills$/, 'skills'],
+  [/^DELETE \/v1\/skills\/[^/]+$/, 'skillDeleted'],
+  [/^(GET|POST) \/v1\/skills(\/[^/]+)?$/, 'skill'],
+  [/^GET \/v1\/skills\/[^/]+\/versions$/, 'skillVersions'],
+  [/^DELETE \/v1\/skills\/[^/]+\/versions\/[^/]+$/, 'skillVersionDeleted'],
+  [/^(GET|POST) \/v1\/skills\/[^/]+\/versions(\/[^/]+)?$/, 'skillVersion'],
   [/^GET \/v1\/models$/, 'models'],
   [/^GET \/v1\/models\/[^/]+$/, 'model'],
 ];
 // Not described by a root: raw bytes, and the Messages gateway, whose bodies are the provider's.
-const UNCHECKED = [/^GET \/v1\/files\/[^/]+\/content$/, /^POST \/v1\/messages/];
+const UNCHECKED = [/^GET \/v1\/(files|skills)\/.+\/content$/, /^POST \/v1\/messages/];
 
 /** Violations found since the last look; `checkNothingWrong` reports them. */
 const violations: string[] = [];

@@ -12,6 +12,11 @@ export interface Roots {
   environment: Anthropic.Beta.BetaEnvironment;
   environments: Page<Anthropic.Beta.BetaEnvironment>;
   environmentDeleted: Anthropic.Beta.BetaEnvironmentDeleteResponse;
+  work: Anthropic.Beta.Environments.BetaSelfHostedWork;
+  works: Page<Anthropic.Beta.Environments.BetaSelfHostedWork>;
+  polled: Anthropic.Beta.Environments.BetaSelfHostedWork | null;
+  heartbeat: Anthropic.Beta.Environments.BetaSelfHostedWorkHeartbeatResponse;
+  workStats: Anthropic.Beta.Environments.BetaSelfHostedWorkQueueStats;
   session: Anthropic.Beta.BetaManagedAgentsSession;
   sessions: Page<Anthropic.Beta.BetaManagedAgentsSession> & { prev_page: string | null };
   sessionDeleted: Anthropic.Beta.BetaManagedAgentsDeletedSession;
@@ -26,6 +31,12 @@ export interface Roots {
   file: Anthropic.Beta.BetaFileMetadata;
   files: Page<Anthropic.Beta.BetaFileMetadata>;
   fileDeleted: Anthropic.Beta.BetaDeletedFile;
+  skill: Anthropic.Beta.BetaSkill;
+  skills: Page<Anthropic.Beta.BetaSkill>;
+  skillDeleted: Anthropic.Beta.BetaDeletedSkill;
+  skillVersion: Anthropic.Beta.Skills.BetaSkillVersion;
+  skillVersions: Page<Anthropic.Beta.Skills.BetaSkillVersion>;
+  skillVersionDeleted: Anthropic.Beta.Skills.BetaDeletedSkillVersion;
   model: Anthropic.Beta.BetaModelInfo;
   models: IdPage<Anthropic.Beta.BetaModelInfo>;
   error: { type: 'error'; error: { type: Anthropic.ErrorType; message: string; details?: object }; request_id: string };
