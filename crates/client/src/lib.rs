@@ -19,5 +19,5 @@ pub use error::{ApiFailure, ClientError};
 pub use event::Event;
 pub use history::{History, Since};
 pub use page::{Page, Pages};
-pub use resources::Poll;
+pub use resources::{Download, Poll};
 pub use stream::{EventStream, Frame, Previews};

@@ -14,4 +14,5 @@ mod vaults;
 mod work;
 mod workspaces;
 
+pub use files::Download;
 pub use work::Poll;

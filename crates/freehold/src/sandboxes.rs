@@ -10,7 +10,7 @@ use freehold_sandbox::{
 };
 use freehold_worker::local;
 
-use crate::config::{SandboxKind, Settings};
+use crate::config::{SandboxKind, SandboxSettings};
 
 /// `PATH` of tools that run without isolation.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -18,7 +18,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// The provider. `instance` tells its control groups from those of others on this host;
 /// `probe_dir` is where it may try itself out.
 pub(crate) fn provider(
-    settings: &Settings,
+    sandbox: &SandboxSettings,
     instance: String,
     probe_dir: PathBuf,
 ) -> Arc<dyn Provider> {
@@ -27,11 +27,11 @@ pub(crate) fn provider(
         program: PathBuf::from("/proc/self/exe"),
         args: vec![crate::SANDBOX_AGENT.to_owned()],
     };
-    match settings.sandbox.kind {
+    match sandbox.kind {
         SandboxKind::Namespaces => {
             let mut config = NamespaceConfig::new(launcher, instance, probe_dir);
-            config.image = settings.sandbox.image.clone();
-            config.egress.log = settings.sandbox.log_network;
+            config.image = sandbox.image.clone();
+            config.egress.log = sandbox.log_network;
             Arc::new(NamespaceProvider::new(config))
         }
         SandboxKind::Process => {
@@ -55,22 +55,22 @@ pub(crate) fn instance(data_dir: &Path) -> std::io::Result<String> {
     Ok(format!("d{:x}_{:x}", meta.dev(), meta.ino()))
 }
 
-/// The worker's options.
-pub(crate) fn options(settings: &Settings) -> local::Options {
-    let sandbox = &settings.sandbox;
+/// The options of sandboxes that keep their files in `root`.
+pub(crate) fn options(sandbox: &SandboxSettings, root: PathBuf) -> local::Options {
     local::Options {
-        root: settings.sandbox_root(),
+        root,
         limits: sandbox.limits,
         min_isolation: sandbox.min_isolation,
         max_live: sandbox.max_live,
         idle: sandbox.idle,
         package_hosts: sandbox.package_hosts.clone(),
+        skills_at: freehold_worker::skills::IN_CLOUD,
     }
 }
 
-/// Why cloud sessions cannot run on this host, if so, and what to do.
-pub(crate) fn refusal(settings: &Settings, found: &Capabilities) -> Option<String> {
-    let wanted = settings.sandbox.min_isolation;
+/// Why sessions cannot run on this host, if so, and what to do.
+pub(crate) fn refusal(sandbox: &SandboxSettings, found: &Capabilities) -> Option<String> {
+    let wanted = sandbox.min_isolation;
     if found.works && found.isolation >= wanted {
         return None;
     }

@@ -13,6 +13,14 @@ pub use request::{BeatQuery, PollQuery, StopWork, UpdateWork};
 /// First value of `expected_last_heartbeat`: no heartbeat was stored yet (contract 50 §5).
 pub const NO_HEARTBEAT: &str = "NO_HEARTBEAT";
 
+/// Metadata keys that begin with this are the queue's own.
+pub const RESERVED: &str = "freehold_";
+/// Metadata of an item whose session had items that ended because their workers were not
+/// heard of: when the last of them ended. Calls that were free to run by then may have run.
+pub const LAPSED_AT: &str = "freehold_lapsed_at";
+/// With [`LAPSED_AT`]: the ids of those items, comma-separated; empty if they are too many.
+pub const LAPSED_WORK: &str = "freehold_lapsed_work";
+
 /// The constant `work`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

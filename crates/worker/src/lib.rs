@@ -11,6 +11,7 @@ mod files;
 pub mod local;
 pub mod memory;
 mod network;
+pub mod service;
 pub mod skills;
 mod slot;
 mod uploads;

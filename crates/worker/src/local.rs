@@ -50,6 +50,8 @@ pub struct Options {
     pub idle: Duration,
     /// Hosts that `allow_package_managers` adds to a limited network.
     pub package_hosts: Vec<HostPattern>,
+    /// Where sandboxes show skills: what the agent is told.
+    pub skills_at: &'static str,
 }
 
 /// Where a session's tools run.
@@ -355,6 +357,14 @@ impl SessionSandboxes {
         self.discard(self.dir(session)).await;
     }
 
+    /// Ends the session's sandbox if it is open; files stay.
+    pub async fn close(&self, session: &SessionId) {
+        let slot = self.slots().by_session.get(session).cloned();
+        if let Some(slot) = slot {
+            close(session, &mut *slot.state.lock().await).await;
+        }
+    }
+
     /// Closes what has been unused for [`Options::idle`]; returns how many. To be called now and
     /// then.
     pub async fn close_idle(&self) -> usize {
@@ -506,6 +516,17 @@ impl SessionSandboxes {
         failed.count() == 0
     }
 
+    /// The folders that a session's sandbox shows besides its own.
+    fn shares(&self, place: Place<'_>) -> Vec<Share> {
+        let mounts = place.memory.map_or(&[][..], |memory| memory.mounts);
+        let mut shares = vec![uploads::share()];
+        if !place.skills.is_empty() {
+            shares.push(skills::share(self.options.skills_at));
+        }
+        shares.extend(memory::shares(mounts));
+        shares
+    }
+
     fn spec(&self, place: Place<'_>) -> SandboxSpec {
         let env = variables::env(place.variables);
         SandboxSpec {
@@ -514,7 +535,7 @@ impl SessionSandboxes {
             limits: self.options.limits,
             network: self.network(place, &env),
             min_isolation: self.options.min_isolation,
-            shares: shares(place),
+            shares: self.shares(place),
             layers: Vec::new(),
             env,
         }
@@ -588,17 +609,6 @@ fn is_dead_probe(name: &str) -> bool {
         .strip_prefix("probe-")
         .and_then(|pid| pid.parse::<u32>().ok());
     pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
-}
-
-/// The folders that a session's sandbox shows besides its own.
-fn shares(place: Place<'_>) -> Vec<Share> {
-    let mounts = place.memory.map_or(&[][..], |memory| memory.mounts);
-    let mut shares = vec![uploads::share()];
-    if !place.skills.is_empty() {
-        shares.push(skills::share());
-    }
-    shares.extend(memory::shares(mounts));
-    shares
 }
 
 fn sandbox_id(session: &SessionId) -> String {

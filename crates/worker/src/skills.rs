@@ -29,11 +29,16 @@ const RULES: Rules = Rules {
     special: Special::Skip,
 };
 
-/// Shows them in a sandbox of the server.
-pub(crate) fn share() -> Share {
+/// Where the sandboxes of the server show them (contract 55 §15).
+pub const IN_CLOUD: &str = "/skills";
+/// Where the sandboxes of a worker show them (contract 55 §13).
+pub const ON_WORKERS: &str = "/workspace/skills";
+
+/// Shows them in a sandbox.
+pub(crate) fn share(at: &str) -> Share {
     Share {
         folder: FOLDER.to_owned(),
-        at: "/skills".to_owned(),
+        at: at.to_owned(),
         access: Access::ReadOnly,
     }
 }

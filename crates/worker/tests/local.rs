@@ -188,6 +188,7 @@ impl Setup {
             max_live,
             idle: Duration::ZERO,
             package_hosts: Vec::new(),
+            skills_at: freehold_worker::skills::IN_CLOUD,
         };
         let content = Arc::new(Content::default());
         let boxes = SessionSandboxes::new(provider.clone(), content.clone(), options);
@@ -207,6 +208,7 @@ impl Setup {
             uploads: &[],
             skills: &[],
             memory: None,
+            variables: &[],
         }
     }
     async fn call(&self, session: &SessionId, tool: &str, repeatable: bool) -> (String, bool) {

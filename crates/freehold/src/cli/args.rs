@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::environments::EnvironmentCommand;
 use super::skills::SkillCommand;
+use super::worker::WorkerCommand;
 use crate::config::ServeFlags;
 
 /// Managed agents on your own ground
@@ -26,6 +27,9 @@ Exit status: 0 done, 1 failed, 2 bad arguments or configuration, 3 the session f
 pub(crate) enum Command {
     /// Start the server
     Serve(ServeFlags),
+    /// Serve sessions of a self-hosted environment, on this or any other host
+    #[command(subcommand)]
+    Worker(WorkerCommand),
     /// Run one prompt in a new session and show it live
     Run(RunArgs),
     /// List, show, follow, export and delete sessions

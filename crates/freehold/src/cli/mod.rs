@@ -3,6 +3,7 @@
 mod args;
 mod environments;
 mod skills;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,10 @@ pub(crate) use args::{
 };
 pub(crate) use environments::{EnvironmentCommand, EnvironmentKeyCommand, WorkCommand};
 pub(crate) use skills::SkillCommand;
+pub(crate) use worker::{
+    ClaimArgs, ItemArgs, LogArgs, NetworkArg, PollArgs, ServingArgs, WebhookArgs, WorkerCommand,
+    WorkerConnection,
+};
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
@@ -26,6 +31,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(flags) => {
             memory::tune();
             on_all_cores(commands::serve(flags))
+        }
+        Command::Worker(command) => {
+            memory::tune();
+            on_all_cores(commands::worker(command))
         }
         other => on_one_core(client(other)),
     };
@@ -41,6 +50,7 @@ pub(crate) fn main() -> ExitCode {
 async fn client(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Serve(flags) => commands::serve(flags).await,
+        Command::Worker(command) => commands::worker(command).await,
         Command::Run(args) => commands::run(args).await,
         Command::Sessions(command) => commands::sessions(command).await,
         Command::Keys(command) => commands::keys(command).await,

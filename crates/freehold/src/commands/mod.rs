@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 mod connect;
+mod crash_point;
 mod doctor;
 mod environments;
 mod keys;
@@ -9,7 +10,9 @@ mod run;
 mod secrets;
 mod serve;
 mod sessions;
+mod signals;
 mod skills;
+mod worker;
 mod workspaces;
 
 pub(crate) use doctor::doctor;
@@ -21,4 +24,5 @@ pub(crate) use secrets::secrets;
 pub(crate) use serve::serve;
 pub(crate) use sessions::sessions;
 pub(crate) use skills::skills;
+pub(crate) use worker::worker;
 pub(crate) use workspaces::workspaces;

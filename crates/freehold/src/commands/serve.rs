@@ -2,7 +2,6 @@
 
 mod greeting;
 mod housekeeping;
-mod signals;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,6 +18,7 @@ use freehold_worker::SessionSandboxes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::{crash_point, signals};
 use crate::config::{self, LogFormat, ServeFlags, Settings};
 use crate::environment;
 use crate::exit::{Exit, Failure};
@@ -35,7 +35,7 @@ const DRAIN: Duration = Duration::from_secs(7);
 pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     let settings = Settings::load(&flags)?;
     logging::start(settings.log_format, &settings.log_level)?;
-    arm_crash_point()?;
+    crash_point::arm()?;
     let ids = IdSource::system();
     let catalog = Arc::new(catalog(&settings, &ids)?);
     let web = Web::new(&settings)?;
@@ -49,13 +49,13 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     let store = open_store(&settings, &ids, &hub).await?;
     let instance = sandboxes::instance(&settings.data_dir)
         .map_err(|e| Failure::because("the data directory cannot be used", &e))?;
-    let provider = sandboxes::provider(&settings, instance, settings.sandbox_root());
+    let provider = sandboxes::provider(&settings.sandbox, instance, settings.sandbox_root());
     let found = provider.probe().await;
-    let refusal = sandboxes::refusal(&settings, &found);
+    let refusal = sandboxes::refusal(&settings.sandbox, &found);
     let boxes = Arc::new(SessionSandboxes::new(
         provider,
         Arc::new(Blobs(store.clone())),
-        sandboxes::options(&settings),
+        sandboxes::options(&settings.sandbox, settings.sandbox_root()),
     ));
     let hands = Arc::new(Hands::new(
         Arc::clone(&boxes),
@@ -233,24 +233,4 @@ fn about(found: &Capabilities) -> About {
         sandbox_provider: found.provider.to_owned(),
         sandbox_capabilities: serde_json::to_value(found).unwrap_or_default(),
     }
-}
-
-/// `FREEHOLD_CRASH_POINT=name:hit`, in builds for the crash tests.
-#[cfg(feature = "crash-points")]
-fn arm_crash_point() -> Result<(), Failure> {
-    let Some(point) = environment::variable("FREEHOLD_CRASH_POINT")? else {
-        return Ok(());
-    };
-    let (name, hit) = point.rsplit_once(':').unwrap_or((&point, "1"));
-    let hit = hit
-        .parse()
-        .map_err(|_| Failure::usage("FREEHOLD_CRASH_POINT is written name:hit"))?;
-    tracing::warn!(name, hit, "armed to abort; this build is for crash tests");
-    freehold_base::crash::arm(name, hit);
-    Ok(())
-}
-
-#[cfg(not(feature = "crash-points"))]
-fn arm_crash_point() -> Result<(), Failure> {
-    Ok(())
 }

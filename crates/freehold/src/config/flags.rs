@@ -21,6 +21,7 @@ pub(crate) enum SandboxKind {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
     /// For people
+    #[value(alias = "text")]
     Human,
     /// One JSON object a line
     Json,

@@ -8,4 +8,4 @@ mod settings;
 
 pub(crate) use flags::{LogFormat, SandboxKind, ServeFlags};
 pub(crate) use keys::{master_keys, model_key, provider_keys};
-pub(crate) use settings::Settings;
+pub(crate) use settings::{SandboxSettings, Settings, sandbox_settings};

@@ -144,6 +144,24 @@ fn master_keys(file: file::Secrets) -> Result<MasterKeys, Failure> {
     }
 }
 
+/// The settings of sandboxes alone, for a worker: flags before the file before defaults.
+///
+/// # Errors
+/// Names the setting that cannot be used.
+pub(crate) fn sandbox_settings(
+    config: Option<&Path>,
+    kind: Option<SandboxKind>,
+    min_isolation: Option<Isolation>,
+) -> Result<SandboxSettings, Failure> {
+    let mut file = config
+        .map(file::read)
+        .transpose()?
+        .unwrap_or_default()
+        .sandbox;
+    file.min_isolation = min_isolation.or(file.min_isolation);
+    sandbox(kind, file)
+}
+
 fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSettings, Failure> {
     let mib = |given: Option<u32>, default: u64| given.map_or(default, |m| u64::from(m) << 20);
     let default = Limits::default();

@@ -6,3 +6,4 @@ mod journey;
 mod memory;
 mod secrets;
 mod server;
+mod skills;

@@ -129,6 +129,29 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Ends an item at once, whatever its worker is doing, who may not hear of it for a while.
+    /// Another item is queued if its session still has work to do; it says that calls may have run.
+    ///
+    /// # Errors
+    /// See [`StopError`].
+    pub async fn cut_work(
+        &self,
+        environment: &EnvironmentId,
+        id: &WorkId,
+    ) -> Result<WorkRow, StopError> {
+        let (environment, id, ids) = (environment.clone(), id.clone(), self.ids().clone());
+        self.write(move |tx| {
+            let row = get(tx, &environment, &id)?.ok_or(StopError::NotFound)?;
+            match row.state {
+                WorkState::Stopped => Err(StopError::Stopped),
+                _ => Ok(end(tx, &ids, &row, End::Cut)?),
+            }
+        })
+        .await
+    }
+}
+
 fn ack(tx: &mut dyn Tx, environment: &EnvironmentId, id: &WorkId) -> Result<WorkRow, AckError> {
     let now = tx.now();
     let sql = format!(

@@ -1,7 +1,9 @@
 //! When items come and go.
 
+use freehold_base::limits::MAX_METADATA_VALUE;
 use freehold_base::{IdSource, SessionId, Timestamp, WorkId};
-use freehold_wire::work::WorkState;
+use freehold_wire::agent::Metadata;
+use freehold_wire::work::{LAPSED_AT, LAPSED_WORK, WorkState};
 
 use super::WorkRow;
 use crate::StoreError;
@@ -32,7 +34,8 @@ pub(crate) fn ensure(
     let now = tx.now();
     let sql = "SELECT id, attempt FROM work WHERE session_id = ?1 AND state <> 'stopped'";
     let Some(mut live) = one(tx.query(sql, params![session])?) else {
-        return insert(tx, ids, session, 0);
+        // Nothing was left to do when its last item ended, so nothing can have run unheard of.
+        return insert(tx, ids, session, 0, &Metadata::new());
     };
     let (id, attempt): (WorkId, _) = (live.id("work id")?, live.int("work attempt")?);
     if attempt > 0 {
@@ -51,13 +54,15 @@ fn insert(
     ids: &IdSource,
     session: &SessionId,
     attempt: i64,
+    metadata: &Metadata,
 ) -> Result<(), StoreError> {
     let now = tx.now();
+    let metadata = serde_json::to_string(metadata).unwrap_or_else(|_| "{}".to_owned());
     let id: WorkId = ids.next();
     let made = tx.query(
         "INSERT INTO work (id, environment_id, session_id, state, metadata, attempt, available_at,
            handed_out, created_at)
-         SELECT ?1, environment_id, id, 'queued', '{}', ?3, ?4, 0, ?5 FROM session
+         SELECT ?1, environment_id, id, 'queued', ?6, ?3, ?4, 0, ?5 FROM session
          WHERE id = ?2 AND self_hosted = 1 AND archived_at IS NULL AND status <> 'terminated'
          RETURNING environment_id",
         params![
@@ -65,7 +70,8 @@ fn insert(
             session,
             attempt,
             now.plus_millis(delay_ms(attempt)),
-            now
+            now,
+            &metadata,
         ],
     )?;
     if let Some(mut row) = one(made) {
@@ -90,6 +96,8 @@ pub(super) enum End {
     Stopped,
     /// Nobody was heard of.
     Lapsed,
+    /// Somebody else than its worker said so, who may not have heard of it yet.
+    Cut,
 }
 
 /// Ends an item, and queues another one if its session still has work to do.
@@ -101,7 +109,7 @@ pub(super) fn end(
 ) -> Result<WorkRow, StoreError> {
     let now = tx.now();
     let asked = match why {
-        End::Stopped => Some(row.stop_requested_at.unwrap_or(now)),
+        End::Stopped | End::Cut => Some(row.stop_requested_at.unwrap_or(now)),
         End::Lapsed => row.stop_requested_at,
     };
     tx.execute(
@@ -112,8 +120,8 @@ pub(super) fn end(
     tx.announce(Announcement::WorkEnded);
     if is_needed(tx, &row.session_id)? {
         // A lapse has taken its time already.
-        let attempt = row.attempt + i64::from(why == End::Stopped);
-        insert(tx, ids, &row.session_id, attempt)?;
+        let attempt = row.attempt + i64::from(why != End::Lapsed);
+        insert(tx, ids, &row.session_id, attempt, &lost(row, why, now))?;
     }
     Ok(WorkRow {
         state: WorkState::Stopped,
@@ -122,6 +130,33 @@ pub(super) fn end(
         lease_until: None,
         ..row.clone()
     })
+}
+
+/// What the next item says of workers that were lost: those of this item, and those it says itself.
+fn lost(row: &WorkRow, why: End, now: Timestamp) -> Metadata {
+    let kept = |key: &str| row.metadata.get(key).cloned();
+    let (mut at, mut works) = (kept(LAPSED_AT), kept(LAPSED_WORK));
+    if why != End::Stopped && row.acknowledged_at.is_some() {
+        // Once they were too many to name they stay so.
+        works = match (&at, works) {
+            (None, _) => Some(row.id.to_string()),
+            (Some(_), Some(works)) if !works.is_empty() => Some(format!("{works},{}", row.id)),
+            (Some(_), _) => Some(String::new()),
+        }
+        .map(|works| {
+            if MAX_METADATA_VALUE < works.len() {
+                String::new()
+            } else {
+                works
+            }
+        });
+        at = Some(now.to_string());
+    }
+    let pairs = [(LAPSED_AT, at), (LAPSED_WORK, works)];
+    pairs
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect()
 }
 
 /// Ends the item of a session that takes no more work.

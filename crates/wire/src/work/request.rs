@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::decode::{At, Decode, Object, boolean};
 use crate::metadata::{self, MetadataPatch};
+use crate::work::RESERVED;
 use crate::{ApiError, Query, Request};
 
 /// `GET …/work/poll`
@@ -87,9 +88,20 @@ impl Request for UpdateWork {
         let mut o = Object::new(value, at)?;
         let metadata = o.required("metadata", |value, at| match value {
             Value::Null => Ok(MetadataPatch::default()),
-            value => metadata::patch(value, at),
+            value => unreserved(metadata::patch(value, at)?, at),
         })?;
         o.finish()?;
         Ok(Self { metadata })
+    }
+}
+
+/// What the queue itself notes cannot be changed.
+fn unreserved(patch: MetadataPatch, at: &At<'_>) -> Decode<MetadataPatch> {
+    match patch.0.keys().find(|key| key.starts_with(RESERVED)) {
+        Some(key) => Err(at
+            .key(key)
+            .error(format_args!("keys that begin with {RESERVED} are reserved"))
+            .with_code("invalid_metadata")),
+        None => Ok(patch),
     }
 }

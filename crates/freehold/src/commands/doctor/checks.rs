@@ -105,7 +105,7 @@ pub(super) async fn sandbox(settings: &Settings) -> Vec<Check> {
         _ => std::env::temp_dir(),
     };
     let instance = format!("doctor_{}", std::process::id());
-    let provider = sandboxes::provider(settings, instance, dir);
+    let provider = sandboxes::provider(&settings.sandbox, instance, dir);
     let found = provider.probe().await;
     checks_of(settings, &found)
 }
@@ -113,7 +113,7 @@ pub(super) async fn sandbox(settings: &Settings) -> Vec<Check> {
 fn checks_of(settings: &Settings, found: &Capabilities) -> Vec<Check> {
     let name = format!("sandbox {}", found.provider);
     let mut checks = Vec::new();
-    checks.push(match sandboxes::refusal(settings, found) {
+    checks.push(match sandboxes::refusal(&settings.sandbox, found) {
         Some(refusal) => Check::new(name, Level::Problem, refusal)
             .remedy("see below; --sandbox=process runs tools without isolation, for development"),
         None if settings.sandbox.kind == SandboxKind::Process => {

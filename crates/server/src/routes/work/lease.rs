@@ -81,11 +81,15 @@ pub(crate) async fn stop(
         Reach::Environment { .. } | Reach::Session { .. } => of_holder(&principal, &id, &work)?,
     };
     let request: StopWork = parse_or_empty(&body)?;
-    match app
-        .store
-        .stop_work(&environment, &item, request.force)
-        .await
-    {
+    // A worker that ends its item has answered its calls; an operator cannot know.
+    let stopped = match principal.reach {
+        Reach::Workspace { .. } if request.force => app.store.cut_work(&environment, &item).await,
+        _ => {
+            let force = request.force;
+            app.store.stop_work(&environment, &item, force).await
+        }
+    };
+    match stopped {
         Ok(row) => json(&shown(row, None)),
         Err(StopError::NotFound) => Err(missing(&work).into()),
         Err(StopError::Stopped) => {

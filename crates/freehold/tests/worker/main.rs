@@ -1,0 +1,12 @@
+//! `freehold worker` against the real server, with the rehearsal model and real sandboxes.
+//!
+//! Tests that need to know when a call is at a certain point use named pipes that the call reads or
+//! writes, with the `process` provider, whose tools see the host's files.
+
+#[cfg(feature = "crash-points")]
+mod crash;
+mod ends;
+mod fleet;
+mod hands_off;
+mod serving;
+mod world;

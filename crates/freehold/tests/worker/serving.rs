@@ -1,0 +1,153 @@
+//! Sessions are served to their ends.
+
+use serde_json::{Value, json};
+
+use crate::world::{World, results};
+
+#[tokio::test]
+async fn a_session_runs_in_a_sandbox_of_the_worker() {
+    let world = World::new().await;
+    let worker = world.worker("one", &[]);
+    let session = world
+        .told(
+            "bash: cd /tmp && X=kept && echo hello > /workspace/a.txt && pwd\n\
+             bash: echo $X in $(pwd)\n\
+             read: a.txt\n\
+             write: b/c.txt <<< made\n\
+             glob: **/*.txt\n\
+             grep: made\n\
+             bash: exit 3\n\
+             say: all done",
+        )
+        .await;
+    let history = world.settled(&session).await;
+    let results = results(&history);
+    let texts: Vec<&str> = results.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(
+        &texts[..4],
+        [
+            "/tmp",
+            "kept in /tmp",
+            "hello\n",
+            "wrote 4 bytes to b/c.txt"
+        ]
+    );
+    assert!(texts[4].contains("/workspace/b/c.txt"), "{}", texts[4]);
+    assert!(texts[5].contains("c.txt:1:made"), "{}", texts[5]);
+    assert_eq!(results[6], (true, "(no output)".to_owned()));
+    assert!(results[..6].iter().all(|(is_error, _)| !is_error));
+    // The next turn may come when the worker has left the session: it is asked again.
+    world.say(&session, "bash: cat /workspace/a.txt").await;
+    let history = world
+        .until(&session, |h| {
+            let over = h.last().is_some_and(|e| e["type"] == "session.status_idle");
+            over && crate::world::results(h).len() == 8
+        })
+        .await;
+    let last = crate::world::results(&history).pop().unwrap();
+    assert_eq!(last, (false, "hello".to_owned()));
+    worker.terminate();
+    assert!(worker.wait().await.0.success());
+}
+
+#[tokio::test]
+async fn custom_tools_are_left_to_other_clients() {
+    let world = World::new().await;
+    let worker = world.worker("one", &[]);
+    let tools = json!([
+        { "type": "agent_toolset_20260401" },
+        { "type": "custom", "name": "lookup", "description": "Looks up.",
+          "input_schema": { "type": "object" } },
+    ]);
+    let session = world.session(tools).await;
+    world
+        .say(
+            &session,
+            "parallel:\ntool: lookup {}\nbash: echo mine\nend:\nsay: {result}",
+        )
+        .await;
+    let history = world
+        .until(&session, |h| crate::world::results(h).len() == 1)
+        .await;
+    assert_eq!(results(&history), [(false, "mine".to_owned())]);
+    let call = history
+        .iter()
+        .find(|e| e["type"] == "agent.custom_tool_use")
+        .unwrap();
+    let content = json!([{ "type": "text", "text": "theirs" }]);
+    let result = json!({
+        "type": "user.custom_tool_result", "custom_tool_use_id": call["id"], "content": content,
+    });
+    world.tell(&session, result).await;
+    let history = world.settled(&session).await;
+    assert_eq!(results(&history).len(), 1);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn calls_wait_for_a_verdict_and_a_denial_is_kept() {
+    let world = World::new().await;
+    let effects = world.path("effects");
+    let worker = world.open_worker("one");
+    let tools = json!([{
+        "type": "agent_toolset_20260401",
+        "default_config": { "permission_policy": { "type": "always_ask" } },
+    }]);
+    let session = world.session(tools).await;
+    let effects_path = effects.display();
+    world
+        .say(
+            &session,
+            &format!(
+                "bash: echo denied >> {effects_path}\nbash: echo allowed >> {effects_path}\n\
+                 say: over"
+            ),
+        )
+        .await;
+    let asked = |history: &[Value], n: usize| {
+        let calls: Vec<_> = history
+            .iter()
+            .filter(|e| e["type"] == "agent.tool_use")
+            .collect();
+        calls.get(n).map(|call| call["id"].clone())
+    };
+    let waits = |history: &[Value]| {
+        history
+            .last()
+            .is_some_and(|e| e["stop_reason"]["type"] == "requires_action")
+    };
+    for (n, verdict) in [(0, "deny"), (1, "allow")] {
+        let history = world
+            .until(&session, |h| asked(h, n).is_some() && waits(h))
+            .await;
+        let confirmation = json!({
+            "type": "user.tool_confirmation", "tool_use_id": asked(&history, n), "result": verdict,
+        });
+        world.tell(&session, confirmation).await;
+    }
+    let history = world.settled(&session).await;
+    assert_eq!(std::fs::read_to_string(&effects).unwrap(), "allowed\n");
+    assert_eq!(results(&history), [(false, "(no output)".to_owned())]);
+    drop(worker);
+}
+
+/// A test agent that searches its whole world finds no key of any kind: the one thing it finds is
+/// what it put there itself.
+#[tokio::test]
+async fn no_credential_is_anywhere_in_a_sandbox() {
+    let world = World::new().await;
+    let worker = world.worker("one", &[]);
+    let search = r#"bash: printf 'sk-an%s' 't-oat01-planted' > /workspace/plant; 
+| P='sk-an[t]-(oat|req|api)|worker-test-boo[t]strap'
+| grep -rlsE "$P" /workspace /tmp /etc /home /root /mnt /run /var /opt /srv /dev/shm /skills
+| for f in /proc/[0-9]*/environ /proc/[0-9]*/cmdline; do tr '\0' '\n' < $f 2>/dev/null | grep -qE "$P" && echo $f; done
+| env | grep -E "ANTHROPIC|FREEHOLD"
+| for m in /proc/[0-9]*/mem; do head -c 1 $m > /dev/null 2>&1 && echo read $m; done
+| ls -d /proc/[0-9]*/root/proc/../../*/journals 2>/dev/null
+| find / -xdev -name '*.journal' -not -path '/usr/*' 2>/dev/null
+| true"#;
+    let session = world.told(&format!("{search}\nsay: searched")).await;
+    let history = world.settled(&session).await;
+    assert_eq!(results(&history), [(false, "/workspace/plant".to_owned())]);
+    drop(worker);
+}
