@@ -64,6 +64,20 @@ pub const HUB_BACKLOG: usize = 1024;
 /// Bytes of an event above which event streams read it from the log, so that what is kept for a
 /// slow stream is bounded in bytes too.
 pub const HUB_FRAME: usize = 64 * 1024;
+/// Characters of a memory store's name (contract 74).
+pub const MAX_MEMORY_STORE_NAME: usize = 255;
+/// Characters of a memory store's description (contract 74).
+pub const MAX_MEMORY_STORE_DESCRIPTION: usize = 1024;
+/// Bytes of a memory's content (contract 74).
+pub const MAX_MEMORY: usize = 102_400;
+/// Bytes of a memory's path (contract 74).
+pub const MAX_MEMORY_PATH: usize = 1024;
+/// Segments of a memory's path (contract 74).
+pub const MAX_MEMORY_SEGMENTS: usize = 20;
+/// Memories of a store (contract 74).
+pub const MAX_MEMORIES: usize = 2000;
+/// Memory stores of a session (contract 00 §8).
+pub const MAX_SESSION_MEMORY_STORES: usize = 8;
 /// Characters of `Anthropic-Worker-ID`; our own bound.
 pub const MAX_WORKER_ID: usize = 256;
 /// Work items handed out and not acknowledged for this long, in milliseconds, are handed out again
@@ -106,4 +120,8 @@ pub mod page {
     pub const SKILLS: (usize, usize) = (20, 1000);
     /// Models (contract 82).
     pub const MODELS: (usize, usize) = (20, 1000);
+    /// Memory stores, memories and their versions (contract 74).
+    pub const MEMORIES: (usize, usize) = (20, 100);
+    /// Memories and versions shown with their content, whatever `limit` says (contract 74).
+    pub const MEMORIES_FULL: usize = 20;
 }

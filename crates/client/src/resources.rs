@@ -5,6 +5,7 @@ mod environment_keys;
 mod environments;
 mod files;
 mod keys;
+mod memory_stores;
 mod models;
 mod sessions;
 mod skills;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use freehold_base::{EventId, ThreadId, Timestamp};
 use freehold_wire::agent::SessionAgent;
 use freehold_wire::event::{EventBody, Permission, RetryStatus, StopDetails, StopReason};
+use freehold_wire::resource::MemoryStoreResource;
 use freehold_wire::session::Status;
 use freehold_wire::tool::BuiltinTool;
 use freehold_wire::usage::Budget;
@@ -62,6 +63,8 @@ pub struct State {
     pub skills: Arc<[SkillNote]>,
     /// The budget in force.
     pub budget: Option<Budget>,
+    /// Memory stores that are attached; they stay the same.
+    pub memory: Vec<MemoryStoreResource>,
     /// Status by the last `session.status_*` event.
     pub status: Status,
     /// The model's context.
@@ -108,6 +111,7 @@ impl State {
             placement,
             skills: Arc::default(),
             budget,
+            memory: Vec::new(),
             status: Status::Idle,
             conversation: Conversation::default(),
             calls: Vec::new(),
@@ -132,6 +136,13 @@ impl State {
             skills: skills.into(),
             ..self
         }
+    }
+
+    /// The same with memory stores attached.
+    #[must_use]
+    pub fn with_memory(mut self, memory: Vec<MemoryStoreResource>) -> Self {
+        self.memory = memory;
+        self
     }
 
     /// The call of this use event, if it is in the open round.

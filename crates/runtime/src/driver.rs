@@ -390,6 +390,7 @@ impl<'a> Driver<'a> {
                 if self.running.is_empty()
                     && let Some(place) = &self.place
                 {
+                    self.shared.executor.settle(place).await;
                     outputs::capture(self.shared, place).await;
                 }
                 Ok(tools::result(id, reply, self.shared))
@@ -397,10 +398,13 @@ impl<'a> Driver<'a> {
             () = self.shared.stopping.cancelled() => Ok(Draft::default()),
             () = self.bell.wait() => {
                 self.bell.heard();
-                self.place = None; // Files may have been attached.
+                let place = self.place.take(); // Files may have been attached.
                 self.sync().await?;
                 if self.inbox.iter().any(|i| matches!(i.body, EventBody::UserInterrupt(_))) {
                     self.running.cancel_all().await;
+                    if let Some(place) = &place {
+                        self.shared.executor.settle(place).await;
+                    }
                 }
                 Ok(Draft::default())
             }
@@ -430,6 +434,9 @@ impl<'a> Driver<'a> {
         };
         for (id, reply) in self.running.drain(shared.options.drain).await {
             draft.merge(tools::result(id, reply, &shared));
+        }
+        if let Some(place) = &self.place {
+            shared.executor.settle(place).await;
         }
         self.sync().await?;
         match self.commit(draft, &Effect::Wait).await {

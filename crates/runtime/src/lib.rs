@@ -13,7 +13,9 @@ mod queue;
 mod runtime;
 mod tools;
 
-pub use executor::{OutputFile, Place, Skill, ToolCall, ToolExecutor, ToolReply, Upload};
+pub use executor::{
+    MemoryMount, OutputFile, Place, Skill, ToolCall, ToolExecutor, ToolReply, Upload,
+};
 pub use hub::{Frame, Hub, Missed, Subscription};
 pub use queue::{Waiting, WorkBells};
 pub use runtime::{Options, Runtime};

@@ -9,9 +9,10 @@ use freehold_model::ModelEntry;
 use freehold_store::{InboxItem, SessionRow, StoreError, StoredEvent};
 use freehold_wire::agent::SessionAgent;
 use freehold_wire::event::EventBody;
+use freehold_wire::resource::{Access, MemoryStoreResource};
 use freehold_wire::tool::BuiltinTool;
 
-use crate::executor::{Place, Skill, ToolExecutor, Upload};
+use crate::executor::{MemoryMount, Place, Skill, ToolExecutor, Upload};
 use crate::runtime::Shared;
 
 /// Why a session cannot be loaded.
@@ -117,7 +118,7 @@ fn fold(state: &mut State, event: &StoredEvent) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// The state before any event: from the session's row, and from the skills it was made with.
+/// The state before any event, from the session's row and what is attached to it.
 pub(crate) async fn initial(shared: &Shared, row: &SessionRow) -> Result<State, LoadError> {
     let agent: SessionAgent = serde_json::from_str(&row.agent).map_err(unreadable("agent"))?;
     let budget = match &row.budget {
@@ -129,8 +130,21 @@ pub(crate) async fn initial(shared: &Shared, row: &SessionRow) -> Result<State, 
         name: skill.name,
         description: skill.description,
     });
-    let state = State::new(row.thread_id.clone(), agent, placement(row)?, budget);
-    Ok(state.with_skills(skills.collect()))
+    let state = State::new(row.thread_id.clone(), agent, placement(row)?, budget)
+        .with_skills(skills.collect())
+        .with_memory(memory(shared, &row.id).await?);
+    Ok(state)
+}
+
+async fn memory(
+    shared: &Shared,
+    session: &SessionId,
+) -> Result<Vec<MemoryStoreResource>, LoadError> {
+    let attached = shared.store.session_memory_stores(session).await?;
+    let stores = attached.iter().map(|a| serde_json::from_str(&a.body));
+    stores
+        .collect::<Result<_, _>>()
+        .map_err(unreadable("memory store resource"))
 }
 
 fn environment(row: &SessionRow) -> Result<serde_json::Value, LoadError> {
@@ -189,11 +203,21 @@ pub(crate) async fn place_of(shared: &Shared, row: &SessionRow) -> Result<Place,
         name: skill.name,
         blob: skill.blob,
     });
+    let memory = memory(shared, &row.id).await?.into_iter().map(|store| {
+        let mount_path = store.mount_path.unwrap_or_default();
+        MemoryMount {
+            store: store.memory_store_id,
+            mount_path,
+            read_only: store.access == Access::ReadOnly,
+        }
+    });
     Ok(Place {
         session: row.id.clone(),
+        workspace: row.workspace_id.clone(),
         config: environment(row)?,
         uploads,
         skills: skills.collect(),
+        memory: memory.collect(),
     })
 }
 

@@ -13,6 +13,7 @@
 pub mod agent;
 mod capability;
 mod cgroup;
+mod disk;
 pub mod egress;
 mod error;
 mod exec;

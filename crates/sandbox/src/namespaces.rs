@@ -16,7 +16,7 @@ use crate::launch::plan::{Base, Bind, HOME, Ids, Namespaces, PROXY, Root};
 use crate::protocol::Handshake;
 use crate::{
     Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Provider, Sandbox, SandboxError,
-    SandboxSpec,
+    SandboxSpec, disk, spec,
 };
 
 /// The provider's name.
@@ -34,7 +34,8 @@ pub struct NamespaceConfig {
     /// `[a-z0-9_]`; tells this provider's control groups from another's on the same host, and must
     /// be its alone.
     pub instance: String,
-    /// Where [`Provider::probe`] may make and delete a state directory.
+    /// Where [`Provider::probe`] may make and delete a state directory, and where templates of disks
+    /// are kept.
     pub probe_dir: PathBuf,
     /// An unpacked image whose directories become the read-only system; the host's own if `None`.
     pub image: Option<PathBuf>,
@@ -42,6 +43,9 @@ pub struct NamespaceConfig {
     pub ids: IdMapping,
     /// Whether to use control groups where they can be written.
     pub control_groups: bool,
+    /// Whether to keep each sandbox's files in a file system image of its own where that can be
+    /// mounted (as root, with loop devices and e2fsprogs), which limits their size and number.
+    pub own_disks: bool,
     /// How egress resolves names and judges addresses.
     pub egress: EgressConfig,
 }
@@ -56,6 +60,7 @@ impl NamespaceConfig {
             image: None,
             ids: IdMapping::Auto,
             control_groups: true,
+            own_disks: true,
             egress: EgressConfig::default(),
         }
     }
@@ -118,7 +123,7 @@ impl NamespaceProvider {
             .create(&spec.id, &spec.limits)
             .map_err(SandboxError::host("making a control group"))?;
         let base = self.base(ids, &group);
-        let bind = bind(spec);
+        let bind = bind(spec, self.disk(spec, ids).await?);
         let started = async {
             launch(&self.config.launcher, &base)
                 .await?
@@ -172,6 +177,27 @@ impl NamespaceProvider {
         })
     }
 
+    /// The template of the sandbox's disk, where this host can mount one and its files do not lie
+    /// outside one already.
+    async fn disk(&self, spec: &SandboxSpec, ids: Ids) -> Result<Option<PathBuf>, SandboxError> {
+        let image = spec.dir.join(spec::DISK).exists();
+        let plain = spec.dir.join(spec::WORKSPACE).exists();
+        let possible = self.config.own_disks && matches!(ids, Ids::Range { .. });
+        if !image && (plain || !possible || !Path::new("/dev/loop-control").exists()) {
+            return Ok(None);
+        }
+        let (dir, limits) = (self.config.probe_dir.clone(), spec.limits);
+        let made = tokio::task::spawn_blocking(move || disk::template(&dir, &limits)).await;
+        match made.map_err(|e| SandboxError::lost(e.to_string()))? {
+            Ok(template) => Ok(Some(template)),
+            Err(e) if image => Err(SandboxError::host("formatting a disk")(e)),
+            Err(error) => {
+                tracing::warn!(%error, "no disk for a sandbox: what it keeps is not limited");
+                Ok(None)
+            }
+        }
+    }
+
     fn ids(&self) -> Result<Ids, SandboxError> {
         if self.config.ids == IdMapping::Single || !rustix::process::geteuid().is_root() {
             return Ok(Ids::Single);
@@ -219,7 +245,7 @@ fn maps_range(map: &str) -> bool {
     })
 }
 
-fn bind(spec: &SandboxSpec) -> Bind {
+fn bind(spec: &SandboxSpec, disk: Option<PathBuf>) -> Bind {
     let mut env = environment(&spec.network);
     env.extend_from_slice(&spec.env);
     Bind {
@@ -228,6 +254,7 @@ fn bind(spec: &SandboxSpec) -> Bind {
         shares: spec.shares.clone(),
         layers: spec.layers.clone(),
         env,
+        disk,
         proxy: spec.network.reaches_out(),
     }
 }

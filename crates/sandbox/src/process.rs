@@ -72,6 +72,7 @@ impl ProcessProvider {
             shares: spec.shares.clone(),
             layers: Vec::new(),
             env,
+            disk: None,
             proxy: false,
         };
         let waiting = launch(&self.config.launcher, &Base::Host).await?;

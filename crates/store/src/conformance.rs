@@ -9,6 +9,7 @@ mod keys;
 mod lease;
 mod list;
 mod log;
+mod memories;
 mod outputs;
 mod resources;
 mod sessions;
@@ -71,6 +72,7 @@ pub fn all() -> Vec<&'static Case> {
         environments::CASES,
         keys::CASES,
         work::CASES,
+        memories::CASES,
     ];
     files.into_iter().flatten().collect()
 }

@@ -1,5 +1,5 @@
-//! Everything durable: the event log, the inbox and the leases; agents, environments, sessions and
-//! files; workspaces and keys; and the bytes of files. Start at [`Store`]; the log's rules are in
+//! Everything durable: the event log, the inbox and the leases; agents, environments, sessions,
+//! files and memories; workspaces and keys; and the bytes of files. Start at [`Store`]; the log's rules are in
 //! [`log`].
 //!
 //! One set of noun files in portable SQL over the small [`backend`] trait; `sqlite` is the backend.
@@ -20,6 +20,9 @@ pub mod files;
 pub mod gc;
 pub mod keys;
 pub mod log;
+pub mod memories;
+pub mod memory_stores;
+pub mod memory_versions;
 pub mod outputs;
 pub mod resources;
 pub mod sessions;
@@ -46,6 +49,13 @@ pub use log::{
     AcceptError, Accepted, Append, AppendError, Appended, Claim, EventQuery, InboxItem, Input,
     Listed, NewEvent, StoredEvent, Then,
 };
+pub use memories::{
+    MemoryChange, MemoryEntry, MemoryQuery, MemoryRemoval, MemoryRow, NewMemory, WriteMemoryError,
+};
+pub use memory_stores::{
+    AttachedMemoryStore, MemoryStoreQuery, MemoryStoreRow, NewMemoryStore, UpdateMemoryStoreError,
+};
+pub use memory_versions::{MemoryVersionQuery, MemoryVersionRow, RedactError};
 pub use outputs::{NewOutput, OutputError};
 pub use resources::{FileCopy, NewResource, ResourceError, ResourceRow};
 pub use sessions::{

@@ -3,12 +3,14 @@
 mod agents;
 mod events;
 mod files;
+mod memories;
 mod sessions;
 mod skills;
 
 pub use agents::ListAgents;
 pub use events::ListEvents;
 pub use files::ListFiles;
+pub use memories::{ListMemories, ListMemoryStores, ListMemoryVersions, view};
 pub use sessions::ListSessions;
 pub use skills::ListSkills;
 

@@ -81,9 +81,8 @@ impl ResourceParam {
     /// Why it cannot be attached, if so.
     pub fn unsupported(&self) -> Option<ApiError> {
         match self {
-            Self::File(_) => None,
+            Self::File(_) | Self::MemoryStore(_) => None,
             Self::GithubRepository(_) => Some(not_yet("github_repository resources")),
-            Self::MemoryStore(_) => Some(not_yet("memory_store resources")),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod agent;
 mod content;
 mod files;
 pub mod local;
+pub mod memory;
 mod network;
 pub mod service;
 pub mod skills;
@@ -17,6 +18,7 @@ mod uploads;
 
 pub use content::Reply;
 pub use files::{FileSource, OutputFile, OutputReader};
-pub use local::{Call, Options, Place, SandboxUnavailable, SessionSandboxes};
+pub use local::{Call, MemorySource, Options, Place, SandboxUnavailable, SessionSandboxes};
+pub use memory::MemoryMount;
 pub use skills::{Skill, SkillError};
 pub use uploads::Upload;

@@ -5,23 +5,26 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use freehold_base::{SessionId, limits};
+use freehold_base::{SessionId, SharedClock, limits};
 use freehold_sandbox::{
     FileProblem, HostPattern, Isolation, Limits, Provider, Sandbox, SandboxError, SandboxSpec,
-    ToolRequest,
+    Share, ToolRequest,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::content::{self, Reply};
 use crate::files::{self, FileSource, OutputFile, OutputReader};
+use crate::memory::{self, MemoryError, MemoryMount, Remote, Rules, SessionMemory};
 use crate::network;
 use crate::skills::{self, Skill};
-use crate::slot::{Open, Slot, State};
+use crate::slot::{Memory, Open, Slot, State};
 use crate::uploads::{self, Upload, UploadError};
 
 /// Where agents leave files for their users.
 const OUTPUTS: &str = "/mnt/session/outputs";
+/// What is known of memory folders, beside them in the state directory.
+const MEMORY_STATE: &str = "memory.json";
 /// Longest wait for a sandbox to come up.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for room when as many sandboxes live as may, all of them at work.
@@ -61,6 +64,25 @@ pub struct Place<'a> {
     pub uploads: &'a [Upload],
     /// Skills; the same at every call.
     pub skills: &'a [Skill],
+    /// Attached memory stores.
+    pub memory: Option<MemorySource<'a>>,
+}
+
+/// Memory stores of a session, and how they are reached with its rights.
+#[derive(Clone, Copy)]
+pub struct MemorySource<'a> {
+    /// What is mounted; the same for as long as the session lives.
+    pub mounts: &'a [MemoryMount],
+    /// The stores.
+    pub remote: &'a Arc<dyn Remote>,
+    /// For the times that the sync looks at.
+    pub clock: &'a SharedClock,
+}
+
+impl std::fmt::Debug for MemorySource<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("MemorySource").field(&self.mounts).finish()
+    }
 }
 
 /// One tool call.
@@ -93,6 +115,9 @@ pub enum SandboxUnavailable {
     /// Attached files could not be shown in it.
     #[error(transparent)]
     Uploads(#[from] UploadError),
+    /// A memory store could not be mounted.
+    #[error("a memory store could not be mounted: {0}")]
+    Memory(#[from] MemoryError),
 }
 
 /// All sandboxes of this process.
@@ -130,7 +155,8 @@ impl SessionSandboxes {
     pub async fn prepare(&self, place: Place<'_>) -> Result<(), SandboxUnavailable> {
         let slot = self.slot(place.session)?;
         let _using = slot.enter();
-        self.sandbox(&slot, place).await.map(drop)
+        let sandbox = self.sandbox(&slot, place).await?;
+        self.recall(&slot, place, &sandbox, true).await
     }
 
     /// Runs one call to its end. Every failure becomes a reply the model can read. When `cancel`
@@ -152,6 +178,9 @@ impl SessionSandboxes {
                     Err(error) => return unavailable(place.session, &error),
                 },
             };
+            if let Err(error) = self.recall(&slot, place, &sandbox, false).await {
+                return unavailable(place.session, &error);
+            }
             slot.state.lock().await.unlisted = true;
             return match sandbox.call(call.request.clone(), cancel).await {
                 Ok(reply) => content::check(&reply),
@@ -161,6 +190,68 @@ impl SessionSandboxes {
                 Err(error) => failed(place.session, &call.request, &error),
             };
         }
+    }
+
+    /// A round of calls has ended: what they left in memory stores becomes visible to others.
+    /// Nothing is done without a live sandbox; the next one that is made goes on from there.
+    pub async fn settle(&self, place: Place<'_>) {
+        let Ok(slot) = self.slot(place.session) else {
+            return;
+        };
+        let _using = slot.enter();
+        let mut memory = slot.memory.lock().await;
+        memory.fresh = false;
+        let open = slot
+            .state
+            .lock()
+            .await
+            .open
+            .as_ref()
+            .map(|o| Arc::clone(&o.sandbox));
+        if let (Some(session), Some(sandbox)) = (&mut memory.session, open)
+            && sandbox.alive()
+        {
+            let folders = memory::folders(&sandbox, &self.dir(place.session), session.mounts());
+            session.sync(&folders).await;
+        }
+    }
+
+    /// Brings memory stores into a sandbox that is about to be used: once for each round of calls,
+    /// so that it sees what others wrote. `early` only makes them ready.
+    async fn recall(
+        &self,
+        slot: &Slot,
+        place: Place<'_>,
+        sandbox: &Arc<dyn Sandbox>,
+        early: bool,
+    ) -> Result<(), SandboxUnavailable> {
+        let Some(source) = place.memory.filter(|m| !m.mounts.is_empty()) else {
+            return Ok(());
+        };
+        let mut memory = slot.memory.lock().await;
+        if memory.fresh {
+            return Ok(());
+        }
+        let dir = self.dir(place.session);
+        let folders = memory::folders(sandbox, &dir, source.mounts);
+        match &mut memory.session {
+            Some(session) if !early => session.sync(&folders).await,
+            Some(_) => {}
+            None => {
+                let mut session = SessionMemory::new(
+                    source.mounts.to_vec(),
+                    Arc::clone(source.remote),
+                    Arc::clone(source.clock),
+                    Rules::beside_the_store(),
+                    Some(dir.join(MEMORY_STATE)),
+                )
+                .await;
+                session.open(&folders).await?;
+                memory.session = Some(session);
+            }
+        }
+        memory.fresh = !early;
+        Ok(())
     }
 
     /// Writes a file inside the session's sandbox.
@@ -263,6 +354,8 @@ impl SessionSandboxes {
     pub async fn close(&self, session: &SessionId) {
         let slot = self.slots().by_session.get(session).cloned();
         if let Some(slot) = slot {
+            // Whoever opens it again may reach the stores with other rights.
+            *slot.memory.lock().await = Memory::default();
             close(session, &mut *slot.state.lock().await).await;
         }
     }
@@ -407,15 +500,13 @@ impl SessionSandboxes {
     }
 
     fn spec(&self, place: Place<'_>) -> SandboxSpec {
-        let skills = (!place.skills.is_empty()).then(|| skills::share(self.options.skills_at));
-        let shares = std::iter::once(uploads::share()).chain(skills);
         SandboxSpec {
             id: sandbox_id(place.session),
             dir: self.dir(place.session),
             limits: self.options.limits,
             network: network::policy(place.config, &self.options.package_hosts),
             min_isolation: self.options.min_isolation,
-            shares: shares.collect(),
+            shares: shares(place, self.options.skills_at),
             layers: Vec::new(),
             env: Vec::new(),
         }
@@ -481,6 +572,17 @@ fn is_dead_probe(name: &str) -> bool {
         .strip_prefix("probe-")
         .and_then(|pid| pid.parse::<u32>().ok());
     pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+}
+
+/// The folders that a session's sandbox shows besides its own.
+fn shares(place: Place<'_>, skills_at: &str) -> Vec<Share> {
+    let mounts = place.memory.map_or(&[][..], |memory| memory.mounts);
+    let mut shares = vec![uploads::share()];
+    if !place.skills.is_empty() {
+        shares.push(skills::share(skills_at));
+    }
+    shares.extend(memory::shares(mounts));
+    shares
 }
 
 fn sandbox_id(session: &SessionId) -> String {

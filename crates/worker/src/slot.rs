@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use freehold_sandbox::Sandbox;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
+use crate::memory::SessionMemory;
 use crate::uploads::Upload;
 
 /// What is shared by everyone who uses one session's sandbox.
 pub(crate) struct Slot {
     /// Held while the sandbox is made, re-made or closed, not while tools run.
     pub(crate) state: Mutex<State>,
+    /// Held while memory stores are synced. Taken before [`Slot::state`], never the other way round.
+    pub(crate) memory: Mutex<Memory>,
     users: AtomicUsize,
     last_used: SyncMutex<Instant>,
 }
@@ -28,6 +31,15 @@ pub(crate) struct State {
     pub(crate) unlisted: bool,
     /// The session is gone: nothing may be made again.
     pub(crate) removed: bool,
+}
+
+/// What is known of a session's memory stores.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// Once they are mounted.
+    pub(crate) session: Option<SessionMemory>,
+    /// Whether the round of calls that runs has them in step already.
+    pub(crate) fresh: bool,
 }
 
 /// A live sandbox, with its share of the number that may live at a time.
@@ -50,6 +62,7 @@ impl Slot {
                 unlisted: true,
                 removed: false,
             }),
+            memory: Mutex::default(),
             users: AtomicUsize::new(0),
             last_used: SyncMutex::new(Instant::now()),
         }

@@ -207,6 +207,7 @@ impl Setup {
             config: &self.config,
             uploads: &[],
             skills: &[],
+            memory: None,
         }
     }
     async fn call(&self, session: &SessionId, tool: &str, repeatable: bool) -> (String, bool) {

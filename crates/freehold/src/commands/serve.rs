@@ -57,7 +57,13 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         Arc::new(Blobs(store.clone())),
         sandboxes::options(&settings.sandbox, settings.sandbox_root()),
     ));
-    let hands = Arc::new(Hands::new(Arc::clone(&boxes), refusal.clone(), web));
+    let hands = Arc::new(Hands::new(
+        Arc::clone(&boxes),
+        refusal.clone(),
+        web,
+        store.clone(),
+        ids.clone(),
+    ));
     let options = freehold_runtime::Options {
         backoff: settings.backoff,
         drain: DRAIN,

@@ -3,5 +3,6 @@
 mod errors;
 mod help;
 mod journey;
+mod memory;
 mod server;
 mod skills;

@@ -5,6 +5,7 @@
 //! builds and reaps; and only the grandchild, the agent, returns. Nothing here may start a thread.
 
 mod devices;
+mod disk;
 mod etc;
 mod folders;
 mod handover;

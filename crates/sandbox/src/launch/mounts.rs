@@ -84,11 +84,12 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
         ("mode", "1777"),
     ];
     mount_at(&root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
+    let own_disk = folders.own_disk;
     let hidden_paths = own(bind, &root, folders)?;
     set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")?;
     Ok(Built {
         hidden_paths,
-        disk_quota: false,
+        disk_quota: own_disk,
     })
 }
 
@@ -96,6 +97,7 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
 fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
     let Folders {
         store,
+        own_disk,
         shares,
         layers,
     } = folders;
@@ -107,7 +109,7 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
     layers::lay_over(root, count).stage("layers")?;
     let mut hidden = true;
     for folder in folders::writable(bind) {
-        hidden &= layers::writable(root, false, count, folder).stage("state directories")?;
+        hidden &= layers::writable(root, own_disk, count, folder).stage("state directories")?;
     }
     let read_only = bind.shares.iter().filter(|s| s.access == Access::ReadOnly);
     for (share, tree) in read_only.zip(&shares) {

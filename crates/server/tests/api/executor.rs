@@ -30,6 +30,10 @@ pub struct Scripted {
     pub uploads: Mutex<Vec<String>>,
     /// Names of the skills as last seen by a call.
     pub skills: Mutex<Vec<String>>,
+    /// Memory stores as last seen by a call.
+    pub memory: Mutex<Vec<String>>,
+    /// Rounds of calls that ended.
+    pub settled: AtomicUsize,
 }
 
 #[async_trait]
@@ -50,6 +54,10 @@ impl ToolExecutor for Scripted {
         *self.uploads.lock().unwrap() =
             place.uploads.iter().map(|u| u.mount_path.clone()).collect();
         *self.skills.lock().unwrap() = place.skills.iter().map(|s| s.name.clone()).collect();
+        let memory = place.memory.iter();
+        *self.memory.lock().unwrap() = memory
+            .map(|m| format!("{} {}", m.store, m.mount_path))
+            .collect();
         if self.hang.load(Ordering::SeqCst) {
             cancel.cancelled().await;
             return ToolReply::error("cancelled");
@@ -58,6 +66,9 @@ impl ToolExecutor for Scripted {
             content: vec![ContentBlock::text(call.input.get())],
             is_error: false,
         }
+    }
+    async fn settle(&self, _: &Place) {
+        self.settled.fetch_add(1, Ordering::SeqCst);
     }
     async fn write_file(&self, _: &Place, _: &str, _: Vec<u8>) -> Result<(), String> {
         Ok(())

@@ -13,6 +13,7 @@ mod fuzz;
 mod gateway;
 mod harness;
 mod logs;
+mod memories;
 mod messages;
 mod sessions;
 mod skills;

@@ -156,8 +156,6 @@ async fn features_of_later_versions_are_refused_by_name() {
         json!({"agent": agent, "environment_id": packaged}),
         json!({"agent": agent, "environment_id": environment, "vault_ids": ["vlt_1"]}),
         json!({"agent": agent, "environment_id": environment, "resources": [
-            {"type": "memory_store", "memory_store_id": "memstore_1"}]}),
-        json!({"agent": agent, "environment_id": environment, "resources": [
             {"type": "github_repository", "url": "https://github.com/o/r"}]}),
     ] {
         let refused = s.post("/v1/sessions", body).await;

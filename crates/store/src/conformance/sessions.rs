@@ -551,6 +551,7 @@ async fn lists_filter(w: World) {
     };
     let of_agent = w.store.create_session(of_agent).await.unwrap();
     w.tick();
+    let store = w.memory_store().await;
     let mut new = crate::NewSession {
         agent_id: agent.clone(),
         agent_version: 2,
@@ -562,7 +563,7 @@ async fn lists_filter(w: World) {
         kind: "memory_store".into(),
         mount_path: None,
         file: None,
-        memory_store_id: Some("memstore_1".into()),
+        memory_store_id: Some(store.clone()),
         body: "{}".into(),
     });
     let special = w.store.create_session(new).await.unwrap();
@@ -616,7 +617,7 @@ async fn lists_filter(w: World) {
         ),
         (
             SessionQuery {
-                memory_store_id: Some("memstore_1".into()),
+                memory_store_id: Some(store.to_string()),
                 ..q()
             },
             vec![&special],

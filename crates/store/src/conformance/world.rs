@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use freehold_base::{
-    AgentId, EnvironmentId, EventId, FileId, IdSource, ManualClock, ReplicaId, SessionId,
-    SystemEntropy, Timestamp, WorkspaceId,
+    AgentId, EnvironmentId, EventId, FileId, IdSource, ManualClock, MemoryStoreId, ReplicaId,
+    SessionId, SystemEntropy, Timestamp, WorkspaceId,
 };
 use tokio::io::AsyncReadExt;
 
 use super::Open;
 use crate::{
     Append, CommitListener, FileRow, Input, NewAgent, NewEnvironment, NewEvent, NewFile,
-    NewSession, SessionRow, Store, StoredEvent, Then,
+    NewMemoryStore, NewSession, SessionRow, Store, StoredEvent, Then,
 };
 
 /// What one case works with.
@@ -137,6 +137,16 @@ impl World {
             body: "{}".into(),
         };
         self.store.create_environment(new).await.unwrap().id
+    }
+
+    /// A memory store of the default workspace.
+    pub async fn memory_store(&self) -> MemoryStoreId {
+        let new = NewMemoryStore {
+            id: self.ids.next(),
+            workspace_id: self.workspace.clone(),
+            body: "{}".into(),
+        };
+        self.store.create_memory_store(new).await.unwrap().id
     }
 
     /// An agent of a workspace.

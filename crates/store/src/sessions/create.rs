@@ -1,7 +1,8 @@
 //! Making a session, with its resources and first input, in one transaction.
 
 use freehold_base::{
-    AgentId, EnvironmentId, FileId, IdSource, SessionId, SkillVersionId, ThreadId, WorkspaceId,
+    AgentId, EnvironmentId, FileId, IdSource, MemoryStoreId, SessionId, SkillVersionId, ThreadId,
+    WorkspaceId,
 };
 use freehold_wire::agent::Metadata;
 
@@ -65,6 +66,9 @@ pub enum CreateSessionError {
     /// No such version of a skill in the workspace.
     #[error("no such skill version: {0}")]
     SkillGone(SkillVersionId),
+    /// No such memory store in the workspace, or it is archived.
+    #[error("no usable memory store: {0}")]
+    MemoryStoreGone(MemoryStoreId),
     /// More resources than a session may have.
     #[error("too many resources")]
     TooManyResources,
@@ -77,6 +81,7 @@ impl From<ResourceError> for CreateSessionError {
     fn from(error: ResourceError) -> Self {
         match error {
             ResourceError::FileGone(id) => Self::FileGone(id),
+            ResourceError::MemoryStoreGone(id) => Self::MemoryStoreGone(id),
             ResourceError::TooMany => Self::TooManyResources,
             ResourceError::Store(error) => Self::Store(error),
             // The session was made open in this very transaction.

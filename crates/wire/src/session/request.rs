@@ -11,7 +11,7 @@ use crate::event::params::{EventParams, check_initial};
 use crate::metadata::{self, MetadataPatch};
 use crate::model_config::{ModelParam, Models};
 use crate::request::Request;
-use crate::resource::{ResourceParam, resources};
+use crate::resource::{MemoryStoreParam, ResourceParam, resources};
 use crate::tool::{McpServer, Tool};
 use crate::usage::Budget;
 use crate::{ApiError, Patch, tool};
@@ -182,6 +182,32 @@ impl CreateSession {
     pub fn check_budget(&self, agent: &SessionAgent, models: &dyn Models) -> Decode<()> {
         if self.budget.is_some() && !models.facts(&agent.model.id)?.priced {
             return Err(not_budgetable());
+        }
+        Ok(())
+    }
+
+    /// The memory stores to attach, in order.
+    pub fn memory_stores(&self) -> Vec<&MemoryStoreParam> {
+        let stores = self.resources.iter().filter_map(|resource| match resource {
+            ResourceParam::MemoryStore(store) => Some(store),
+            _ => None,
+        });
+        stores.collect()
+    }
+
+    /// Checks that the agent has a tool to reach attached memory stores with (contract 74 §4).
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn check_memory(&self, agent: &SessionAgent) -> Decode<()> {
+        let reaches = agent.tools.iter().any(|tool| match tool {
+            Tool::AgentToolset(set) => set.enabled().any(|tool| !tool.is_server_side()),
+            _ => false,
+        });
+        if !self.memory_stores().is_empty() && !reaches {
+            return Err(ApiError::invalid(
+                "resources: Memory stores need an agent with the agent_toolset_20260401 and at least one of its file tools or bash enabled.",
+            ));
         }
         Ok(())
     }

@@ -1,10 +1,14 @@
 //! Every documented example of the contract: responses are read and written back unchanged, requests
 //! are accepted.
 
+use freehold_wire::ErrorKind;
 use freehold_wire::agent::Agent;
 use freehold_wire::environment::Environment;
 use freehold_wire::event::{EventBody, SendEvents};
 use freehold_wire::file::File;
+use freehold_wire::memory::MemoryItem;
+use freehold_wire::memory_store::MemoryStore;
+use freehold_wire::memory_version::MemoryVersion;
 use freehold_wire::models::ModelInfo;
 use freehold_wire::resource::Resource;
 use freehold_wire::session::Session;
@@ -146,6 +150,33 @@ fn files_and_models() {
     );
     round_trip::<ModelInfo>(
         r#"{"id":"claude-opus-5","type":"model","display_name":"Claude Opus 5","created_at":"2026-06-01T00:00:00Z","lifecycle":"active","line":"opus","max_input_tokens":200000,"max_tokens":64000,"deprecated_at":null,"retires_at":null,"capabilities":null}"#,
+    );
+}
+
+#[test]
+fn memory_stores() {
+    round_trip::<MemoryStore>(
+        r#"{"type":"memory_store","id":"memstore_01M","name":"Team Notes","description":"","metadata":{},"created_at":"2026-11-20T08:00:00Z","updated_at":"2026-11-20T08:00:00Z","archived_at":null}"#,
+    );
+    for item in [
+        r#"{"type":"memory","id":"mem_01A","memory_store_id":"memstore_01M","memory_version_id":"memver_01A","path":"/style.md","content":null,"content_sha256":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","content_size_bytes":4,"created_at":"2026-11-20T08:00:00Z","updated_at":"2026-11-20T08:00:00Z"}"#,
+        r#"{"type":"memory_prefix","path":"/projects/"}"#,
+    ] {
+        round_trip::<MemoryItem>(item);
+    }
+    round_trip::<MemoryVersion>(
+        r#"{"type":"memory_version","id":"memver_01A","memory_store_id":"memstore_01M","memory_id":"mem_01A","operation":"created","path":"/style.md","content":"tabs","content_sha256":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","content_size_bytes":4,"created_at":"2026-11-20T08:00:00Z","created_by":{"type":"api_actor","api_key_id":"apikey_01"},"redacted_at":null}"#,
+    );
+    let taken = freehold_wire::ApiError::new(ErrorKind::MemoryPathConflict, "path is taken")
+        .with_field("conflicting_memory_id", "mem_01A".into())
+        .with_field("conflicting_path", "/style.md".into());
+    assert_eq!(
+        taken.envelope("req_01"),
+        json!({"type":"error","error":{"type":"memory_path_conflict_error","message":"path is taken","conflicting_memory_id":"mem_01A","conflicting_path":"/style.md"},"request_id":"req_01"})
+    );
+    assert_eq!(
+        (taken.kind.status(), taken.should_retry),
+        (409, Some(false))
     );
 }
 

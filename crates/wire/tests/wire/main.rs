@@ -7,6 +7,7 @@ mod environments;
 mod events;
 mod examples;
 mod files;
+mod memories;
 
 mod multiagent;
 mod properties;

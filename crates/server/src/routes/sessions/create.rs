@@ -51,7 +51,10 @@ pub(crate) async fn create(
             .await
             .map_err(|fail| fail.within(&format!("initial_events.{n}")))?;
     }
-    let mut new = assemble(&app, &caller, request, &agent, &environment)?;
+    request.check_memory(&agent)?;
+    let stores = request.memory_stores();
+    let stores = resources::new_memory_stores(&app, &caller.workspace, &stores).await?;
+    let mut new = assemble(&app, &caller, request, &agent, &environment, stores)?;
     new.skills = skills.into_iter().map(|skill| skill.id).collect();
     let (starts, attaches) = (!new.initial.is_empty(), !new.resources.is_empty());
     let row = match app.store.create_session(new).await {
@@ -102,18 +105,21 @@ fn assemble(
     request: CreateSession,
     agent: &SessionAgent,
     environment: &Environment,
+    memory_stores: Vec<NewResource>,
 ) -> Result<NewSession, Fail> {
     let mut initial = Vec::new();
     for event in request.initial_events {
         initial.push(events::input(app, &event.into_body()?));
     }
+    let mut memory_stores = memory_stores.into_iter();
     let attached: Vec<NewResource> = request
         .resources
         .iter()
         .filter_map(|resource| match resource {
             ResourceParam::File(file) => Some(resources::new_file(app, file)),
+            ResourceParam::MemoryStore(_) => memory_stores.next(),
             // Refused before.
-            ResourceParam::GithubRepository(_) | ResourceParam::MemoryStore(_) => None,
+            ResourceParam::GithubRepository(_) => None,
         })
         .collect();
     Ok(NewSession {
@@ -166,6 +172,7 @@ fn refused(error: CreateSessionError) -> Fail {
         CreateSessionError::SkillGone(id) => {
             ApiError::not_found("Skill version", id.as_str()).into()
         }
+        CreateSessionError::MemoryStoreGone(id) => resources::unusable_store(&id).into(),
         CreateSessionError::TooManyResources => {
             ApiError::invalid("resources: more than a session may have").into()
         }
