@@ -18,7 +18,7 @@ use crate::files::{self, FileSource, OutputFile, OutputReader};
 use crate::memory::{self, MemoryError, MemoryMount, Remote, Rules, SessionMemory};
 use crate::network;
 use crate::skills::{self, Skill};
-use crate::slot::{Open, Slot, State};
+use crate::slot::{Memory, Open, Slot, State};
 use crate::uploads::{self, Upload, UploadError};
 use crate::variables::{self, Variable};
 
@@ -361,6 +361,8 @@ impl SessionSandboxes {
     pub async fn close(&self, session: &SessionId) {
         let slot = self.slots().by_session.get(session).cloned();
         if let Some(slot) = slot {
+            // Whoever opens it again may reach the stores with other rights.
+            *slot.memory.lock().await = Memory::default();
             close(session, &mut *slot.state.lock().await).await;
         }
     }

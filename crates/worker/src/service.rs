@@ -21,7 +21,7 @@ mod script;
 mod skills;
 pub mod webhook;
 
-pub use hands::{Hands, LocalHands, Network};
+pub use hands::{Hands, LocalHands, Network, Shown};
 pub use item::{Claim, ItemError, Lapsed, Service};
 pub use journal::JournalError;
 pub use lease::LeaseEnd;

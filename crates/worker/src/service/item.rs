@@ -13,16 +13,19 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::hands::Hands;
+use super::hands::{Hands, Shown};
 use super::journal::{self, Journal, JournalError};
 use super::lease::{self, Lease, LeaseEnd};
 use super::metrics::Metrics;
-use super::mounts::{Mounts, MountsError};
+use super::mounts::{self, MountsError};
 use super::runner::{self, RunEnd, Serving};
 use super::skills;
 
 /// Longest the last request for an item may take.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest the last sync of memory stores may take (contract 55 §14).
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What every item of a worker is served with.
 pub struct Service {
@@ -219,11 +222,25 @@ impl Service {
             () = self.stop.cancelled() => return Ok(RunEnd::WorkerStops.as_str()),
             prepared = self.prepare(client, has_token, session) => prepared?,
         };
-        let Some(mounts) = prepared else {
+        let Some(shown) = prepared else {
             tracing::info!(work = %claim.work, %session, "the session is terminated");
             self.forget(session, journal).await;
             return Ok(RunEnd::SessionOver.as_str());
         };
+        let has_memory = !shown.memory.is_empty();
+        self.hands.show(session, shown, client);
+        if has_memory {
+            // A session does not run without its memory.
+            let ready = tokio::select! {
+                biased;
+                _ = ended.wait_for(|lease| lease.end.is_some()) => Ok(()),
+                ready = self.hands.prepare(session) => ready,
+            };
+            if let Err(error) = ready {
+                self.hands.close(session).await;
+                return Err(MountsError::Unavailable(error).into());
+            }
+        }
         let serving = Serving {
             client,
             session,
@@ -235,7 +252,6 @@ impl Service {
             stop_grace: self.stop_grace(),
             max_idle: self.max_idle,
             lost_before,
-            after_call: &mounts,
         };
         let end = {
             let warming = self.warm(session);
@@ -246,9 +262,17 @@ impl Service {
                 () = warming => running.await,
             }
         };
-        // Processes first, so that nothing writes while mounts are brought in step.
+        // While the lease is ours what the session wrote is saved; the heartbeats go on.
+        if !matches!(&end, RunEnd::Lease(end) if end.is_lost()) {
+            let settling = self.hands.settle(session, true);
+            if tokio::time::timeout(SETTLE_TIMEOUT, settling)
+                .await
+                .is_err()
+            {
+                tracing::warn!(%session, "memory stores were not saved in time");
+            }
+        }
         self.hands.close(session).await;
-        mounts.finish(matches!(end, RunEnd::Idle)).await;
         if let RunEnd::Refused(error) = &end {
             tracing::error!(%session, %error, "the session's events cannot be read");
         }
@@ -286,7 +310,7 @@ impl Service {
         client: &Client,
         has_token: bool,
         session: &SessionId,
-    ) -> Result<Option<Mounts>, ItemError> {
+    ) -> Result<Option<Shown>, ItemError> {
         let shown = client
             .session(session.as_str())
             .await
@@ -296,10 +320,9 @@ impl Service {
         if read.status == "terminated" {
             return Ok(None);
         }
-        let mounts = Mounts::fetch(client, &shown, has_token).await?;
+        let memory = mounts::memory(&shown, has_token)?;
         let skills = skills::find(client, &shown, session).await;
-        self.hands.show(session, skills, client);
-        Ok(Some(mounts))
+        Ok(Some(Shown { skills, memory }))
     }
 
     /// Brings the sandbox up while the history is read. That it fails is said by the first call.

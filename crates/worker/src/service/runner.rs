@@ -53,14 +53,6 @@ pub(super) struct Serving<'a> {
     /// Calls that were free to run by then may have been run by a worker that was not heard of
     /// again, and whose journal is not this one.
     pub(super) lost_before: Option<Timestamp>,
-    /// Runs after each call.
-    pub(super) after_call: &'a (dyn AfterCall + 'a),
-}
-
-/// What is to be done between two calls, for example to bring memory stores in step.
-#[async_trait::async_trait]
-pub(super) trait AfterCall: Sync {
-    async fn after_call(&self);
 }
 
 /// Why serving ended.
@@ -152,7 +144,7 @@ pub(super) async fn serve(serving: &Serving<'_>) -> RunEnd {
                     }
                     calls.done(&was.ready);
                 }
-                serving.after_call.after_call().await;
+                serving.hands.settle(serving.session, false).await;
             }
             Some(step) = feed.recv() => {
                 let read = matches!(step, Step::Read { complete: true });
