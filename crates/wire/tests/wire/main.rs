@@ -16,3 +16,4 @@ mod sessions;
 mod support;
 mod tools;
 mod unsupported;
+mod work;
