@@ -517,6 +517,34 @@ async fn keys_are_shown_once_and_revoked_at_once() {
 }
 
 #[tokio::test]
+async fn a_deleted_environments_keys_go_with_it() {
+    let q = Queue::start().await;
+    q.poll().await;
+    q.s.delete(&format!("/v1/environments/{}", q.environment))
+        .await
+        .ok();
+    q.get_as(&q.key, &q.path("/poll"))
+        .await
+        .error(401, "authentication_error");
+}
+
+#[tokio::test]
+async fn an_archived_environments_sessions_go_on() {
+    let q = Queue::start().await;
+    let session = q.session().await;
+    q.s.post(
+        &format!("/v1/environments/{}/archive", q.environment),
+        json!({}),
+    )
+    .await
+    .ok();
+    let (_, token) = q.claim().await;
+    q.get_as(&token, &format!("/v1/sessions/{session}"))
+        .await
+        .ok();
+}
+
+#[tokio::test]
 async fn a_tokens_streams_end_with_its_item() {
     let q = Queue::start().await;
     let session = q.session().await;
