@@ -1,5 +1,8 @@
 //! The Messages API request that asks for the next answer.
 
+use std::borrow::Cow;
+use std::fmt::Write;
+
 use freehold_wire::agent::{Effort, SessionAgent};
 use freehold_wire::tool::{BuiltinTool, Tool};
 use serde::Serialize;
@@ -9,6 +12,7 @@ use serde_json::{Map, Value};
 use crate::call::policy;
 use crate::conversation::{CacheControl, EPHEMERAL, Media, Message, Writing};
 use crate::decide::Purpose;
+use crate::memory;
 use crate::state::{Placement, State};
 
 /// What is known of the agent's model and of the tools on this server.
@@ -46,7 +50,7 @@ struct Body<'a> {
 #[derive(Serialize)]
 struct SystemText<'a> {
     r#type: &'static str,
-    text: &'a str,
+    text: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_control: Option<CacheControl>,
 }
@@ -87,6 +91,14 @@ const CLOUD_NOTE: &str = "You work in a sandbox. The working directory is /works
 const SELF_HOSTED_NOTE: &str =
     "You work in a sandbox on the user's own infrastructure. The working directory is /workspace.";
 
+const SKILLS_NOTE: &str = "Skills are folders of instructions, scripts and other files for \
+     particular kinds of work. Before you begin with something that one of them is for, read its \
+     SKILL.md, and follow what applies; paths in it are relative to its folder. The skills here:";
+/// Where skills lie in the sandboxes of the server (contract 55 §15), and where a worker puts them
+/// (contract 55 §13).
+const CLOUD_SKILLS: &str = "/skills";
+const SELF_HOSTED_SKILLS: &str = "/workspace/skills";
+
 /// Builds the request's body; `model` is our own id of the model.
 ///
 /// # Errors
@@ -117,7 +129,7 @@ pub fn build(
         } else {
             output
         },
-        system: system(agent, state.placement),
+        system: system(state),
         messages: state.conversation.messages(writing, closing),
         // A context with tool calls in it needs their definitions even where none may be made.
         tools: tools(agent, facts)?,
@@ -130,18 +142,24 @@ pub fn build(
     serde_json::value::to_raw_value(&body)
 }
 
-fn system(agent: &SessionAgent, placement: Placement) -> Vec<SystemText<'_>> {
+fn system(state: &State) -> Vec<SystemText<'_>> {
+    let agent = &*state.agent;
     let has_sandbox_tool = BuiltinTool::ALL
         .iter()
         .any(|t| !t.is_server_side() && policy(agent, *t).is_some());
-    let note = has_sandbox_tool.then_some(match placement {
+    let note = has_sandbox_tool.then_some(match state.placement {
         Placement::Cloud => CLOUD_NOTE,
         Placement::SelfHosted => SELF_HOSTED_NOTE,
     });
     let own = agent.system.as_deref().filter(|s| !s.is_empty());
+    // Without a tool that reaches them (they can be changed later) the stores are not there.
+    let memory = Some(&state.memory).filter(|m| has_sandbox_tool && !m.is_empty());
     let mut out: Vec<_> = own
         .into_iter()
         .chain(note)
+        .map(Cow::Borrowed)
+        .chain(skills(state).map(Cow::Owned))
+        .chain(memory.map(|m| Cow::Owned(memory::note(m))))
         .map(|text| SystemText {
             r#type: "text",
             text,
@@ -152,6 +170,27 @@ fn system(agent: &SessionAgent, placement: Placement) -> Vec<SystemText<'_>> {
         last.cache_control = Some(EPHEMERAL);
     }
     out
+}
+
+/// Each skill by name, description and the path of its SKILL.md; nothing where they cannot be read
+/// any more, because the session's tools were changed.
+fn skills(state: &State) -> Option<String> {
+    if state.skills.is_empty() || policy(&state.agent, BuiltinTool::Read).is_none() {
+        return None;
+    }
+    let root = match state.placement {
+        Placement::Cloud => CLOUD_SKILLS,
+        Placement::SelfHosted => SELF_HOSTED_SKILLS,
+    };
+    let mut text = SKILLS_NOTE.to_owned();
+    for skill in &*state.skills {
+        // One line each, whatever the description holds.
+        let words: Vec<_> = skill.description.split_whitespace().collect();
+        let (name, description) = (&skill.name, words.join(" "));
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n- {name}: {description} ({root}/{name}/SKILL.md)");
+    }
+    Some(text)
 }
 
 fn tools<'a>(agent: &'a SessionAgent, facts: &Facts) -> serde_json::Result<Vec<Definition<'a>>> {

@@ -13,8 +13,10 @@
 pub mod agent;
 mod capability;
 mod cgroup;
+mod disk;
 pub mod egress;
 mod error;
+mod exec;
 mod host;
 mod launch;
 mod namespaces;
@@ -22,15 +24,18 @@ mod network;
 mod process;
 mod protocol;
 mod provider;
+mod snapshot;
 mod spec;
 mod trash;
 
-pub use capability::{Capabilities, Feature, Status};
+pub use capability::{Capabilities, Feature, Operation, Status};
 pub use error::{FileProblem, SandboxError};
+pub use exec::{ExecEvent, ExecHandle, ExecRequest, Exit, Finished};
 pub use namespaces::{IdMapping, NamespaceConfig, NamespaceProvider};
-pub use network::{HostPattern, InvalidHostPattern, NetworkPolicy};
+pub use network::{HostPattern, Injection, InvalidHostPattern, Network, NetworkPolicy};
 pub use process::{ProcessConfig, ProcessProvider};
 pub use provider::{
     FileEntry, FileStream, Launcher, Listing, Provider, Sandbox, Stats, ToolReply, ToolRequest,
 };
-pub use spec::{Isolation, Limits, SandboxSpec};
+pub use snapshot::Snapshot;
+pub use spec::{Access, Isolation, Limits, MAX_LAYERS, MAX_SHARES, SandboxSpec, Share};

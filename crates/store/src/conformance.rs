@@ -9,9 +9,12 @@ mod keys;
 mod lease;
 mod list;
 mod log;
+mod memories;
 mod outputs;
 mod resources;
 mod sessions;
+mod skills;
+mod vaults;
 mod work;
 mod world;
 
@@ -64,11 +67,14 @@ pub fn all() -> Vec<&'static Case> {
         sessions::CASES,
         resources::CASES,
         files::CASES,
+        skills::CASES,
         outputs::CASES,
         agents::CASES,
         environments::CASES,
         keys::CASES,
         work::CASES,
+        memories::CASES,
+        vaults::CASES,
     ];
     files.into_iter().flatten().collect()
 }

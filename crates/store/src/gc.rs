@@ -55,12 +55,14 @@ impl Store {
         Ok(collected)
     }
 
-    /// Removes a blob if no file refers to it; gives whether it did.
+    /// Removes a blob if nothing refers to it; gives whether it did.
     pub(crate) async fn drop_blob(&self, key: &str) -> Result<bool, StoreError> {
         let asked = key.to_owned();
         let used = self.read(move |tx| {
             let rows = tx.query(
-                "SELECT 1 FROM file WHERE blob = ?1 LIMIT 1",
+                "SELECT 1 FROM file WHERE blob = ?1
+                 UNION ALL SELECT 1 FROM skill_version WHERE blob = ?1
+                 UNION ALL SELECT 1 FROM session_skill WHERE blob = ?1 LIMIT 1",
                 params![&asked],
             )?;
             Ok::<_, StoreError>(!rows.is_empty())

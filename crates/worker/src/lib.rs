@@ -9,11 +9,17 @@ pub mod agent;
 mod content;
 mod files;
 pub mod local;
+pub mod memory;
 mod network;
+pub mod skills;
 mod slot;
 mod uploads;
+mod variables;
 
 pub use content::Reply;
 pub use files::{FileSource, OutputFile, OutputReader};
-pub use local::{Call, Options, Place, SandboxUnavailable, SessionSandboxes};
+pub use local::{Call, MemorySource, Options, Place, SandboxUnavailable, SessionSandboxes};
+pub use memory::MemoryMount;
+pub use skills::{Skill, SkillError};
 pub use uploads::Upload;
+pub use variables::Variable;

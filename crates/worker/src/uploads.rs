@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use freehold_base::limits;
-use freehold_sandbox::SandboxSpec;
+use freehold_sandbox::{Access, SandboxSpec, Share};
 use tokio::io::AsyncReadExt;
 
 use crate::files::FileSource;
@@ -54,6 +54,18 @@ fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> UploadError {
     move |source| UploadError::Io { doing, source }
 }
 
+/// The folder of the state directory that holds them.
+const FOLDER: &str = "uploads";
+
+/// Shows them in a sandbox.
+pub(crate) fn share() -> Share {
+    Share {
+        folder: FOLDER.to_owned(),
+        at: ROOT.to_owned(),
+        access: Access::ReadOnly,
+    }
+}
+
 type Manifest = BTreeMap<PathBuf, String>;
 
 /// Makes the uploads folder hold exactly `uploads`.
@@ -67,7 +79,7 @@ pub(crate) async fn sync(
         wanted.insert(relative(&upload.mount_path)?, upload.key.clone());
     }
     let manifest = spec.dir.join("uploads.json");
-    let top = spec.uploads_dir();
+    let top = spec.dir.join(FOLDER);
     if wanted.is_empty() && !exists(&manifest).await {
         return Ok(());
     }
@@ -148,7 +160,7 @@ async fn place(
 }
 
 /// Makes one directory with exactly this mode, whatever the umask.
-async fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+pub(crate) async fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     match tokio::fs::create_dir(path).await {
         Ok(()) => tokio::fs::set_permissions(path, Permissions::from_mode(mode)).await,
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
@@ -212,8 +224,11 @@ mod tests {
             id: "s".to_owned(),
             dir: dir.join("state"),
             limits: Limits::default(),
-            network: NetworkPolicy::None,
+            network: NetworkPolicy::None.into(),
             min_isolation: Isolation::None,
+            shares: vec![share()],
+            layers: Vec::new(),
+            env: Vec::new(),
         }
     }
 
@@ -228,7 +243,7 @@ mod tests {
     async fn the_folder_follows_the_list_and_copies_once() {
         let base = tempfile::tempdir().unwrap();
         let (spec, source) = (spec(base.path()), Keys::default());
-        let read = |p: &str| std::fs::read_to_string(spec.uploads_dir().join(p)).ok();
+        let read = |p: &str| std::fs::read_to_string(spec.dir.join(FOLDER).join(p)).ok();
         sync(
             &spec,
             &[upload("a.txt", "one"), upload("d/e/b", "two")],

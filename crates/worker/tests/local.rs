@@ -14,7 +14,7 @@ use freehold_sandbox::{
     Provider, Sandbox, SandboxError, SandboxSpec, Stats, ToolReply, ToolRequest,
 };
 use freehold_wire::content::ContentBlock;
-use freehold_worker::{Call, FileSource, Options, Place, SessionSandboxes, Upload};
+use freehold_worker::{Call, FileSource, Options, Place, SessionSandboxes, Skill, Upload};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
@@ -60,6 +60,7 @@ impl Provider for Counting {
             isolation: Isolation::None,
             works: true,
             features: vec![],
+            unsupported: vec![],
         }
     }
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
@@ -144,16 +145,33 @@ impl Sandbox for Box1 {
     }
 }
 
-struct Content;
+/// Content is the key itself; but `skill` is the archive of one, and fails at first.
+#[derive(Default)]
+struct Content {
+    skills_opened: AtomicUsize,
+}
 #[async_trait]
 impl FileSource for Content {
     async fn open(&self, key: &str) -> io::Result<Box<dyn AsyncRead + Send + Unpin>> {
-        Ok(Box::new(io::Cursor::new(key.as_bytes().to_vec())))
+        if key != "skill" {
+            return Ok(Box::new(io::Cursor::new(key.as_bytes().to_vec())));
+        }
+        if self.skills_opened.fetch_add(1, SeqCst) == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let file = freehold_archive::File {
+            path: freehold_archive::MemberPath::new(b"SKILL.md").unwrap(),
+            executable: false,
+            bytes: b"steps".to_vec(),
+        };
+        let archive = freehold_archive::pack("steps", vec![file]).unwrap();
+        Ok(Box::new(io::Cursor::new(archive)))
     }
 }
 
 struct Setup {
     provider: Arc<Counting>,
+    content: Arc<Content>,
     boxes: SessionSandboxes,
     config: Value,
     root: tempfile::TempDir,
@@ -171,10 +189,12 @@ impl Setup {
             idle: Duration::ZERO,
             package_hosts: Vec::new(),
         };
-        let boxes = SessionSandboxes::new(provider.clone(), Arc::new(Content), options);
+        let content = Arc::new(Content::default());
+        let boxes = SessionSandboxes::new(provider.clone(), content.clone(), options);
         let config = json!({"type": "cloud", "networking": {"type": "unrestricted"}});
         Self {
             provider,
+            content,
             boxes,
             config,
             root,
@@ -185,6 +205,8 @@ impl Setup {
             session,
             config: &self.config,
             uploads: &[],
+            skills: &[],
+            memory: None,
         }
     }
     async fn call(&self, session: &SessionId, tool: &str, repeatable: bool) -> (String, bool) {
@@ -240,7 +262,7 @@ async fn one_sandbox_per_session_made_when_first_needed() {
     assert_eq!(setup.counts(), (2, 2));
     let specs = setup.provider.specs.lock().unwrap();
     assert_eq!(specs[0].dir, setup.root.path().join(a.as_str()));
-    assert_eq!(specs[0].network, NetworkPolicy::Public);
+    assert_eq!(specs[0].network.policy, NetworkPolicy::Public);
     assert_ne!(specs[0].id, specs[1].id);
 }
 
@@ -378,7 +400,8 @@ async fn attached_files_are_in_place_before_the_call_and_follow_the_list() {
         .call(place, call("bash", false), &CancellationToken::new())
         .await;
     let path = setup.provider.specs.lock().unwrap()[0]
-        .uploads_dir()
+        .dir
+        .join("uploads")
         .join("d/x");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "content");
     setup.call(&a, "bash", false).await;
@@ -422,4 +445,41 @@ async fn what_earlier_processes_left_is_found() {
     assert!(root.join("probe-x").exists() && root.join(alive).exists());
     assert!(!Path::exists(&root.join(".trash-1-0-sesn_1")));
     assert!(!root.join(dead).exists());
+}
+
+#[tokio::test]
+async fn skills_are_shown_and_those_that_fail_are_tried_again() {
+    let setup = Setup::new(8);
+    let a = session();
+    let skills = [Skill {
+        name: "steps".into(),
+        key: "skill".into(),
+    }];
+    let place = Place {
+        skills: &skills,
+        ..setup.place(&a)
+    };
+    let run = async || {
+        let cancel = CancellationToken::new();
+        setup.boxes.call(place, call("bash", false), &cancel).await
+    };
+    assert!(!run().await.is_error, "the agent does without");
+    let spec = setup.provider.specs.lock().unwrap()[0].clone();
+    let shown = spec.shares.iter().find(|s| s.at == "/skills").unwrap();
+    assert_eq!(shown.access, freehold_sandbox::Access::ReadOnly);
+    let folder = spec.dir.join(&shown.folder);
+    assert!(folder.is_dir() && !folder.join("steps").exists());
+    let says = || std::fs::read_to_string(folder.join("steps/SKILL.md")).unwrap();
+    run().await;
+    assert_eq!(says(), "steps");
+    run().await;
+    assert_eq!(
+        setup.content.skills_opened.load(SeqCst),
+        2,
+        "laid down once"
+    );
+    let without = session();
+    setup.call(&without, "bash", false).await;
+    let specs = setup.provider.specs.lock().unwrap();
+    assert!(specs[1].shares.iter().all(|s| s.at != "/skills"));
 }

@@ -15,6 +15,13 @@ pub struct Download {
 }
 
 impl Download {
+    pub(super) fn new(client: &Client, response: Response) -> Self {
+        Self {
+            client: client.clone(),
+            response,
+        }
+    }
+
     /// The next piece; `None` at the end.
     ///
     /// # Errors
@@ -40,9 +47,6 @@ impl Client {
     /// See [`ClientError`].
     pub async fn file_content(&self, id: &str) -> Result<Download, ClientError> {
         let response = self.download(&["v1", "files", id, "content"]).await?;
-        Ok(Download {
-            client: self.clone(),
-            response,
-        })
+        Ok(Download::new(self, response))
     }
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod environments;
+mod skills;
 
 use std::process::ExitCode;
 
@@ -12,10 +13,11 @@ use crate::exit::{Exit, Failure};
 use crate::memory;
 
 pub(crate) use args::{
-    Command, Connection, ExportArgs, KeyCommand, Output, RunArgs, SessionCommand, TailArgs,
-    WorkspaceCommand,
+    Command, Connection, ExportArgs, KeyCommand, Output, RunArgs, SecretCommand, SessionCommand,
+    TailArgs, WorkspaceCommand,
 };
 pub(crate) use environments::{EnvironmentCommand, EnvironmentKeyCommand, WorkCommand};
+pub(crate) use skills::SkillCommand;
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
@@ -43,7 +45,9 @@ async fn client(command: Command) -> Result<Exit, Failure> {
         Command::Sessions(command) => commands::sessions(command).await,
         Command::Keys(command) => commands::keys(command).await,
         Command::Environments(command) => commands::environments(command).await,
+        Command::Skills(command) => commands::skills(command).await,
         Command::Workspaces(command) => commands::workspaces(command).await,
+        Command::Secrets(command) => commands::secrets(command).await,
         Command::Models { connection, output } => commands::models(connection, output).await,
         Command::Doctor { flags, output } => commands::doctor(flags, output).await,
     }

@@ -27,6 +27,7 @@ pub(super) struct File {
     pub(super) sandbox: Sandbox,
     pub(super) web: Web,
     pub(super) retry: Retry,
+    pub(super) secrets: Secrets,
     pub(super) providers: Vec<ProviderConfig>,
     pub(super) models: Vec<ModelConfig>,
     pub(super) rehearsal: RehearsalConfig,
@@ -51,9 +52,12 @@ pub(super) struct Sandbox {
     pub(super) cpu_millis: Option<u32>,
     pub(super) tmp_mib: Option<u32>,
     pub(super) file_mib: Option<u32>,
+    pub(super) disk_mib: Option<u32>,
+    pub(super) disk_inodes: Option<u32>,
     pub(super) max_live: Option<u32>,
     pub(super) idle_minutes: Option<u32>,
     pub(super) package_hosts: Vec<String>,
+    pub(super) log_network: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -68,6 +72,13 @@ pub(super) struct Retry {
     pub(super) base_ms: Option<u32>,
     pub(super) max_ms: Option<u32>,
     pub(super) attempts: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Secrets {
+    pub(super) key_env: Option<String>,
+    pub(super) key_file: Option<PathBuf>,
 }
 
 /// Reads a file.
@@ -160,6 +171,7 @@ mod tests {
             ("sandbox.", "[sandbox]"),
             ("web.", "[web]"),
             ("retry.", "[retry]"),
+            ("secrets.", "[secrets]"),
             ("rehearsal.", "[rehearsal]"),
             ("rates.", "[rates]"),
             ("providers.", provider),
@@ -182,6 +194,7 @@ mod tests {
             "sandbox",
             "web",
             "retry",
+            "secrets",
             "rehearsal",
             "rates",
             "providers",

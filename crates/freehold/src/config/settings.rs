@@ -26,7 +26,19 @@ pub(crate) struct Settings {
     pub(crate) sandbox: SandboxSettings,
     pub(crate) search_url: Option<String>,
     pub(crate) backoff: Backoff,
+    pub(crate) master_keys: MasterKeys,
     pub(crate) catalog: CatalogConfig,
+}
+
+/// Where the master keys of secrets are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MasterKeys {
+    /// In a file of the data directory that the server makes itself.
+    Own,
+    /// In a file of the operator's.
+    File(PathBuf),
+    /// In an environment variable.
+    Variable(String),
 }
 
 /// Settings of sandboxes.
@@ -39,6 +51,7 @@ pub(crate) struct SandboxSettings {
     pub(crate) max_live: usize,
     pub(crate) idle: Duration,
     pub(crate) package_hosts: Vec<HostPattern>,
+    pub(crate) log_network: bool,
 }
 
 /// Hosts of package managers that can be listed.
@@ -99,6 +112,7 @@ impl Settings {
                 .or(file.web.search_url)
                 .filter(|u| !u.is_empty()),
             backoff: backoff(flags.retry_base_ms, &file.retry)?,
+            master_keys: master_keys(file.secrets)?,
             catalog: CatalogConfig {
                 providers: file.providers,
                 models: file.models,
@@ -119,6 +133,17 @@ impl Settings {
     }
 }
 
+fn master_keys(file: file::Secrets) -> Result<MasterKeys, Failure> {
+    match (file.key_env, file.key_file) {
+        (None, None) => Ok(MasterKeys::Own),
+        (Some(name), None) => Ok(MasterKeys::Variable(name)),
+        (None, Some(path)) => Ok(MasterKeys::File(path)),
+        (Some(_), Some(_)) => Err(Failure::usage(
+            "secrets: key_env and key_file cannot both be set",
+        )),
+    }
+}
+
 fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSettings, Failure> {
     let mib = |given: Option<u32>, default: u64| given.map_or(default, |m| u64::from(m) << 20);
     let default = Limits::default();
@@ -128,6 +153,8 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
         cpu_millis: file.cpu_millis.unwrap_or(default.cpu_millis),
         tmp_bytes: mib(file.tmp_mib, default.tmp_bytes),
         file_bytes: mib(file.file_mib, default.file_bytes),
+        disk_bytes: mib(file.disk_mib, default.disk_bytes),
+        disk_inodes: file.disk_inodes.map_or(default.disk_inodes, u64::from),
     };
     let wrong = |key: &str, what: &str| Err(Failure::usage(format!("sandbox.{key}: {what}")));
     if limits.memory_bytes < 64 << 20 {
@@ -141,6 +168,9 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
             "pids",
             "at least 16 tasks and 10 thousandths of a core are needed",
         );
+    }
+    if limits.disk_bytes < 16 << 20 || limits.disk_inodes < 256 {
+        return wrong("disk_mib", "at least 16 MiB and 256 files are needed");
     }
     let max_live = file.max_live.unwrap_or(64);
     let idle_minutes = file.idle_minutes.unwrap_or(30);
@@ -170,6 +200,7 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
         max_live: max_live as usize,
         idle: Duration::from_secs(u64::from(idle_minutes) * 60),
         package_hosts,
+        log_network: file.log_network,
     })
 }
 
@@ -265,6 +296,10 @@ mod tests {
             ),
             ("[sandbox]\nmax_live = 0", "sandbox.max_live"),
             ("[retry]\nattempts = 0", "retry.attempts"),
+            (
+                "[secrets]\nkey_env = 'A'\nkey_file = 'b'",
+                "secrets: key_env and key_file",
+            ),
             (
                 "[[models]]\nid = 'a'\nprovider = 'none'",
                 "models[0].provider",

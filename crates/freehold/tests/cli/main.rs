@@ -4,4 +4,6 @@ mod environments;
 mod errors;
 mod help;
 mod journey;
+mod memory;
+mod secrets;
 mod server;

@@ -246,6 +246,7 @@ impl World {
             budget: None,
             vault_ids: "[]".into(),
             initial: vec![self.message(message)],
+            skills: Vec::new(),
             resources: Vec::new(),
         };
         self.store.create_session(new).await.expect("a session");

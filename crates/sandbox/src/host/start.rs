@@ -2,10 +2,10 @@
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
@@ -14,32 +14,34 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use crate::launch::plan::Plan;
-use crate::protocol::{FAILED, Failure, Handshake, Prefix, STARTED, encode};
+use super::Channel;
+use crate::launch::plan::{Base, Bind};
+use crate::protocol::{FAILED, Failure, Handshake, MAX_BIND, MAX_SOCKETS, Prefix, STARTED, encode};
 use crate::{Launcher, SandboxError};
 
 /// How long set-up may take, waiting for an earlier sandbox over the same directory included.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// A sandbox that stands.
-pub(crate) struct Started {
+/// A launcher that has been told how to isolate, not yet for whom.
+pub(crate) struct Waiting {
     pub child: Child,
-    pub control: UnixStream,
-    pub handshake: Handshake,
-    pub listener: Option<TcpListener>,
+    control: UnixStream,
 }
 
-/// Runs the launcher with nothing but the given environment and the control socket.
-pub(crate) async fn start(
-    launcher: &Launcher,
-    plan: &Plan,
-    env: &[(String, String)],
-) -> Result<Started, SandboxError> {
+/// A sandbox that stands.
+pub(crate) struct Ready {
+    pub channel: Arc<Channel>,
+    pub handshake: Handshake,
+    /// What the egress proxy serves.
+    pub sockets: Vec<OwnedFd>,
+}
+
+/// Runs the launcher with nothing but the control socket, and tells it the base.
+pub(crate) async fn launch(launcher: &Launcher, base: &Base) -> Result<Waiting, SandboxError> {
     let (ours, theirs) = StdStream::pair().map_err(SandboxError::host("making a socket pair"))?;
     let child = Command::new(&launcher.program)
         .args(&launcher.args)
         .env_clear()
-        .envs(env.iter().map(|(k, v)| (k, v)))
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
@@ -50,38 +52,60 @@ pub(crate) async fn start(
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| failed("launch", e.to_string()))?;
-    let control = ours
+    let mut control = ours
         .set_nonblocking(true)
         .and_then(|()| UnixStream::from_std(ours))
         .map_err(SandboxError::host("watching the control socket"))?;
-    let shaken = tokio::time::timeout(START_LIMIT, shake_hands(control, plan)).await;
-    let (control, handshake, listener) = match shaken {
-        Ok(result) => result?,
-        Err(_) => {
-            let detail = "no answer in time; is the sandbox open in another server?";
-            return Err(failed("lock", detail.to_owned()));
-        }
-    };
-    Ok(Started {
-        child,
-        control,
-        handshake,
-        listener,
-    })
+    let frame = encode(base, 0).map_err(|e| failed("launch", e.to_string()))?;
+    control
+        .write_all(&frame)
+        .await
+        .map_err(|e| failed("launch", e.to_string()))?;
+    Ok(Waiting { child, control })
 }
 
-async fn shake_hands(
-    mut control: UnixStream,
-    plan: &Plan,
-) -> Result<(UnixStream, Handshake, Option<TcpListener>), SandboxError> {
+impl Waiting {
+    /// Whether it still waits: it has neither ended nor said that something failed.
+    pub(crate) fn waits(&mut self) -> bool {
+        let silent = self.control.try_read(&mut [0]);
+        let silent = silent.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
+        silent && matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Tells it for whom, and waits until the sandbox stands.
+    pub(crate) async fn bind(self, bind: &Bind) -> Result<(Ready, Child), SandboxError> {
+        let shaken = tokio::time::timeout(START_LIMIT, shake_hands(self.control, bind)).await;
+        match shaken {
+            Ok(ready) => Ok((ready?, self.child)),
+            Err(_) => {
+                let detail = "no answer in time; is the sandbox open in another server?";
+                Err(failed("lock", detail.to_owned()))
+            }
+        }
+    }
+}
+
+async fn shake_hands(mut control: UnixStream, bind: &Bind) -> Result<Ready, SandboxError> {
+    let body = serde_json::to_vec(bind).map_err(|e| failed("launch", e.to_string()))?;
+    if body.len() > MAX_BIND {
+        let what = "paths, shares and variables are too long together";
+        return Err(SandboxError::InvalidSpec(what.to_owned()));
+    }
+    let frame = encode(&(), body.len()).map_err(|e| failed("launch", e.to_string()))?;
+    // What went wrong before is told on the same socket, so a write that fails is no news.
+    let _ = control.write_all(&frame).await;
+    let _ = control.write_all(&body).await;
     let broken = |e: io::Error| failed("launch", e.to_string());
-    let frame = encode(plan, 0).map_err(|e| failed("launch", e.to_string()))?;
-    control.write_all(&frame).await.map_err(broken)?;
-    let (tag, fd) = first_byte(&control).await.map_err(broken)?;
+    let (tag, sockets) = first_byte(&control).await.map_err(broken)?;
     match tag {
         Some(STARTED) => {
             let handshake = frame_header(&mut control).await?;
-            Ok((control, handshake, fd.map(TcpListener::from)))
+            let (reader, writer) = control.into_split();
+            Ok(Ready {
+                channel: Channel::open(reader, writer),
+                handshake,
+                sockets,
+            })
         }
         Some(FAILED) => {
             let failure: Failure = frame_header(&mut control).await?;
@@ -94,12 +118,12 @@ async fn shake_hands(
     }
 }
 
-/// The first byte and the descriptor that may come with it.
-async fn first_byte(control: &UnixStream) -> io::Result<(Option<u8>, Option<OwnedFd>)> {
+/// The first byte and the descriptors that may come with it.
+async fn first_byte(control: &UnixStream) -> io::Result<(Option<u8>, Vec<OwnedFd>)> {
     control
         .async_io(Interest::READABLE, || {
             let mut byte = [0u8];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
             let mut ancillary = RecvAncillaryBuffer::new(&mut space);
             let read = rustix::net::recvmsg(
                 control.as_fd(),
@@ -107,13 +131,13 @@ async fn first_byte(control: &UnixStream) -> io::Result<(Option<u8>, Option<Owne
                 &mut ancillary,
                 RecvFlags::CMSG_CLOEXEC,
             )?;
-            let mut fd = None;
+            let mut sockets = Vec::new();
             for message in ancillary.drain() {
                 if let RecvAncillaryMessage::ScmRights(fds) = message {
-                    fd = fds.last().or(fd);
+                    sockets.extend(fds);
                 }
             }
-            Ok(((read.bytes == 1).then_some(byte[0]), fd))
+            Ok(((read.bytes == 1).then_some(byte[0]), sockets))
         })
         .await
 }

@@ -43,7 +43,8 @@ fn try_confine(writable: &[&str]) -> Result<RulesetStatus, Box<dyn std::error::E
 }
 
 /// Puts the calling thread, and all it starts from now on, into a domain of its own from which the
-/// process's other threads cannot be signalled. Whether the kernel enforces it.
+/// process's other threads cannot be signalled: what there is where [`crate::agent::Fence`] does not
+/// hold. Whether the kernel enforces it.
 pub(crate) fn protect_agent() -> bool {
     fence().is_ok_and(|status| status == RulesetStatus::FullyEnforced)
 }

@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid};
 
-use super::plan::{Ids, Isolate, USER};
+use super::plan::{AGENT, Ids, Namespaces, USER};
+use crate::Limits;
 
 /// Open files of one process.
 const OPEN_FILES: u64 = 16_384;
@@ -15,7 +16,7 @@ const LOCKED: u64 = 8 << 20;
 
 /// Takes on id 0 of the new namespace, which is an unprivileged id outside.
 pub(super) fn become_inside_root() -> io::Result<()> {
-    set_ids(0)
+    set_ids(0, 0)
 }
 
 /// The kernel's own per-namespace limits on further namespaces, a second line beside seccomp.
@@ -63,7 +64,8 @@ pub(super) fn new_session_keyring() -> io::Result<()> {
     }
 }
 
-/// Becomes the tools' user with no capability left and no way to regain one.
+/// Acts as the tools' user with no capability left and no way to regain one. Real and saved ids
+/// stay apart, so that programs, which have none but the tools' user's, cannot signal the agent.
 pub(super) fn give_up_ids(ids: Ids) -> io::Result<()> {
     rustix::thread::set_capabilities_secure_bits(
         CapabilitiesSecureBits::NO_ROOT
@@ -74,7 +76,7 @@ pub(super) fn give_up_ids(ids: Ids) -> io::Result<()> {
     drop_bounding_set()?;
     if matches!(ids, Ids::Range { .. }) {
         rustix::thread::set_thread_groups(&[])?;
-        set_ids(USER)?;
+        set_ids(AGENT, USER)?;
     }
     drop_capabilities()?;
     rustix::thread::set_no_new_privs(true)?;
@@ -110,7 +112,7 @@ fn drop_bounding_set() -> io::Result<()> {
 }
 
 /// Limits that hold for each process, or for the user inside.
-pub(super) fn limit(how: &Isolate) -> io::Result<()> {
+pub(super) fn limit(how: &Namespaces, limits: &Limits) -> io::Result<()> {
     let set = |resource, wanted: u64| {
         // A limit the server itself is under stays: raising it needs a privilege this has not.
         let now = rustix::process::getrlimit(resource)
@@ -128,20 +130,21 @@ pub(super) fn limit(how: &Isolate) -> io::Result<()> {
     set(Resource::Core, 0)?;
     set(Resource::Nofile, OPEN_FILES)?;
     set(Resource::Memlock, LOCKED)?;
-    set(Resource::Fsize, how.limits.file_bytes)?;
+    set(Resource::Fsize, limits.file_bytes)?;
     set(Resource::Rtprio, 0)?;
     // Counts this namespace's user only; holds where there is no control group too.
-    set(Resource::Nproc, u64::from(how.limits.pids))?;
+    set(Resource::Nproc, u64::from(limits.pids))?;
     if how.memory_by_rlimit {
-        set(Resource::Data, how.limits.memory_bytes)?;
+        set(Resource::Data, limits.memory_bytes)?;
     }
     Ok(())
 }
 
-/// Sets real, effective and saved ids of the only thread.
-fn set_ids(id: u32) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
-    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+/// Sets real and saved user, and the effective one, of the only thread; all groups to the latter's.
+fn set_ids(real: u32, effective: u32) -> io::Result<()> {
+    let (real, user) = (Uid::from_raw(real), Uid::from_raw(effective));
+    let group = Gid::from_raw(effective);
+    rustix::thread::set_thread_res_gid(group, group, group)?;
+    rustix::thread::set_thread_res_uid(real, user, real)?;
     Ok(())
 }

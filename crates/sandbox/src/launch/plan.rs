@@ -1,31 +1,60 @@
-//! What the host tells the launcher to build.
+//! What the host tells the launcher to build, in two parts: what can be built before it is known for
+//! which session, and what cannot.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Limits;
+use crate::{Limits, Share};
 
-/// The first frame on the control socket.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Plan {
-    /// The sandbox's state directory.
-    pub dir: PathBuf,
-    /// How to isolate; `None` for the process provider.
-    pub isolated: Option<Isolate>,
+/// The first frame on the control stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Base {
+    /// Nothing isolates: the agent works in the state directory itself.
+    Host,
+    /// Something else has isolated already (a container runtime, a machine of its own): folders are
+    /// where they are to appear.
+    Given,
+    /// The launcher isolates.
+    Namespaces(Namespaces),
 }
 
+/// The second frame's body.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Isolate {
+pub(crate) struct Bind {
+    /// The sandbox's state directory; of no meaning to [`Base::Given`].
+    pub dir: PathBuf,
+    pub limits: Limits,
+    pub shares: Vec<Share>,
+    pub layers: Vec<PathBuf>,
+    /// The whole environment of tools.
+    pub env: Vec<(String, String)>,
+    /// The template of the sandbox's own file system; `None` keeps its folders in `dir` itself.
+    pub disk: Option<PathBuf>,
+    /// The way out; `None` for a network without one.
+    pub network: Option<Outward>,
+}
+
+/// What the inside gets of the server's egress proxy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Outward {
+    /// Whether to redirect every port, where the kernel can.
+    pub redirect: bool,
+    /// A certificate authority the inside is to trust, in PEM.
+    pub authority: Option<String>,
+}
+
+/// How the launcher isolates.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Namespaces {
     pub ids: Ids,
     /// `cgroup.procs` files to join.
     pub groups: Vec<PathBuf>,
     /// Whether the memory limit must be approximated per process for want of a control group.
     pub memory_by_rlimit: bool,
-    pub limits: Limits,
     pub root: Root,
-    /// Whether to open the egress listener.
-    pub proxy: bool,
 }
 
 /// How ids inside map to ids outside.
@@ -38,7 +67,7 @@ pub(crate) enum Ids {
 }
 
 /// Where the read-only system comes from.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Root {
     /// These top-level directories of the host, and a made-up `/etc`.
     Host { dirs: Vec<PathBuf> },
@@ -48,7 +77,17 @@ pub(crate) enum Root {
 
 /// The user and group tools run as, inside.
 pub(crate) const USER: u32 = 1000;
-/// Its home directory.
+/// The agent's real and saved user, where a range is mapped.
+pub(crate) const AGENT: u32 = 998;
+/// The home directory of [`USER`].
 pub(crate) const HOME: &str = "/home/agent";
 /// Where the egress proxy listens inside.
-pub(crate) const PROXY: (std::net::Ipv4Addr, u16) = (std::net::Ipv4Addr::LOCALHOST, 3128);
+pub(crate) const PROXY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 3128);
+/// Where the resolver listens inside.
+pub(crate) const RESOLVER: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 53);
+/// The inside's own address; the first of the range from which names get theirs.
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The certificate of the sandbox's own authority, where it has one.
+pub(crate) const CERTIFICATE: &str = "/run/egress/ca.pem";
+/// The same and all that the system trusts.
+pub(crate) const BUNDLE: &str = "/run/egress/ca-bundle.pem";

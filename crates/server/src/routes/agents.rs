@@ -15,6 +15,7 @@ use freehold_wire::{ApiError, Page, parse};
 
 use super::models::Configured;
 use super::query::{Asked, created_position, stored, to_json};
+use super::skills;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::http::{Fail, Payload, Reply, json, path_id};
@@ -32,6 +33,7 @@ pub(crate) async fn create(
     let found = look_up(&app, &caller.workspace, draft.references()).await?;
     let id = app.ids.next();
     let config = draft.finish(&id, &found)?;
+    skills::resolve(&app, &caller.workspace, &config.skills).await?;
     let now = app.now();
     let body = to_json(&config.into_agent(id.clone(), 1, now, now))?;
     let new = NewAgent {
@@ -103,6 +105,10 @@ pub(crate) async fn update(
         let Some(config) = update.finish(&now, &found)? else {
             return json(&now);
         };
+        // Those it has may be gone by now; that is no reason to refuse another change.
+        if config.skills != now.skills {
+            skills::resolve(&app, &caller.workspace, &config.skills).await?;
+        }
         match put(&app, &caller.workspace, &now, config).await {
             Ok(row) => return json(&shown(row)?),
             // Named or not, the version looked at is no longer the newest: look again, which also

@@ -143,32 +143,58 @@ pub(crate) async fn content(
         .with_code("file_not_downloadable")
         .into());
     }
-    let reader = match app.store.blobs().open(&row.blob).await {
-        Ok(reader) => reader,
-        // Deleted between the two reads.
-        Err(BlobError::NotFound) => return Err(missing(&id).into()),
-        Err(error) => return Err(Fail::internal(&error)),
+    let download = Download {
+        blob: &row.blob,
+        size: row.size,
+        mime_type: &row.mime_type,
+        filename: &row.filename,
     };
-    // Never more than was promised, whatever is on the disk.
-    let stream = ReaderStream::with_capacity(reader.take(row.size), CHUNK);
-    let mut response = Response::new(Body::from_stream(stream));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_LENGTH, row.size.into());
-    headers.insert(
-        header::CONTENT_TYPE,
-        value(&row.mime_type, "application/octet-stream"),
-    );
-    headers.insert(header::CONTENT_DISPOSITION, disposition(&row.filename));
-    // The content is an agent's: nothing a browser should run with our origin.
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("sandbox; default-src 'none'"),
-    );
-    Ok(response)
+    // Deleted between the two reads.
+    let response = download.respond(&app).await?;
+    response.ok_or_else(|| missing(&id).into())
+}
+
+/// Stored bytes as a client downloads them.
+pub(super) struct Download<'a> {
+    /// Key of the bytes.
+    pub(super) blob: &'a str,
+    /// How many they are.
+    pub(super) size: u64,
+    /// What they are.
+    pub(super) mime_type: &'a str,
+    /// What a browser saves them as.
+    pub(super) filename: &'a str,
+}
+
+impl Download<'_> {
+    /// The response; `None` if the bytes are gone.
+    pub(super) async fn respond(&self, app: &App) -> Result<Option<Response>, Fail> {
+        let reader = match app.store.blobs().open(self.blob).await {
+            Ok(reader) => reader,
+            Err(BlobError::NotFound) => return Ok(None),
+            Err(error) => return Err(Fail::internal(&error)),
+        };
+        // Never more than was promised, whatever is on the disk.
+        let stream = ReaderStream::with_capacity(reader.take(self.size), CHUNK);
+        let mut response = Response::new(Body::from_stream(stream));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, self.size.into());
+        headers.insert(
+            header::CONTENT_TYPE,
+            value(self.mime_type, "application/octet-stream"),
+        );
+        headers.insert(header::CONTENT_DISPOSITION, disposition(self.filename));
+        // The content is an agent's or an upload: nothing a browser should run with our origin.
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        headers.insert(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("sandbox; default-src 'none'"),
+        );
+        Ok(Some(response))
+    }
 }
 
 /// `DELETE /v1/files/{id}`

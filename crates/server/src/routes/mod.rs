@@ -2,21 +2,28 @@
 
 mod agents;
 mod answers;
+mod credentials;
 mod environment_keys;
 mod environments;
 mod events;
 mod files;
+mod form;
 mod health;
 mod keys;
+mod memories;
+mod memory_stores;
+mod memory_versions;
 mod messages;
 mod models;
 mod query;
 mod resources;
 mod sessions;
+mod skills;
 mod status;
 mod stream;
 mod threads;
 mod upload;
+mod vaults;
 mod work;
 mod workspaces;
 
@@ -24,7 +31,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use freehold_wire::{ApiError, ErrorKind};
 
@@ -33,10 +40,54 @@ use crate::http::{Fail, outer};
 
 /// The whole API.
 pub fn router(app: Arc<App>) -> Router {
-    let files = Router::new()
+    let uploads = Router::new()
         .route("/v1/files", post(files::create).get(files::list))
-        // The upload is streamed and counts its bytes itself.
+        .route("/v1/skills", post(skills::create).get(skills::list))
+        .route(
+            "/v1/skills/{id}/versions",
+            post(skills::create_version).get(skills::versions),
+        )
+        // Uploads count their bytes themselves.
         .layer(DefaultBodyLimit::disable());
+    let memory = Router::new()
+        .route(
+            "/v1/memory_stores",
+            post(memory_stores::create).get(memory_stores::list),
+        )
+        .route(
+            "/v1/memory_stores/{id}",
+            get(memory_stores::retrieve)
+                .post(memory_stores::update)
+                .delete(memory_stores::delete),
+        )
+        .route(
+            "/v1/memory_stores/{id}/archive",
+            post(memory_stores::archive),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memories",
+            post(memories::create).get(memories::list),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memories/{memory}",
+            get(memories::retrieve)
+                .post(memories::update)
+                .patch(memories::update)
+                .delete(memories::delete),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memory_versions",
+            get(memory_versions::list),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memory_versions/{version}",
+            get(memory_versions::retrieve),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memory_versions/{version}/redact",
+            post(memory_versions::redact),
+        )
+        .layer(from_fn(memory_stores::check_betas));
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -108,9 +159,48 @@ pub fn router(app: Arc<App>) -> Router {
             "/v1/sessions/{id}/threads/{thread}/stream",
             get(threads::stream),
         )
-        .merge(files)
+        .merge(uploads)
+        .merge(memory)
+        .route("/v1/vaults", post(vaults::create).get(vaults::list))
+        .route(
+            "/v1/vaults/{id}",
+            get(vaults::retrieve)
+                .post(vaults::update)
+                .delete(vaults::delete),
+        )
+        .route("/v1/vaults/{id}/archive", post(vaults::archive))
+        .route(
+            "/v1/vaults/{id}/credentials",
+            post(credentials::create).get(credentials::list),
+        )
+        .route(
+            "/v1/vaults/{id}/credentials/{credential}",
+            get(credentials::retrieve)
+                .post(credentials::update)
+                .delete(credentials::delete),
+        )
+        .route(
+            "/v1/vaults/{id}/credentials/{credential}/archive",
+            post(credentials::archive),
+        )
+        .route(
+            "/v1/vaults/{id}/credentials/{credential}/mcp_oauth_validate",
+            post(credentials::validate),
+        )
         .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
         .route("/v1/files/{id}/content", get(files::content))
+        .route(
+            "/v1/skills/{id}",
+            get(skills::retrieve).delete(skills::delete),
+        )
+        .route(
+            "/v1/skills/{id}/versions/{version}",
+            get(skills::retrieve_version).delete(skills::delete_version),
+        )
+        .route(
+            "/v1/skills/{id}/versions/{version}/content",
+            get(skills::content),
+        )
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::retrieve))
         .route("/v1/messages", post(messages::create))

@@ -1,13 +1,18 @@
 //! Making a session, with its resources and first input, in one transaction.
 
-use freehold_base::{AgentId, EnvironmentId, FileId, IdSource, SessionId, ThreadId, WorkspaceId};
+use freehold_base::{
+    AgentId, EnvironmentId, FileId, IdSource, MemoryStoreId, SessionId, SkillVersionId, ThreadId,
+    VaultId, WorkspaceId,
+};
 use freehold_wire::agent::Metadata;
 
 use super::row::{SessionRow, get, metadata_json};
 use crate::backend::{Tx, one, params};
 use crate::log::put;
 use crate::resources::attach;
-use crate::{AcceptError, Input, NewResource, ResourceError, Store, StoreError, work};
+use crate::{
+    AcceptError, Input, NewResource, ResourceError, Store, StoreError, skills, vaults, work,
+};
 
 /// A session to be made.
 #[derive(Debug, Clone)]
@@ -44,6 +49,8 @@ pub struct NewSession {
     pub initial: Vec<Input>,
     /// What is attached.
     pub resources: Vec<NewResource>,
+    /// The skills it keeps, in its agent's order.
+    pub skills: Vec<SkillVersionId>,
 }
 
 /// Why a session was not made.
@@ -58,9 +65,18 @@ pub enum CreateSessionError {
     /// No such file in the workspace, or it has expired.
     #[error("no such file: {0}")]
     FileGone(FileId),
+    /// No such version of a skill in the workspace.
+    #[error("no such skill version: {0}")]
+    SkillGone(SkillVersionId),
+    /// No such memory store in the workspace, or it is archived.
+    #[error("no usable memory store: {0}")]
+    MemoryStoreGone(MemoryStoreId),
     /// More resources than a session may have.
     #[error("too many resources")]
     TooManyResources,
+    /// No such vault in the workspace, or it is archived.
+    #[error("no usable vault: {0}")]
+    VaultGone(VaultId),
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
@@ -70,6 +86,7 @@ impl From<ResourceError> for CreateSessionError {
     fn from(error: ResourceError) -> Self {
         match error {
             ResourceError::FileGone(id) => Self::FileGone(id),
+            ResourceError::MemoryStoreGone(id) => Self::MemoryStoreGone(id),
             ResourceError::TooMany => Self::TooManyResources,
             ResourceError::Store(error) => Self::Store(error),
             // The session was made open in this very transaction.
@@ -118,6 +135,9 @@ fn create(
     if !usable(tx, "agent", new.agent_id.as_str())? {
         return Err(CreateSessionError::AgentGone);
     }
+    if let Some(vault) = vaults::unusable(tx, &new.workspace_id, &new.vault_ids)? {
+        return Err(CreateSessionError::VaultGone(vault));
+    }
     let now = tx.now();
     tx.execute(
         "INSERT INTO session (id, workspace_id, thread_id, environment_id, agent_id, agent_version,
@@ -152,6 +172,8 @@ fn create(
     if !new.resources.is_empty() {
         attach(tx, &new.workspace_id, &new.id, &new.resources)?;
     }
+    skills::attach(tx, &new.workspace_id, &new.id, &new.skills)?
+        .map_err(CreateSessionError::SkillGone)?;
     if !new.initial.is_empty() {
         put(tx, ids, &new.id, &new.initial)?;
     } else if new.self_hosted {

@@ -6,7 +6,7 @@ use freehold_wire::session::Status;
 use super::row::{SessionRow, get};
 use crate::backend::{Announcement, Tx, one, params};
 use crate::log::{InsertError, insert};
-use crate::{NewEvent, Store, StoreError, work};
+use crate::{NewEvent, Store, StoreError, skills, work};
 
 /// Why a session was not archived.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +150,7 @@ fn delete(
         .into_iter()
         .map(|mut row| row.text("file blob"));
     let mut freed = freed.collect::<Result<Vec<_>, _>>()?;
+    freed.extend(skills::detach(tx, id)?);
     freed.sort_unstable();
     freed.dedup();
     // Again with the status, for engines where it can have moved since.

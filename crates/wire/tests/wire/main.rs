@@ -7,13 +7,16 @@ mod environments;
 mod events;
 mod examples;
 mod files;
+mod memories;
 
 mod multiagent;
 mod properties;
 mod queries;
 mod resources;
 mod sessions;
+mod skills;
 mod support;
 mod tools;
 mod unsupported;
+mod vaults;
 mod work;

@@ -54,6 +54,7 @@ impl Fixture {
             budget: None,
             vault_ids: "[]".into(),
             initial: Vec::new(),
+            skills: Vec::new(),
             resources: Vec::new(),
         };
         let session = store.create_session(session).await.unwrap().id;

@@ -33,11 +33,31 @@ const ROUTES: [RegExp, string][] = [
   [/^GET \/v1\/files$/, 'files'],
   [/^DELETE \/v1\/files\/[^/]+$/, 'fileDeleted'],
   [/^(GET|POST) \/v1\/files(\/[^/]+)?$/, 'file'],
+  [/^GET \/v1\/skills$/, 'skills'],
+  [/^DELETE \/v1\/skills\/[^/]+$/, 'skillDeleted'],
+  [/^(GET|POST) \/v1\/skills(\/[^/]+)?$/, 'skill'],
+  [/^GET \/v1\/skills\/[^/]+\/versions$/, 'skillVersions'],
+  [/^DELETE \/v1\/skills\/[^/]+\/versions\/[^/]+$/, 'skillVersionDeleted'],
+  [/^(GET|POST) \/v1\/skills\/[^/]+\/versions(\/[^/]+)?$/, 'skillVersion'],
+  [/^GET \/v1\/memory_stores$/, 'memoryStores'],
+  [/^DELETE \/v1\/memory_stores\/[^/]+$/, 'memoryStoreDeleted'],
+  [/^(GET|POST) \/v1\/memory_stores(\/[^/]+)?(\/archive)?$/, 'memoryStore'],
+  [/^GET \/v1\/memory_stores\/[^/]+\/memories$/, 'memories'],
+  [/^DELETE \/v1\/memory_stores\/[^/]+\/memories\/[^/]+$/, 'memoryDeleted'],
+  [/^(GET|POST) \/v1\/memory_stores\/[^/]+\/memories(\/[^/]+)?$/, 'memory'],
+  [/^GET \/v1\/memory_stores\/[^/]+\/memory_versions$/, 'memoryVersions'],
+  [/^(GET|POST) \/v1\/memory_stores\/[^/]+\/memory_versions\/[^/]+(\/redact)?$/, 'memoryVersion'],
+  [/^GET \/v1\/vaults$/, 'vaults'],
+  [/^DELETE \/v1\/vaults\/[^/]+$/, 'vaultDeleted'],
+  [/^(GET|POST) \/v1\/vaults(\/[^/]+)?(\/archive)?$/, 'vault'],
+  [/^GET \/v1\/vaults\/[^/]+\/credentials$/, 'credentials'],
+  [/^DELETE \/v1\/vaults\/[^/]+\/credentials\/[^/]+$/, 'credentialDeleted'],
+  [/^(GET|POST) \/v1\/vaults\/[^/]+\/credentials(\/[^/]+)?(\/archive)?$/, 'credential'],
   [/^GET \/v1\/models$/, 'models'],
   [/^GET \/v1\/models\/[^/]+$/, 'model'],
 ];
 // Not described by a root: raw bytes, and the Messages gateway, whose bodies are the provider's.
-const UNCHECKED = [/^GET \/v1\/files\/[^/]+\/content$/, /^POST \/v1\/messages/];
+const UNCHECKED = [/^GET \/v1\/(files|skills)\/.+\/content$/, /^POST \/v1\/messages/];
 
 /** Violations found since the last look; `checkNothingWrong` reports them. */
 const violations: string[] = [];

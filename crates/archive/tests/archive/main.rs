@@ -1,0 +1,5 @@
+//! Archives as strangers send them.
+
+mod common;
+mod hostile;
+mod ordinary;
