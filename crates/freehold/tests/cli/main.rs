@@ -1,5 +1,6 @@
 //! The built binary as its users meet it.
 
+mod environments;
 mod errors;
 mod help;
 mod journey;

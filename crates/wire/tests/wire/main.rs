@@ -19,3 +19,4 @@ mod support;
 mod tools;
 mod unsupported;
 mod vaults;
+mod work;
