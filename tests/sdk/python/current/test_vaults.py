@@ -5,7 +5,7 @@ import json
 import anthropic
 import pytest
 
-from harness.chat import of
+from harness.chat import of, texts
 
 SECRETS = ("s3cret-access", "s3cret-refresh", "s3cret-client", "s3cret-bearer", "s3cret-value", "s3cret-new")
 
@@ -154,3 +154,29 @@ def test_a_host_out_of_reach_is_an_error_of_the_session(client, chat, vault):
     assert error.error.type == "credential_host_unreachable_error"
     assert (error.error.credential_id, error.error.vault_id) == (credential.id, vault.id)
     assert "s3cret" not in json.dumps([e.to_dict(mode="json") for e in watch.seen])
+
+
+def test_a_sandbox_holds_a_placeholder(client, chat, vault):
+    """The same one through a rotation; the secret is nowhere inside, nor in what the session shows."""
+    credential = client.beta.vaults.credentials.create(
+        vault.id, auth=variable(networking={"type": "unrestricted"})
+    )
+    session = chat(agent={"tools": [{"type": "agent_toolset_20260401"}]}, vault_ids=[vault.id])
+    look = "bash: printenv ACME_KEY; ! grep -rsl s3cret-[nv] /proc/[0-9]*/environ /workspace /etc /mnt"
+
+    def held():
+        (result,) = of(session.turn(look).seen, "agent.tool_result")
+        assert not result.is_error, texts(result)
+        return texts(result).split()
+
+    (placeholder,) = held()
+    assert len(placeholder) > 20 and "s3cret" not in placeholder
+    client.beta.vaults.credentials.update(
+        credential.id, vault_id=vault.id, auth={"type": "environment_variable", "secret_value": "s3cret-new"}
+    )
+    assert held() == [placeholder]
+    client.beta.vaults.credentials.create(vault.id, auth=variable("SECOND", networking={"type": "unrestricted"}))
+    session.turn("bash: echo kept > /workspace/f; cat /workspace/f")
+    (result,) = of(session.turn("bash: printenv SECOND; cat /workspace/f").seen, "agent.tool_result")
+    assert texts(result).split()[1] == "kept" and texts(result).split()[0] != placeholder
+    assert "s3cret" not in json.dumps([e.to_dict(mode="json") for e in session.history() if e.type == "agent.tool_result"])
