@@ -23,6 +23,11 @@ pub const CURRENT: Venv = Venv {
     suite: "current",
     folder: "py-2",
 };
+/// The newest SDK again, for the suite with two hosts.
+pub const HOSTS: Venv = Venv {
+    suite: "hosts",
+    folder: "py-2",
+};
 /// The SDK with the older wire form.
 pub const OLD: Venv = Venv {
     suite: "old",
@@ -82,6 +87,24 @@ pub fn python() -> Result<()> {
         bail!(
             "python3 still cannot make virtual environments (module venv or ensurepip is missing)"
         );
+    }
+    Ok(())
+}
+
+/// Sees to it that network namespaces can be made, joined and fenced off.
+///
+/// # Errors
+/// They cannot: not root, or a package is missing and cannot be installed.
+pub fn hosts() -> Result<()> {
+    if quiet(command("id").arg("-u"))?.trim() != "0" {
+        bail!("the suite with two hosts makes network namespaces and must be run as root");
+    }
+    let usable = || works("ip", &["-V"]) && works("nft", &["--version"]);
+    if !usable() {
+        apt(&["iproute2", "nftables"])?;
+    }
+    if !usable() {
+        bail!("`ip` or `nft` still cannot be run");
     }
     Ok(())
 }

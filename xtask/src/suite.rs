@@ -20,6 +20,7 @@ const PARTS: &[(&str, Part)] = &[
     ("docs", documents),
     ("python", python),
     ("ts", typescript),
+    ("hosts", hosts),
 ];
 
 /// Runs one part or all. Stops at the first step that fails.
@@ -124,6 +125,33 @@ fn typescript(steps: &mut Steps) -> Result<()> {
     counted(
         steps,
         "typescript SDK",
+        tests.env("FREEHOLD_BIN", paths::freehold()?),
+    )
+}
+
+/// Server and workers on two hosts, the official workers beside ours.
+fn hosts(steps: &mut Steps) -> Result<()> {
+    build(steps)?;
+    steps.own("hosts set-up", "network namespaces", setup::hosts)?;
+    steps.own("python set-up", "python3 with venv", setup::python)?;
+    let python = steps.own("hosts python", "virtual environment", || {
+        setup::HOSTS.ready()
+    })?;
+    let suite = steps.own("typescript set-up", "node and its packages", setup::node)?;
+    let mut build = command("npm");
+    steps.command(
+        "typescript types",
+        build.args(["run", "--silent", "build"]).current_dir(&suite),
+    )?;
+    let mut tests = command(python);
+    tests.args(["-m", "pytest"]).current_dir(
+        paths::root()
+            .join("tests/sdk/python")
+            .join(setup::HOSTS.suite),
+    );
+    counted(
+        steps,
+        "two hosts",
         tests.env("FREEHOLD_BIN", paths::freehold()?),
     )
 }

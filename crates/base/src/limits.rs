@@ -37,6 +37,10 @@ pub const MAX_SKILL_DESCRIPTION: usize = 1024;
 pub const MAX_SKILL_DISPLAY_NAME: usize = 255;
 /// Files attached to a session (contract 30).
 pub const MAX_SESSION_FILES: usize = 500;
+/// Vaults of a session (contract 64 §5).
+pub const MAX_SESSION_VAULTS: usize = 50;
+/// Active credentials of a vault (contract 64 §5).
+pub const MAX_CREDENTIALS: usize = 20;
 /// Events in `initial_events` (contract 30).
 pub const MAX_INITIAL_EVENTS: usize = 50;
 /// Events in one `POST events`; our own bound, the contract names none.
@@ -64,6 +68,20 @@ pub const HUB_BACKLOG: usize = 1024;
 /// Bytes of an event above which event streams read it from the log, so that what is kept for a
 /// slow stream is bounded in bytes too.
 pub const HUB_FRAME: usize = 64 * 1024;
+/// Characters of a memory store's name (contract 74).
+pub const MAX_MEMORY_STORE_NAME: usize = 255;
+/// Characters of a memory store's description (contract 74).
+pub const MAX_MEMORY_STORE_DESCRIPTION: usize = 1024;
+/// Bytes of a memory's content (contract 74).
+pub const MAX_MEMORY: usize = 102_400;
+/// Bytes of a memory's path (contract 74).
+pub const MAX_MEMORY_PATH: usize = 1024;
+/// Segments of a memory's path (contract 74).
+pub const MAX_MEMORY_SEGMENTS: usize = 20;
+/// Memories of a store (contract 74).
+pub const MAX_MEMORIES: usize = 2000;
+/// Memory stores of a session (contract 00 §8).
+pub const MAX_SESSION_MEMORY_STORES: usize = 8;
 /// Characters of `Anthropic-Worker-ID`; our own bound.
 pub const MAX_WORKER_ID: usize = 256;
 /// Work items handed out and not acknowledged for this long, in milliseconds, are handed out again
@@ -104,6 +122,12 @@ pub mod page {
     pub const FILES: (usize, usize) = (20, 1000);
     /// Skills and their versions (contract 70).
     pub const SKILLS: (usize, usize) = (20, 1000);
+    /// Vaults, and the credentials of one (contract 64).
+    pub const VAULTS: (usize, usize) = (20, 100);
     /// Models (contract 82).
     pub const MODELS: (usize, usize) = (20, 1000);
+    /// Memory stores, memories and their versions (contract 74).
+    pub const MEMORIES: (usize, usize) = (20, 100);
+    /// Memories and versions shown with their content, whatever `limit` says (contract 74).
+    pub const MEMORIES_FULL: usize = 20;
 }

@@ -199,8 +199,20 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
+        self.delete_with(path, &[]).await
+    }
+
+    /// The same with a query.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn delete_with<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<T, ClientError> {
         let response = self
-            .send(true, || self.request(Method::DELETE, path, &[]))
+            .send(true, || self.request(Method::DELETE, path, query))
             .await?;
         self.json(response).await
     }

@@ -1,13 +1,16 @@
 //! The endpoints, one file a noun.
 
 mod agents;
+mod credentials;
 mod environment_keys;
 mod environments;
 mod files;
 mod keys;
+mod memory_stores;
 mod models;
 mod sessions;
 mod skills;
+mod vaults;
 mod work;
 mod workspaces;
 

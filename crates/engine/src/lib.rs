@@ -7,6 +7,7 @@ pub mod conversation;
 pub mod decide;
 pub mod draft;
 pub mod invariants;
+mod memory;
 pub mod reply;
 pub mod request;
 pub mod state;

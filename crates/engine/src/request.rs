@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use crate::call::policy;
 use crate::conversation::{CacheControl, EPHEMERAL, Media, Message, Writing};
 use crate::decide::Purpose;
+use crate::memory;
 use crate::state::{Placement, State};
 
 /// What is known of the agent's model and of the tools on this server.
@@ -151,11 +152,14 @@ fn system(state: &State) -> Vec<SystemText<'_>> {
         Placement::SelfHosted => SELF_HOSTED_NOTE,
     });
     let own = agent.system.as_deref().filter(|s| !s.is_empty());
+    // Without a tool that reaches them (they can be changed later) the stores are not there.
+    let memory = Some(&state.memory).filter(|m| has_sandbox_tool && !m.is_empty());
     let mut out: Vec<_> = own
         .into_iter()
         .chain(note)
         .map(Cow::Borrowed)
         .chain(skills(state).map(Cow::Owned))
+        .chain(memory.map(|m| Cow::Owned(memory::note(m))))
         .map(|text| SystemText {
             r#type: "text",
             text,

@@ -4,18 +4,21 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use freehold_base::SessionId;
+use freehold_base::{IdSource, SessionId, SharedClock};
 use freehold_runtime::{OutputFile, Place, ToolCall, ToolExecutor, ToolReply};
 use freehold_sandbox::ToolRequest;
 use freehold_store::Store;
 use freehold_wire::tool::BuiltinTool;
+use freehold_worker::memory::Remote;
 use freehold_worker::{
-    Call, FileSource, SandboxUnavailable, SessionSandboxes, Skill, Upload, local,
+    Call, FileSource, MemoryMount, MemorySource, SandboxUnavailable, SessionSandboxes, Skill,
+    Upload, Variable, local,
 };
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::chain;
+use crate::memories::SessionMemories;
 use crate::web::Web;
 
 /// The tools of this process.
@@ -23,15 +26,90 @@ pub(crate) struct Hands {
     sandboxes: Arc<SessionSandboxes>,
     refusal: Option<String>,
     web: Web,
+    store: Store,
+    ids: IdSource,
 }
 
 impl Hands {
     /// `refusal` says why this host cannot run cloud sessions, if so.
-    pub(crate) fn new(sandboxes: Arc<SessionSandboxes>, refusal: Option<String>, web: Web) -> Self {
+    pub(crate) fn new(
+        sandboxes: Arc<SessionSandboxes>,
+        refusal: Option<String>,
+        web: Web,
+        store: Store,
+        ids: IdSource,
+    ) -> Self {
         Self {
             sandboxes,
             refusal,
             web,
+            store,
+            ids,
+        }
+    }
+
+    /// What the sandbox shows of the session.
+    fn shown(&self, place: &Place) -> Shown {
+        let uploads = place.uploads.iter().map(|u| Upload {
+            mount_path: u.mount_path.clone(),
+            key: u.blob.clone(),
+        });
+        let memory = place.memory.iter().map(|m| MemoryMount {
+            store: m.store.clone(),
+            mount_path: m.mount_path.clone(),
+            read_only: m.read_only,
+        });
+        let skills = place.skills.iter().map(|s| Skill {
+            name: s.name.clone(),
+            key: s.blob.clone(),
+        });
+        let variables = place.credentials.iter().map(|c| Variable {
+            name: c.name.clone(),
+            placeholder: c.placeholder.clone(),
+            value: c.value.clone(),
+            hosts: c.hosts.clone(),
+            header: c.header,
+            body: c.body,
+        });
+        Shown {
+            uploads: uploads.collect(),
+            skills: skills.collect(),
+            variables: variables.collect(),
+            memory: memory.collect(),
+            remote: Arc::new(SessionMemories {
+                store: self.store.clone(),
+                ids: self.ids.clone(),
+                workspace: place.workspace.clone(),
+                session: place.session.clone(),
+            }),
+            clock: Arc::clone(self.ids.clock()),
+        }
+    }
+}
+
+/// What a sandbox shows of its session.
+struct Shown {
+    uploads: Vec<Upload>,
+    skills: Vec<Skill>,
+    variables: Vec<Variable>,
+    memory: Vec<MemoryMount>,
+    remote: Arc<dyn Remote>,
+    clock: SharedClock,
+}
+
+impl Shown {
+    fn at<'a>(&'a self, place: &'a Place) -> local::Place<'a> {
+        local::Place {
+            session: &place.session,
+            config: &place.config,
+            uploads: &self.uploads,
+            skills: &self.skills,
+            variables: &self.variables,
+            memory: Some(MemorySource {
+                mounts: &self.memory,
+                remote: &self.remote,
+                clock: &self.clock,
+            }),
         }
     }
 }
@@ -50,7 +128,7 @@ impl ToolExecutor for Hands {
         if self.refusal.is_some() {
             return;
         }
-        if let Err(error) = self.sandboxes.prepare(at(place, &Shown::of(place))).await {
+        if let Err(error) = self.sandboxes.prepare(self.shown(place).at(place)).await {
             tracing::warn!(session = %place.session, error = %chain(&error), "sandbox not prepared");
         }
     }
@@ -73,7 +151,7 @@ impl ToolExecutor for Hands {
         };
         let reply = self
             .sandboxes
-            .call(at(place, &Shown::of(place)), call, &cancel)
+            .call(self.shown(place).at(place), call, &cancel)
             .await;
         ToolReply {
             content: reply.content,
@@ -83,15 +161,21 @@ impl ToolExecutor for Hands {
 
     async fn write_file(&self, place: &Place, path: &str, bytes: Vec<u8>) -> Result<(), String> {
         self.sandboxes
-            .write_file(at(place, &Shown::of(place)), path, bytes)
+            .write_file(self.shown(place).at(place), path, bytes)
             .await
             .map_err(said)
+    }
+
+    async fn settle(&self, place: &Place) {
+        if !place.memory.is_empty() {
+            self.sandboxes.settle(self.shown(place).at(place)).await;
+        }
     }
 
     async fn outputs(&self, place: &Place) -> Result<Vec<OutputFile>, String> {
         let files = self
             .sandboxes
-            .outputs(at(place, &Shown::of(place)))
+            .outputs(self.shown(place).at(place))
             .await
             .map_err(said)?;
         let files = files.into_iter().map(|f| OutputFile {
@@ -109,45 +193,13 @@ impl ToolExecutor for Hands {
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>, String> {
         let file = self
             .sandboxes
-            .read_output(at(place, &Shown::of(place)), path)
+            .read_output(self.shown(place).at(place), path)
             .await;
         Ok(Box::new(file.map_err(said)?))
     }
 
     async fn remove(&self, session: &SessionId) {
         self.sandboxes.remove(session).await;
-    }
-}
-
-/// What a place's sandbox shows, as the worker names it.
-struct Shown {
-    uploads: Vec<Upload>,
-    skills: Vec<Skill>,
-}
-
-impl Shown {
-    fn of(place: &Place) -> Self {
-        let uploads = place.uploads.iter().map(|u| Upload {
-            mount_path: u.mount_path.clone(),
-            key: u.blob.clone(),
-        });
-        let skills = place.skills.iter().map(|s| Skill {
-            name: s.name.clone(),
-            key: s.blob.clone(),
-        });
-        Self {
-            uploads: uploads.collect(),
-            skills: skills.collect(),
-        }
-    }
-}
-
-fn at<'a>(place: &'a Place, shown: &'a Shown) -> local::Place<'a> {
-    local::Place {
-        session: &place.session,
-        config: &place.config,
-        uploads: &shown.uploads,
-        skills: &shown.skills,
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn provider(
         SandboxKind::Namespaces => {
             let mut config = NamespaceConfig::new(launcher, instance, probe_dir);
             config.image = sandbox.image.clone();
+            config.egress.log = sandbox.log_network;
             Arc::new(NamespaceProvider::new(config))
         }
         SandboxKind::Process => {

@@ -2,24 +2,32 @@
 //! sandboxes and web tools.
 
 use async_trait::async_trait;
-use freehold_base::{EventId, SessionId};
+use freehold_base::{EventId, MemoryStoreId, SessionId, WorkspaceId};
 use freehold_wire::content::ContentBlock;
 use freehold_wire::tool::{BuiltinTool, BuiltinToolConfig};
 use serde_json::value::RawValue;
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
+use crate::credentials::EnvironmentCredential;
+
 /// Where a session's tools run.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The session.
     pub session: SessionId,
+    /// Its workspace.
+    pub workspace: WorkspaceId,
     /// The environment's resolved `config` (contract 20).
     pub config: serde_json::Value,
     /// Files the sandbox shows read-only.
     pub uploads: Vec<Upload>,
     /// Skills the sandbox shows read-only; the same for as long as the session lives.
     pub skills: Vec<Skill>,
+    /// Memory stores the sandbox shows.
+    pub memory: Vec<MemoryMount>,
+    /// Variables of the session's vaults, as they are now. The next call may have others.
+    pub credentials: Vec<EnvironmentCredential>,
 }
 
 /// A skill unpacked for a sandbox.
@@ -29,6 +37,17 @@ pub struct Skill {
     pub name: String,
     /// Key of its archive in the blob store.
     pub blob: String,
+}
+
+/// A memory store mounted into a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryMount {
+    /// Which; it may have been deleted since.
+    pub store: MemoryStoreId,
+    /// Absolute, normalised, one name below `/mnt/memory`.
+    pub mount_path: String,
+    /// The agent may not change it.
+    pub read_only: bool,
 }
 
 /// A file mounted into a sandbox.
@@ -97,6 +116,8 @@ pub trait ToolExecutor: Send + Sync + 'static {
     async fn call(&self, place: &Place, call: &ToolCall, cancel: CancellationToken) -> ToolReply;
     /// Writes a file inside the sandbox.
     async fn write_file(&self, place: &Place, path: &str, bytes: Vec<u8>) -> Result<(), String>;
+    /// A round of calls has ended: what they left in memory stores is taken in.
+    async fn settle(&self, _place: &Place) {}
     /// Lists the outputs folder; empty, and no sandbox made, if the session never had one.
     async fn outputs(&self, place: &Place) -> Result<Vec<OutputFile>, String>;
     /// Reads one output.

@@ -9,9 +9,11 @@ use freehold_model::ModelEntry;
 use freehold_store::{InboxItem, SessionRow, StoreError, StoredEvent};
 use freehold_wire::agent::SessionAgent;
 use freehold_wire::event::EventBody;
+use freehold_wire::resource::{Access, MemoryStoreResource};
 use freehold_wire::tool::BuiltinTool;
 
-use crate::executor::{Place, Skill, ToolExecutor, Upload};
+use crate::credentials::{self, EnvironmentCredential};
+use crate::executor::{MemoryMount, Place, Skill, ToolExecutor, Upload};
 use crate::runtime::Shared;
 
 /// Why a session cannot be loaded.
@@ -29,7 +31,7 @@ pub(crate) enum LoadError {
     },
 }
 
-fn unreadable(what: &'static str) -> impl FnOnce(serde_json::Error) -> LoadError {
+pub(crate) fn unreadable(what: &'static str) -> impl FnOnce(serde_json::Error) -> LoadError {
     move |source| LoadError::Unreadable { what, source }
 }
 
@@ -117,7 +119,7 @@ fn fold(state: &mut State, event: &StoredEvent) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// The state before any event: from the session's row, and from the skills it was made with.
+/// The state before any event, from the session's row and what is attached to it.
 pub(crate) async fn initial(shared: &Shared, row: &SessionRow) -> Result<State, LoadError> {
     let agent: SessionAgent = serde_json::from_str(&row.agent).map_err(unreadable("agent"))?;
     let budget = match &row.budget {
@@ -129,8 +131,21 @@ pub(crate) async fn initial(shared: &Shared, row: &SessionRow) -> Result<State, 
         name: skill.name,
         description: skill.description,
     });
-    let state = State::new(row.thread_id.clone(), agent, placement(row)?, budget);
-    Ok(state.with_skills(skills.collect()))
+    let state = State::new(row.thread_id.clone(), agent, placement(row)?, budget)
+        .with_skills(skills.collect())
+        .with_memory(memory(shared, &row.id).await?);
+    Ok(state)
+}
+
+async fn memory(
+    shared: &Shared,
+    session: &SessionId,
+) -> Result<Vec<MemoryStoreResource>, LoadError> {
+    let attached = shared.store.session_memory_stores(session).await?;
+    let stores = attached.iter().map(|a| serde_json::from_str(&a.body));
+    stores
+        .collect::<Result<_, _>>()
+        .map_err(unreadable("memory store resource"))
 }
 
 fn environment(row: &SessionRow) -> Result<serde_json::Value, LoadError> {
@@ -138,12 +153,15 @@ fn environment(row: &SessionRow) -> Result<serde_json::Value, LoadError> {
 }
 
 fn placement(row: &SessionRow) -> Result<Placement, LoadError> {
-    let self_hosted = environment(row)?["type"] == "self_hosted";
-    Ok(if self_hosted {
+    Ok(if is_self_hosted(&environment(row)?) {
         Placement::SelfHosted
     } else {
         Placement::Cloud
     })
+}
+
+fn is_self_hosted(config: &serde_json::Value) -> bool {
+    config["type"] == "self_hosted"
 }
 
 /// The open inbox as the engine sees it, with the inbox's head.
@@ -189,12 +207,38 @@ pub(crate) async fn place_of(shared: &Shared, row: &SessionRow) -> Result<Place,
         name: skill.name,
         blob: skill.blob,
     });
+    let memory = memory(shared, &row.id).await?.into_iter().map(|store| {
+        let mount_path = store.mount_path.unwrap_or_default();
+        MemoryMount {
+            store: store.memory_store_id,
+            mount_path,
+            read_only: store.access == Access::ReadOnly,
+        }
+    });
+    let config = environment(row)?;
+    let credentials = credentials(shared, &row.id, &config).await?;
     Ok(Place {
         session: row.id.clone(),
-        config: environment(row)?,
+        workspace: row.workspace_id.clone(),
+        config,
         uploads,
         skills: skills.collect(),
+        memory: memory.collect(),
+        credentials,
     })
+}
+
+/// The variables of a session's vaults; none where the sandbox is not ours, since nothing of ours
+/// stands between it and the network (contract 64 §6).
+pub(crate) async fn credentials(
+    shared: &Shared,
+    session: &SessionId,
+    config: &serde_json::Value,
+) -> Result<Vec<EnvironmentCredential>, LoadError> {
+    if is_self_hosted(config) {
+        return Ok(Vec::new());
+    }
+    credentials::resolve(shared, session).await
 }
 
 /// What the engine needs to know of a model and of this server's tools.

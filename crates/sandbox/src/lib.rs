@@ -13,6 +13,7 @@
 pub mod agent;
 mod capability;
 mod cgroup;
+mod disk;
 pub mod egress;
 mod error;
 mod exec;
@@ -31,7 +32,7 @@ pub use capability::{Capabilities, Feature, Operation, Status};
 pub use error::{FileProblem, SandboxError};
 pub use exec::{ExecEvent, ExecHandle, ExecRequest, Exit, Finished};
 pub use namespaces::{IdMapping, NamespaceConfig, NamespaceProvider};
-pub use network::{HostPattern, InvalidHostPattern, NetworkPolicy};
+pub use network::{HostPattern, Injection, InvalidHostPattern, Network, NetworkPolicy};
 pub use process::{ProcessConfig, ProcessProvider};
 pub use provider::{
     FileEntry, FileStream, Launcher, Listing, Provider, Sandbox, Stats, ToolReply, ToolRequest,

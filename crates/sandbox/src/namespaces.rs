@@ -10,13 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use crate::cgroup::Groups;
-use crate::egress::{Egress, EgressConfig};
+use crate::egress::{Authority, Egress, EgressConfig};
 use crate::host::{Parts, Running, launch};
-use crate::launch::plan::{Base, Bind, HOME, Ids, Namespaces, PROXY, Root};
+use crate::launch::plan::{
+    BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Namespaces, Outward, PROXY, Root,
+};
 use crate::protocol::Handshake;
 use crate::{
-    Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Provider, Sandbox, SandboxError,
-    SandboxSpec,
+    Capabilities, Isolation, Launcher, Limits, Network, NetworkPolicy, Provider, Sandbox,
+    SandboxError, SandboxSpec, disk, spec,
 };
 
 /// The provider's name.
@@ -34,7 +36,8 @@ pub struct NamespaceConfig {
     /// `[a-z0-9_]`; tells this provider's control groups from another's on the same host, and must
     /// be its alone.
     pub instance: String,
-    /// Where [`Provider::probe`] may make and delete a state directory.
+    /// Where [`Provider::probe`] may make and delete a state directory, and where templates of disks
+    /// are kept.
     pub probe_dir: PathBuf,
     /// An unpacked image whose directories become the read-only system; the host's own if `None`.
     pub image: Option<PathBuf>,
@@ -42,6 +45,9 @@ pub struct NamespaceConfig {
     pub ids: IdMapping,
     /// Whether to use control groups where they can be written.
     pub control_groups: bool,
+    /// Whether to keep each sandbox's files in a file system image of its own where that can be
+    /// mounted (as root, with loop devices and e2fsprogs), which limits their size and number.
+    pub own_disks: bool,
     /// How egress resolves names and judges addresses.
     pub egress: EgressConfig,
 }
@@ -56,6 +62,7 @@ impl NamespaceConfig {
             image: None,
             ids: IdMapping::Auto,
             control_groups: true,
+            own_disks: true,
             egress: EgressConfig::default(),
         }
     }
@@ -118,7 +125,12 @@ impl NamespaceProvider {
             .create(&spec.id, &spec.limits)
             .map_err(SandboxError::host("making a control group"))?;
         let base = self.base(ids, &group);
-        let bind = bind(spec);
+        let authority = authority(&spec.network)?;
+        let network = spec.network.policy.reaches_out().then(|| Outward {
+            redirect: self.config.egress.redirect,
+            authority: authority.as_ref().map(|a| a.certificate().to_owned()),
+        });
+        let bind = bind(spec, self.disk(spec, ids).await?, network);
         let started = async {
             launch(&self.config.launcher, &base)
                 .await?
@@ -139,12 +151,13 @@ impl NamespaceProvider {
                 return Err(error);
             }
         };
-        let egress = match ready.listener.take() {
-            Some(listener) => Some(
-                Egress::serve(listener, spec.network.clone(), self.config.egress.clone())
-                    .map_err(SandboxError::host("serving the egress proxy"))?,
-            ),
-            None => None,
+        let egress = if spec.network.policy.reaches_out() {
+            let sockets = std::mem::take(&mut ready.sockets);
+            let (network, config) = (spec.network.clone(), self.config.egress.clone());
+            let egress = Egress::serve(&spec.id, sockets, network, config, authority);
+            Some(egress.map_err(SandboxError::host("serving the egress proxy"))?)
+        } else {
+            None
         };
         let parts = Parts {
             provider: NAME,
@@ -170,6 +183,27 @@ impl NamespaceProvider {
             memory_by_rlimit: !self.groups.limits("memory"),
             root,
         })
+    }
+
+    /// The template of the sandbox's disk, where this host can mount one and its files do not lie
+    /// outside one already.
+    async fn disk(&self, spec: &SandboxSpec, ids: Ids) -> Result<Option<PathBuf>, SandboxError> {
+        let image = spec.dir.join(spec::DISK).exists();
+        let plain = spec.dir.join(spec::WORKSPACE).exists();
+        let possible = self.config.own_disks && matches!(ids, Ids::Range { .. });
+        if !image && (plain || !possible || !Path::new("/dev/loop-control").exists()) {
+            return Ok(None);
+        }
+        let (dir, limits) = (self.config.probe_dir.clone(), spec.limits);
+        let made = tokio::task::spawn_blocking(move || disk::template(&dir, &limits)).await;
+        match made.map_err(|e| SandboxError::lost(e.to_string()))? {
+            Ok(template) => Ok(Some(template)),
+            Err(e) if image => Err(SandboxError::host("formatting a disk")(e)),
+            Err(error) => {
+                tracing::warn!(%error, "no disk for a sandbox: what it keeps is not limited");
+                Ok(None)
+            }
+        }
     }
 
     fn ids(&self) -> Result<Ids, SandboxError> {
@@ -219,7 +253,16 @@ fn maps_range(map: &str) -> bool {
     })
 }
 
-fn bind(spec: &SandboxSpec) -> Bind {
+/// What the inside is to trust, where secrets are to be put into its connections.
+fn authority(network: &Network) -> Result<Option<Authority>, SandboxError> {
+    if network.injections.is_empty() || !network.policy.reaches_out() {
+        return Ok(None);
+    }
+    let failed = |e| SandboxError::host("making a certificate authority")(std::io::Error::other(e));
+    Authority::new().map(Some).map_err(failed)
+}
+
+fn bind(spec: &SandboxSpec, disk: Option<PathBuf>, network: Option<Outward>) -> Bind {
     let mut env = environment(&spec.network);
     env.extend_from_slice(&spec.env);
     Bind {
@@ -228,12 +271,13 @@ fn bind(spec: &SandboxSpec) -> Bind {
         shares: spec.shares.clone(),
         layers: spec.layers.clone(),
         env,
-        proxy: spec.network.reaches_out(),
+        disk,
+        network,
     }
 }
 
 /// What processes inside see; nothing is inherited from the server.
-fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
+fn environment(network: &Network) -> Vec<(String, String)> {
     let mut env = vec![
         (
             "PATH",
@@ -243,7 +287,7 @@ fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
         ("LANG", "C.UTF-8".to_owned()),
         ("TERM", "dumb".to_owned()),
     ];
-    if network.reaches_out() {
+    if network.policy.reaches_out() {
         let proxy = format!("http://{}:{}", PROXY.0, PROXY.1);
         for name in [
             "HTTP_PROXY",
@@ -260,9 +304,25 @@ fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
         }
         // Node reads the variables above only when told to.
         env.push(("NODE_USE_ENV_PROXY", "1".to_owned()));
+        if !network.injections.is_empty() {
+            // Node adds to what it trusts; the others replace it.
+            env.push(("NODE_EXTRA_CA_CERTS", CERTIFICATE.to_owned()));
+            env.extend(BUNDLE_VARIABLES.map(|name| (name, BUNDLE.to_owned())));
+        }
     }
     env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
 }
+
+/// What programs ask for the certificates they trust.
+const BUNDLE_VARIABLES: [&str; 7] = [
+    "AWS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+];
 
 /// Makes the state directory; what is in it is the launcher's.
 fn prepare_dir(dir: &Path) -> std::io::Result<()> {
@@ -325,7 +385,7 @@ impl Provider for NamespaceProvider {
             id: format!("probe_{}", std::process::id()),
             dir: dir.clone(),
             limits: Limits::default(),
-            network: NetworkPolicy::Public,
+            network: NetworkPolicy::Public.into(),
             min_isolation: Isolation::Namespaces,
             shares: Vec::new(),
             layers: Vec::new(),
@@ -398,7 +458,7 @@ mod tests {
     #[test]
     fn without_network_no_proxy_is_named() {
         assert!(
-            !environment(&NetworkPolicy::None)
+            !environment(&NetworkPolicy::None.into())
                 .iter()
                 .any(|(k, _)| k.to_lowercase().contains("proxy"))
         );

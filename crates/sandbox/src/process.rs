@@ -72,7 +72,8 @@ impl ProcessProvider {
             shares: spec.shares.clone(),
             layers: Vec::new(),
             env,
-            proxy: false,
+            disk: None,
+            network: None,
         };
         let waiting = launch(&self.config.launcher, &Base::Host).await?;
         let (ready, child) = waiting.bind(&bind).await?;
@@ -104,7 +105,7 @@ impl Provider for ProcessProvider {
                 .probe_dir
                 .join(format!("probe-{}", std::process::id())),
             limits: crate::Limits::default(),
-            network: crate::NetworkPolicy::None,
+            network: crate::NetworkPolicy::None.into(),
             min_isolation: Isolation::None,
             shares: Vec::new(),
             layers: Vec::new(),

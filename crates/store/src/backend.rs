@@ -136,6 +136,16 @@ impl Row {
             _ => Err(StoreError::Corrupt { what }),
         }
     }
+    /// UTF-8 in a column of bytes.
+    pub(crate) fn opt_utf8(&mut self, what: &'static str) -> Result<Option<String>, StoreError> {
+        match self.next() {
+            Value::Null => Ok(None),
+            Value::Blob(v) => String::from_utf8(v.into_owned())
+                .map(Some)
+                .map_err(|_| StoreError::Corrupt { what }),
+            _ => Err(StoreError::Corrupt { what }),
+        }
+    }
     pub(crate) fn id<K: Kind>(&mut self, what: &'static str) -> Result<Id<K>, StoreError> {
         self.opt_id(what)?.ok_or(StoreError::Corrupt { what })
     }

@@ -9,10 +9,12 @@ mod keys;
 mod lease;
 mod list;
 mod log;
+mod memories;
 mod outputs;
 mod resources;
 mod sessions;
 mod skills;
+mod vaults;
 mod work;
 mod world;
 
@@ -71,6 +73,8 @@ pub fn all() -> Vec<&'static Case> {
         environments::CASES,
         keys::CASES,
         work::CASES,
+        memories::CASES,
+        vaults::CASES,
     ];
     files.into_iter().flatten().collect()
 }

@@ -1,10 +1,13 @@
 //! What is attached to a session (contract 30, "Resource objects"). Attaching a file makes a copy
 //! of its row with the session as scope; the bytes are shared.
 
-use freehold_base::{FileId, SessionId, SessionResourceId, Timestamp, WorkspaceId, limits};
+use freehold_base::{
+    FileId, MemoryStoreId, SessionId, SessionResourceId, Timestamp, WorkspaceId, limits,
+};
 
 use crate::backend::{Row, Tx, Value, one, params};
 use crate::files::{self, FileRow};
+use crate::memory_stores;
 use crate::sql::Filter;
 use crate::{Store, StoreError};
 
@@ -28,8 +31,8 @@ pub struct NewResource {
     pub mount_path: Option<String>,
     /// For type `file`.
     pub file: Option<FileCopy>,
-    /// For type `memory_store`.
-    pub memory_store_id: Option<String>,
+    /// For type `memory_store`; must be in the session's workspace and not archived.
+    pub memory_store_id: Option<MemoryStoreId>,
     /// The rest, JSON.
     pub body: String,
 }
@@ -69,7 +72,10 @@ pub enum ResourceError {
     /// No such file in the workspace, or it has expired.
     #[error("no such file: {0}")]
     FileGone(FileId),
-    /// The session has [`limits::MAX_SESSION_FILES`] resources already.
+    /// No such memory store in the workspace, or it is archived.
+    #[error("no usable memory store: {0}")]
+    MemoryStoreGone(MemoryStoreId),
+    /// The session has [`limits::MAX_SESSION_FILES`] resources already, memory stores not counted.
     #[error("the session has too many resources")]
     TooMany,
     /// The store failed.
@@ -105,19 +111,30 @@ pub(crate) fn attach(
     new: &[NewResource],
 ) -> Result<Vec<ResourceRow>, ResourceError> {
     let now = tx.now();
-    let sql = "SELECT COUNT(*), COALESCE(MAX(position), 0) FROM session_resource
+    let sql =
+        "SELECT COUNT(*) - COUNT(memory_store_id), COALESCE(MAX(position), 0) FROM session_resource
        WHERE session_id = ?1";
     let (held, last) = match one(tx.query(sql, params![session])?) {
         Some(mut row) => (row.count("count")?, row.int("resource position")?),
         None => (0, 0),
     };
-    if held + new.len() as u64 > limits::MAX_SESSION_FILES as u64 {
+    // Memory stores have a limit of their own, which the request was checked against.
+    let counted = new
+        .iter()
+        .filter(|new| new.memory_store_id.is_none())
+        .count();
+    if held + counted as u64 > limits::MAX_SESSION_FILES as u64 {
         return Err(ResourceError::TooMany);
     }
     let mut rows = Vec::with_capacity(new.len());
     for (new, position) in new.iter().zip(last + 1..) {
         if let Some(copy) = &new.file {
             copy_file(tx, workspace, session, copy)?;
+        }
+        if let Some(store) = &new.memory_store_id {
+            memory_stores::get(tx, workspace, store)?
+                .filter(|row| row.archived_at.is_none())
+                .ok_or_else(|| ResourceError::MemoryStoreGone(store.clone()))?;
         }
         tx.execute(
             "INSERT INTO session_resource (id, session_id, position, kind, mount_path, file_id,

@@ -10,8 +10,8 @@ use freehold_base::{IdSource, Timestamp};
 use freehold_store::backend::{Tx, Value};
 use freehold_store::conformance::{self, Fixture, World};
 use freehold_store::{
-    CommitListener, Direction, EventQuery, FileQuery, Input, NewPoll, NewSession, SessionCursor,
-    SessionQuery, WorkQuery,
+    CommitListener, CredentialQuery, Direction, EventQuery, FileQuery, Input, NewPoll, NewSession,
+    SessionCursor, SessionQuery, VaultQuery, WorkQuery,
 };
 
 /// Notes the plan of each statement.
@@ -133,6 +133,13 @@ async fn hot_paths_use_indexes() {
         .stop_work(&w.environment, &item.id, true)
         .await
         .unwrap();
+    let mut with_vault = w.new_session();
+    with_vault.vault_ids = format!("[\"{}\"]", w.vault().await);
+    let with_vault = w.store.create_session(with_vault).await.unwrap().id;
+    w.store
+        .session_environment_credentials(&with_vault)
+        .await
+        .unwrap();
     assert_eq!(scans(&planner), []);
 
     // The check itself can fail: this one is known to look at every session.
@@ -214,6 +221,23 @@ async fn listings_use_indexes_and_sort_nothing() {
     for after in [None, Some((s.created_at, w.ids.next()))] {
         let q = WorkQuery { after, limit: 10 };
         w.store.list_work(&w.environment, q).await.unwrap();
+    }
+    for include_archived in [false, true] {
+        let vaults = VaultQuery {
+            include_archived,
+            after: Some((s.created_at, w.ids.next())),
+            limit: 10,
+        };
+        w.store.list_vaults(&w.workspace, vaults).await.unwrap();
+        let credentials = CredentialQuery {
+            include_archived,
+            after: Some((s.created_at, w.ids.next())),
+            limit: 10,
+        };
+        w.store
+            .list_credentials(&w.workspace, &w.ids.next(), credentials)
+            .await
+            .unwrap();
     }
     let sorted: Vec<_> = {
         let plans = planner.0.lock().unwrap();

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::ApiError;
 use crate::query::error;
 
-/// Bytes of a cursor; ours are below 300.
-const MAX_CURSOR: usize = 1024;
+/// Bytes of a cursor; ours are below 300, but for one that holds the path of a memory.
+const MAX_CURSOR: usize = 4096;
 const PREFIX: &str = "page_";
 
 /// The list a cursor belongs to.
@@ -50,9 +50,24 @@ pub enum List {
     /// `GET /v1/skills/{id}/versions`.
     #[serde(rename = "skill_versions")]
     SkillVersions,
+    /// `GET /v1/memory_stores`.
+    #[serde(rename = "memory_stores")]
+    MemoryStores,
+    /// `GET /v1/memory_stores/{id}/memories`.
+    #[serde(rename = "memories")]
+    Memories,
+    /// `GET /v1/memory_stores/{id}/memory_versions`.
+    #[serde(rename = "memory_versions")]
+    MemoryVersions,
     /// `GET /v1/environments/{id}/work`.
     #[serde(rename = "work")]
     Work,
+    /// `GET /v1/vaults`.
+    #[serde(rename = "vaults")]
+    Vaults,
+    /// `GET /v1/vaults/{id}/credentials`.
+    #[serde(rename = "credentials")]
+    Credentials,
     /// A list of our own admin endpoints.
     #[serde(rename = "admin")]
     Admin,
@@ -97,6 +112,9 @@ pub enum Position {
     /// A number, such as an agent's version.
     #[serde(rename = "v")]
     Number(u64),
+    /// The path of a memory, or with a `/` at its end of a folder of memories.
+    #[serde(rename = "p")]
+    Path(String),
 }
 
 /// A page cursor.
@@ -172,13 +190,18 @@ impl Scope<'_> {
         let fits = match (&position, list) {
             (
                 Position::Created(..),
-                List::AgentVersions | List::SkillVersions | List::Events | List::ThreadEvents,
+                List::AgentVersions
+                | List::SkillVersions
+                | List::Events
+                | List::ThreadEvents
+                | List::Memories,
             ) => false,
             (Position::Created(..), _) => true,
             (Position::Sequence(..), list) => matches!(list, List::Events | List::ThreadEvents),
             (Position::Number(_), list) => {
                 matches!(list, List::AgentVersions | List::SkillVersions)
             }
+            (Position::Path(_), list) => list == List::Memories,
         };
         if !fits || (direction == Direction::Prev && list != List::Sessions) {
             return Err(error("page", "not a valid page cursor"));

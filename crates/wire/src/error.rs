@@ -24,6 +24,10 @@ pub enum ErrorKind {
     RequestTimeout,
     /// 409.
     Conflict,
+    /// 409; a memory's path is taken (contract 74).
+    MemoryPathConflict,
+    /// 409; a memory is not what its caller expected (contract 74).
+    MemoryPreconditionFailed,
     /// 412; typed `invalid_request_error`.
     PreconditionFailed,
     /// 413.
@@ -51,7 +55,7 @@ impl ErrorKind {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
-            Self::Conflict => 409,
+            Self::Conflict | Self::MemoryPathConflict | Self::MemoryPreconditionFailed => 409,
             Self::PreconditionFailed => 412,
             Self::TooLarge => 413,
             Self::RateLimit => 429,
@@ -72,6 +76,8 @@ impl ErrorKind {
             Self::Permission => "permission_error",
             Self::NotFound => "not_found_error",
             Self::Conflict => "conflict_error",
+            Self::MemoryPathConflict => "memory_path_conflict_error",
+            Self::MemoryPreconditionFailed => "memory_precondition_failed_error",
             Self::TooLarge => "request_too_large",
             Self::RateLimit => "rate_limit_error",
             Self::Api | Self::Unavailable => "api_error",
@@ -93,6 +99,8 @@ pub struct ApiError {
     /// Further keys of `details`.
     // Boxed: errors travel in every `Result`, and few have details.
     pub details: Box<Map<String, Value>>,
+    /// Further keys of `error` itself, which a few types have.
+    pub fields: Box<Map<String, Value>>,
     /// Overrides the SDKs' own retry decision through `x-should-retry`.
     pub should_retry: Option<bool>,
     /// `retry-after-ms` and, in whole seconds, `retry-after`.
@@ -107,8 +115,9 @@ impl ApiError {
             message: message.into(),
             code: None,
             details: Box::default(),
+            fields: Box::default(),
             // The SDKs retry every 409; ours are all deterministic (contract 00 §5).
-            should_retry: matches!(kind, ErrorKind::Conflict).then_some(false),
+            should_retry: (kind.status() == 409).then_some(false),
             retry_after_ms: None,
         }
     }
@@ -140,11 +149,17 @@ impl ApiError {
         self.details.insert(key.to_owned(), value);
         self
     }
+    /// The same with one more key in `error` itself.
+    pub fn with_field(mut self, key: &str, value: Value) -> Self {
+        self.fields.insert(key.to_owned(), value);
+        self
+    }
     /// The envelope for the request of the given id.
     pub fn envelope(&self, request_id: &str) -> Value {
         let mut error = Map::new();
         error.insert("type".into(), self.kind.as_str().into());
         error.insert("message".into(), self.message.clone().into());
+        error.extend((*self.fields).clone());
         if self.code.is_some() || !self.details.is_empty() {
             let mut details = (*self.details).clone();
             if let Some(code) = self.code {

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod budget;
 pub mod content;
+pub mod credential;
 pub mod cursor;
 pub mod decode;
 pub mod domains;
@@ -12,6 +13,9 @@ pub mod error;
 pub mod event;
 pub mod file;
 pub mod list;
+pub mod memory;
+pub mod memory_store;
+pub mod memory_version;
 pub mod metadata;
 pub mod model_config;
 pub mod models;
@@ -27,6 +31,7 @@ pub mod thread;
 pub mod tool;
 pub mod unsupported;
 pub mod usage;
+pub mod vault;
 pub mod work;
 
 pub use cursor::{Cursor, Scope};

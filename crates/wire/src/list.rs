@@ -3,14 +3,18 @@
 mod agents;
 mod events;
 mod files;
+mod memories;
 mod sessions;
 mod skills;
+mod vaults;
 
 pub use agents::ListAgents;
 pub use events::ListEvents;
 pub use files::ListFiles;
+pub use memories::{ListMemories, ListMemoryStores, ListMemoryVersions, view};
 pub use sessions::ListSessions;
 pub use skills::ListSkills;
+pub use vaults::ListVaults;
 
 use freehold_base::limits::page;
 use freehold_base::{AgentId, EnvironmentId, SessionId, ThreadId};

@@ -1,12 +1,12 @@
 //! Resources of a session as shown (contract 30, "Resource objects"; contract 72 §5).
 
-use freehold_base::{FileId, SessionResourceId, Timestamp};
+use freehold_base::{FileId, MemoryStoreId, SessionResourceId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 mod mount;
 mod request;
 
-pub use mount::{Mounts, UPLOADS, normalise};
+pub use mount::{MEMORY, Mounts, UPLOADS, memory_mounts, normalise};
 pub use request::{
     AddResource, FileParam, MemoryStoreParam, RepositoryParam, ResourceParam, UpdateResource,
     resources,
@@ -86,7 +86,7 @@ pub struct RepositoryResource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryStoreResource {
     /// `memstore_…`.
-    pub memory_store_id: String,
+    pub memory_store_id: MemoryStoreId,
     /// Access.
     pub access: Access,
     /// Guidance.

@@ -81,9 +81,8 @@ impl ResourceParam {
     /// Why it cannot be attached, if so.
     pub fn unsupported(&self) -> Option<ApiError> {
         match self {
-            Self::File(_) => None,
+            Self::File(_) | Self::MemoryStore(_) => None,
             Self::GithubRepository(_) => Some(not_yet("github_repository resources")),
-            Self::MemoryStore(_) => Some(not_yet("memory_store resources")),
         }
     }
 }
@@ -98,9 +97,6 @@ impl EventParams {
 impl CreateSession {
     /// Why the session cannot start, if so; its agent and environment are asked separately.
     pub fn unsupported(&self) -> Option<ApiError> {
-        if !self.vault_ids.is_empty() {
-            return Some(not_yet("sessions with vault_ids"));
-        }
         self.resources
             .iter()
             .find_map(ResourceParam::unsupported)

@@ -5,23 +5,27 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use freehold_base::{SessionId, limits};
+use freehold_base::{SessionId, SharedClock, limits};
 use freehold_sandbox::{
-    FileProblem, HostPattern, Isolation, Limits, Provider, Sandbox, SandboxError, SandboxSpec,
-    ToolRequest,
+    FileProblem, HostPattern, Isolation, Limits, Network, Provider, Sandbox, SandboxError,
+    SandboxSpec, Share, ToolRequest,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::content::{self, Reply};
 use crate::files::{self, FileSource, OutputFile, OutputReader};
+use crate::memory::{self, MemoryError, MemoryMount, Remote, Rules, SessionMemory};
 use crate::network;
 use crate::skills::{self, Skill};
 use crate::slot::{Open, Slot, State};
 use crate::uploads::{self, Upload, UploadError};
+use crate::variables::{self, Variable};
 
 /// Where agents leave files for their users.
 const OUTPUTS: &str = "/mnt/session/outputs";
+/// What is known of memory folders, beside them in the state directory.
+const MEMORY_STATE: &str = "memory.json";
 /// Longest wait for a sandbox to come up.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for room when as many sandboxes live as may, all of them at work.
@@ -61,6 +65,27 @@ pub struct Place<'a> {
     pub uploads: &'a [Upload],
     /// Skills; the same at every call.
     pub skills: &'a [Skill],
+    /// Attached memory stores.
+    pub memory: Option<MemorySource<'a>>,
+    /// Variables of its vaults, as they are now.
+    pub variables: &'a [Variable],
+}
+
+/// Memory stores of a session, and how they are reached with its rights.
+#[derive(Clone, Copy)]
+pub struct MemorySource<'a> {
+    /// What is mounted; the same for as long as the session lives.
+    pub mounts: &'a [MemoryMount],
+    /// The stores.
+    pub remote: &'a Arc<dyn Remote>,
+    /// For the times that the sync looks at.
+    pub clock: &'a SharedClock,
+}
+
+impl std::fmt::Debug for MemorySource<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("MemorySource").field(&self.mounts).finish()
+    }
 }
 
 /// One tool call.
@@ -93,6 +118,9 @@ pub enum SandboxUnavailable {
     /// Attached files could not be shown in it.
     #[error(transparent)]
     Uploads(#[from] UploadError),
+    /// A memory store could not be mounted.
+    #[error("a memory store could not be mounted: {0}")]
+    Memory(#[from] MemoryError),
 }
 
 /// All sandboxes of this process.
@@ -130,7 +158,8 @@ impl SessionSandboxes {
     pub async fn prepare(&self, place: Place<'_>) -> Result<(), SandboxUnavailable> {
         let slot = self.slot(place.session)?;
         let _using = slot.enter();
-        self.sandbox(&slot, place).await.map(drop)
+        let sandbox = self.sandbox(&slot, place).await?;
+        self.recall(&slot, place, &sandbox, true).await
     }
 
     /// Runs one call to its end. Every failure becomes a reply the model can read. When `cancel`
@@ -152,15 +181,84 @@ impl SessionSandboxes {
                     Err(error) => return unavailable(place.session, &error),
                 },
             };
+            if let Err(error) = self.recall(&slot, place, &sandbox, false).await {
+                return unavailable(place.session, &error);
+            }
             slot.state.lock().await.unlisted = true;
             return match sandbox.call(call.request.clone(), cancel).await {
-                Ok(reply) => content::check(&reply),
+                Ok(reply) => {
+                    let mut reply = content::check(&reply);
+                    network::explain(&mut reply, &sandbox.take_denials());
+                    reply
+                }
                 Err(SandboxError::Lost { .. }) if attempts > 0 && !cancel.is_cancelled() => {
                     continue;
                 }
                 Err(error) => failed(place.session, &call.request, &error),
             };
         }
+    }
+
+    /// A round of calls has ended: what they left in memory stores becomes visible to others.
+    /// Nothing is done without a live sandbox; the next one that is made goes on from there.
+    pub async fn settle(&self, place: Place<'_>) {
+        let Ok(slot) = self.slot(place.session) else {
+            return;
+        };
+        let _using = slot.enter();
+        let mut memory = slot.memory.lock().await;
+        memory.fresh = false;
+        let open = slot
+            .state
+            .lock()
+            .await
+            .open
+            .as_ref()
+            .map(|o| Arc::clone(&o.sandbox));
+        if let (Some(session), Some(sandbox)) = (&mut memory.session, open)
+            && sandbox.alive()
+        {
+            let folders = memory::folders(&sandbox, &self.dir(place.session), session.mounts());
+            session.sync(&folders).await;
+        }
+    }
+
+    /// Brings memory stores into a sandbox that is about to be used: once for each round of calls,
+    /// so that it sees what others wrote. `early` only makes them ready.
+    async fn recall(
+        &self,
+        slot: &Slot,
+        place: Place<'_>,
+        sandbox: &Arc<dyn Sandbox>,
+        early: bool,
+    ) -> Result<(), SandboxUnavailable> {
+        let Some(source) = place.memory.filter(|m| !m.mounts.is_empty()) else {
+            return Ok(());
+        };
+        let mut memory = slot.memory.lock().await;
+        if memory.fresh {
+            return Ok(());
+        }
+        let dir = self.dir(place.session);
+        let folders = memory::folders(sandbox, &dir, source.mounts);
+        match &mut memory.session {
+            Some(session) if !early => session.sync(&folders).await,
+            Some(_) => {}
+            None => {
+                let mut session = SessionMemory::new(
+                    source.mounts.to_vec(),
+                    Arc::clone(source.remote),
+                    Arc::clone(source.clock),
+                    Rules::beside_the_store(),
+                    Some(dir.join(MEMORY_STATE)),
+                )
+                .await;
+                session.open(&folders).await?;
+                memory.session = Some(session);
+            }
+        }
+        memory.fresh = !early;
+        Ok(())
     }
 
     /// Writes a file inside the session's sandbox.
@@ -370,11 +468,21 @@ impl SessionSandboxes {
         if !state.skills && !place.skills.is_empty() {
             state.skills = self.lay_skills(&spec, place).await;
         }
-        if let Some(open) = &state.open {
-            if open.sandbox.alive() {
+        if let Some(open) = &mut state.open {
+            let lacks = !variables::held(place.variables, &open.env);
+            if !open.sandbox.alive() {
+                tracing::info!(session = %place.session, "sandbox lost; starting it again");
+            } else if lacks && slot.is_alone() {
+                // Nobody's call is cut off, and files stay.
+                tracing::info!(session = %place.session, "sandbox starts again with new variables");
+            } else {
+                if open.variables != place.variables {
+                    let network = self.network(place, &open.env);
+                    open.sandbox.set_network(network).await?;
+                    open.variables = place.variables.to_vec();
+                }
                 return Ok(Arc::clone(&open.sandbox));
             }
-            tracing::info!(session = %place.session, "sandbox lost; starting it again");
             close(place.session, &mut state).await;
         }
         let permit = self.room().await?;
@@ -383,6 +491,8 @@ impl SessionSandboxes {
             .map_err(|_| SandboxUnavailable::Slow)??;
         state.open = Some(Open {
             sandbox: Arc::clone(&sandbox),
+            env: spec.env,
+            variables: place.variables.to_vec(),
             _permit: permit,
         });
         Ok(sandbox)
@@ -406,18 +516,36 @@ impl SessionSandboxes {
         failed.count() == 0
     }
 
+    /// The folders that a session's sandbox shows besides its own.
+    fn shares(&self, place: Place<'_>) -> Vec<Share> {
+        let mounts = place.memory.map_or(&[][..], |memory| memory.mounts);
+        let mut shares = vec![uploads::share()];
+        if !place.skills.is_empty() {
+            shares.push(skills::share(self.options.skills_at));
+        }
+        shares.extend(memory::shares(mounts));
+        shares
+    }
+
     fn spec(&self, place: Place<'_>) -> SandboxSpec {
-        let skills = (!place.skills.is_empty()).then(|| skills::share(self.options.skills_at));
-        let shares = std::iter::once(uploads::share()).chain(skills);
+        let env = variables::env(place.variables);
         SandboxSpec {
             id: sandbox_id(place.session),
             dir: self.dir(place.session),
             limits: self.options.limits,
-            network: network::policy(place.config, &self.options.package_hosts),
+            network: self.network(place, &env),
             min_isolation: self.options.min_isolation,
-            shares: shares.collect(),
+            shares: self.shares(place),
             layers: Vec::new(),
-            env: Vec::new(),
+            env,
+        }
+    }
+
+    /// The network of a sandbox with this environment.
+    fn network(&self, place: Place<'_>, env: &[(String, String)]) -> Network {
+        Network {
+            policy: network::policy(place.config, &self.options.package_hosts, &[]),
+            injections: variables::injections(place.variables, env),
         }
     }
 

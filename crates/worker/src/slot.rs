@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 use freehold_sandbox::Sandbox;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
+use crate::memory::SessionMemory;
 use crate::uploads::Upload;
+use crate::variables::Variable;
 
 /// What is shared by everyone who uses one session's sandbox.
 pub(crate) struct Slot {
     /// Held while the sandbox is made, re-made or closed, not while tools run.
     pub(crate) state: Mutex<State>,
+    /// Held while memory stores are synced. Taken before [`Slot::state`], never the other way round.
+    pub(crate) memory: Mutex<Memory>,
     users: AtomicUsize,
     last_used: SyncMutex<Instant>,
 }
@@ -30,9 +34,22 @@ pub(crate) struct State {
     pub(crate) removed: bool,
 }
 
+/// What is known of a session's memory stores.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// Once they are mounted.
+    pub(crate) session: Option<SessionMemory>,
+    /// Whether the round of calls that runs has them in step already.
+    pub(crate) fresh: bool,
+}
+
 /// A live sandbox, with its share of the number that may live at a time.
 pub(crate) struct Open {
     pub(crate) sandbox: Arc<dyn Sandbox>,
+    /// What was added to its environment when it was made.
+    pub(crate) env: Vec<(String, String)>,
+    /// The variables its network was last told of.
+    pub(crate) variables: Vec<Variable>,
     pub(crate) _permit: OwnedSemaphorePermit,
 }
 
@@ -50,6 +67,7 @@ impl Slot {
                 unlisted: true,
                 removed: false,
             }),
+            memory: Mutex::default(),
             users: AtomicUsize::new(0),
             last_used: SyncMutex::new(Instant::now()),
         }
@@ -58,6 +76,11 @@ impl Slot {
     pub(crate) fn enter(self: &Arc<Self>) -> Using {
         self.users.fetch_add(1, Ordering::SeqCst);
         Using(Arc::clone(self))
+    }
+
+    /// Whether the caller, who entered it, is the only one who uses it.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.users.load(Ordering::SeqCst) == 1
     }
 
     /// For how long nobody has used it; `None` while someone does.

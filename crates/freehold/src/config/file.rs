@@ -27,6 +27,7 @@ pub(super) struct File {
     pub(super) sandbox: Sandbox,
     pub(super) web: Web,
     pub(super) retry: Retry,
+    pub(super) secrets: Secrets,
     pub(super) providers: Vec<ProviderConfig>,
     pub(super) models: Vec<ModelConfig>,
     pub(super) rehearsal: RehearsalConfig,
@@ -56,6 +57,7 @@ pub(super) struct Sandbox {
     pub(super) max_live: Option<u32>,
     pub(super) idle_minutes: Option<u32>,
     pub(super) package_hosts: Vec<String>,
+    pub(super) log_network: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -70,6 +72,13 @@ pub(super) struct Retry {
     pub(super) base_ms: Option<u32>,
     pub(super) max_ms: Option<u32>,
     pub(super) attempts: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Secrets {
+    pub(super) key_env: Option<String>,
+    pub(super) key_file: Option<PathBuf>,
 }
 
 /// Reads a file.
@@ -162,6 +171,7 @@ mod tests {
             ("sandbox.", "[sandbox]"),
             ("web.", "[web]"),
             ("retry.", "[retry]"),
+            ("secrets.", "[secrets]"),
             ("rehearsal.", "[rehearsal]"),
             ("rates.", "[rates]"),
             ("providers.", provider),
@@ -184,6 +194,7 @@ mod tests {
             "sandbox",
             "web",
             "retry",
+            "secrets",
             "rehearsal",
             "rates",
             "providers",

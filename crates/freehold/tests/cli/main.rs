@@ -3,5 +3,7 @@
 mod errors;
 mod help;
 mod journey;
+mod memory;
+mod secrets;
 mod server;
 mod skills;

@@ -34,7 +34,7 @@ async fn at_no_point_is_a_call_run_twice_or_a_result_lost() {
         ];
         let mut command = world.command("one", &args);
         let worker = Worker::start(command.env("FREEHOLD_CRASH_POINT", point));
-        let (status, said) = worker.wait();
+        let (status, said) = worker.wait().await;
         assert!(
             !status.success() && status.code().is_none(),
             "{point}: {status} {said}"

@@ -74,7 +74,7 @@ async fn a_worker_that_is_asked_to_stop_answers_the_call_it_runs() {
     heard(runs).await;
     worker.terminate();
     release(hold).await;
-    let (status, said) = worker.wait();
+    let (status, said) = worker.wait().await;
     assert!(status.success(), "{said}");
     let history = world.history(&session).await;
     assert_eq!(results(&history), [(false, "go".to_owned())]);
@@ -94,7 +94,7 @@ async fn a_call_that_does_not_end_is_killed_in_time_and_reported() {
     let session = world.told(&script).await;
     heard(runs).await;
     worker.terminate();
-    let (status, said) = worker.wait();
+    let (status, said) = worker.wait().await;
     assert!(status.success(), "{said}");
     let history = world.history(&session).await;
     let results = results(&history);
@@ -114,9 +114,7 @@ async fn a_second_signal_ends_at_once() {
     worker.terminate();
     worker.terminate();
     // Signals of a kind are not queued: one more, until it has gone.
-    let (status, _) = tokio::task::spawn_blocking(move || worker.wait_terminating())
-        .await
-        .unwrap();
+    let status = worker.wait_terminating().await;
     assert_eq!(status.code(), Some(130));
 }
 
@@ -144,7 +142,7 @@ async fn a_revoked_key_ends_the_worker_with_an_explanation() {
     let session = world.told("bash: echo hi").await;
     world.settled(&session).await;
     world.revoke_key().await;
-    let (status, said) = worker.wait();
+    let (status, said) = worker.wait().await;
     assert_eq!(status.code(), Some(8), "{said}");
     assert!(said.contains("was revoked"), "{said}");
     assert!(!said.contains(&world.key));
@@ -156,7 +154,7 @@ async fn an_api_key_is_refused_with_the_reason() {
     let mut command = world.command("one", &["poll", "--sandbox", "process"]);
     let worker =
         crate::world::Worker::start(command.env("ANTHROPIC_ENVIRONMENT_KEY", crate::world::KEY));
-    let (status, said) = worker.wait();
+    let (status, said) = worker.wait().await;
     assert_eq!(status.code(), Some(8), "{said}");
     assert!(said.contains("environment key"), "{said}");
 }

@@ -37,7 +37,7 @@ async fn a_script_gets_the_item_and_can_be_our_own_worker() {
         "{results:?}"
     );
     worker.terminate();
-    assert!(worker.wait().0.success());
+    assert!(worker.wait().await.0.success());
     let item = std::fs::read_to_string(given.with_extension("json")).unwrap();
     let item: serde_json::Value = serde_json::from_str(&item).unwrap();
     assert_eq!(item["data"], json!({ "type": "session", "id": session }));
@@ -62,7 +62,7 @@ async fn a_script_that_cannot_be_started_ends_the_worker() {
     let world = World::new().await;
     let worker = world.worker("one", &["--on-work", "/no/such/program"]);
     world.told("bash: echo hi").await;
-    let (status, said) = worker.wait();
+    let (status, said) = worker.wait().await;
     assert_eq!(status.code(), Some(1));
     assert!(said.contains("cannot be started"), "{said}");
 }
@@ -110,7 +110,7 @@ async fn a_signed_delivery_drains_the_queue_and_a_forged_one_does_not() {
     let history = world.settled(&first).await;
     assert_eq!(results(&history), [(false, "first".to_owned())]);
     worker.terminate();
-    assert!(worker.wait().0.success());
+    assert!(worker.wait().await.0.success());
 }
 
 #[tokio::test]
@@ -138,6 +138,6 @@ async fn metrics_count_what_was_done_and_name_no_session() {
     }
     assert!(!text.contains(&session) && !text.contains("echo"));
     worker.terminate();
-    let (_, said) = worker.wait();
+    let (_, said) = worker.wait().await;
     assert!(!said.contains("echo hi"), "{said}");
 }

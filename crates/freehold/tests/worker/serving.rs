@@ -47,7 +47,7 @@ async fn a_session_runs_in_a_sandbox_of_the_worker() {
     let last = crate::world::results(&history).pop().unwrap();
     assert_eq!(last, (false, "hello".to_owned()));
     worker.terminate();
-    assert!(worker.wait().0.success());
+    assert!(worker.wait().await.0.success());
 }
 
 #[tokio::test]

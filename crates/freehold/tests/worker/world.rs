@@ -4,11 +4,17 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 pub(crate) const KEY: &str = "worker-test-bootstrap-key-0123456789abcdef";
+
+/// Longest wait for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Between two looks at a process.
+const LOOK: Duration = Duration::from_millis(20);
 
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
@@ -138,7 +144,10 @@ impl World {
 
     /// A polling worker with short leases, so that others can take over soon.
     pub(crate) fn worker(&self, name: &str, args: &[&str]) -> Worker {
-        let mut all = vec!["poll", "--lease", "5s", "--max-idle", "1s"];
+        let mut all = vec!["poll", "--max-idle", "1s"];
+        if !args.contains(&"--lease") {
+            all.extend(["--lease", "5s"]);
+        }
         all.extend(args);
         Worker::start(&mut self.command(name, &all))
     }
@@ -232,7 +241,7 @@ impl World {
                 frames.next().await.expect("a frame").expect("a frame");
             }
         };
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(120), waiting);
+        let waited = tokio::time::timeout(PATIENCE, waiting);
         match waited.await {
             Ok(history) => history,
             Err(_) => panic!("never came: {:#?}", self.history(session).await),
@@ -295,15 +304,18 @@ impl Worker {
     }
 
     /// SIGTERM again and again until it ends: signals of a kind that wait are one signal.
-    pub(crate) fn wait_terminating(mut self) -> (ExitStatus, String) {
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                let said = self.said.lock().unwrap().clone();
-                return (status, said);
+    pub(crate) async fn wait_terminating(mut self) -> ExitStatus {
+        let waiting = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                self.terminate();
+                tokio::time::sleep(LOOK).await;
             }
-            self.terminate();
-            std::thread::yield_now();
-        }
+        };
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        waited.expect("it does not end")
     }
 
     /// The address it says after these words.
@@ -315,14 +327,31 @@ impl Worker {
             {
                 return address.trim().to_owned();
             }
-            tokio::task::yield_now().await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 
     /// Waits for its end; what it said.
-    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
-        let status = self.child.wait().unwrap();
-        self.reader.take().unwrap().join().unwrap();
+    pub(crate) async fn wait(mut self) -> (ExitStatus, String) {
+        let waiting = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let Ok(status) = tokio::time::timeout(PATIENCE, waiting).await else {
+            panic!("it does not end");
+        };
+        // Whatever it started may live for a moment, and has the same standard error.
+        let reader = self.reader.take().unwrap();
+        for _ in 0..100 {
+            if reader.is_finished() {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
         let said = self.said.lock().unwrap().clone();
         (status, said)
     }
@@ -340,18 +369,22 @@ impl Drop for Worker {
 
 /// Waits until something writes to the pipe and closes it.
 pub(crate) async fn heard(pipe: PathBuf) -> String {
-    let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(pipe));
-    let waited = tokio::time::timeout(std::time::Duration::from_secs(60), read);
+    let (tell, read) = tokio::sync::oneshot::channel();
+    // A thread that nobody waits for: it may never hear anything.
+    std::thread::spawn(move || tell.send(std::fs::read_to_string(pipe)));
+    let waited = tokio::time::timeout(PATIENCE, read);
     waited.await.expect("written in time").unwrap().unwrap()
 }
 
 /// Lets what reads the pipe go on.
 pub(crate) async fn release(pipe: PathBuf) {
-    let write = tokio::task::spawn_blocking(move || {
-        let mut pipe = std::fs::OpenOptions::new().write(true).open(pipe)?;
-        pipe.write_all(b"go\n")
+    let (tell, written) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let open = std::fs::OpenOptions::new().write(true).open(pipe);
+        tell.send(open.and_then(|mut pipe| pipe.write_all(b"go\n")))
     });
-    write.await.unwrap().unwrap();
+    let waited = tokio::time::timeout(PATIENCE, written);
+    waited.await.expect("read in time").unwrap().unwrap();
 }
 
 pub(crate) fn id(value: &Value) -> String {

@@ -5,6 +5,7 @@
 //! builds and reaps; and only the grandchild, the agent, returns. Nothing here may start a thread.
 
 mod devices;
+mod disk;
 mod etc;
 mod folders;
 mod handover;
@@ -16,6 +17,7 @@ mod landlock;
 mod layers;
 mod lockdown;
 mod mounts;
+mod netlink;
 mod network;
 mod overlay;
 pub(crate) mod plan;
@@ -23,6 +25,7 @@ mod seccomp;
 mod syscalls;
 mod time;
 mod tree;
+mod trust;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -94,7 +97,7 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
             roots: ready.roots,
             context: ready.context,
             handshake: ready.handshake,
-            announce: Announce(ready.listener),
+            announce: Announce(ready.sockets),
         }),
         Err(step) => {
             report_failure(&control.writer, step);
@@ -118,7 +121,8 @@ pub(crate) struct Ready {
     pub roots: Roots,
     pub context: AgentContext,
     pub handshake: Handshake,
-    pub listener: Option<OwnedFd>,
+    /// What the host serves; see [`network::Sockets`].
+    pub sockets: Vec<OwnedFd>,
 }
 
 /// No isolation: the agent serves from the state directory itself.
@@ -145,24 +149,26 @@ fn on_host(bind: &Bind) -> Result<Ready, Step> {
             fence: Fence::default(),
         },
         handshake: Handshake::default(),
-        listener: None,
+        sockets: Vec::new(),
     })
 }
 
 /// Isolated by something else: everything is where it is to appear.
 fn given(bind: &Bind) -> Result<Ready, Step> {
     std::env::set_current_dir(WRITABLE[0].1).stage("workspace")?;
-    let listener = bind.proxy.then(network::listen).transpose();
-    Ok(isolated(
-        bind,
-        Handshake::default(),
-        listener.stage("egress listener")?,
-        Fence::default(),
-    ))
+    let sockets = match &bind.network {
+        Some(_) => network::open_without_privileges().stage("egress sockets")?,
+        None => network::Sockets::default(),
+    };
+    let handshake = Handshake {
+        ports_missing: sockets.ports_missing,
+        ..Handshake::default()
+    };
+    Ok(isolated(bind, handshake, sockets.fds, Fence::default()))
 }
 
 /// An agent that sees folders where they are to appear.
-fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>, fence: Fence) -> Ready {
+fn isolated(bind: &Bind, handshake: Handshake, sockets: Vec<OwnedFd>, fence: Fence) -> Ready {
     let own = WRITABLE.iter().map(|(_, at)| (PathBuf::from(at), false));
     let shares = bind.shares.iter();
     let shares = shares.map(|s| (PathBuf::from(&s.at), s.access == Access::ReadOnly));
@@ -178,7 +184,7 @@ fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>, fence:
             fence,
         },
         handshake,
-        listener,
+        sockets,
     }
 }
 
@@ -199,18 +205,19 @@ fn report_failure(mut control: &File, step: Step) {
     }
 }
 
-/// Tells the host that the sandbox is ready, handing over the egress listener.
-pub(crate) struct Announce(Option<OwnedFd>);
+/// Tells the host that the sandbox is ready, handing over the egress sockets.
+pub(crate) struct Announce(Vec<OwnedFd>);
 
 impl Announce {
     pub(crate) fn started(self, control: &Mutex<File>, hello: &Handshake) -> io::Result<()> {
         let frame = encode(hello, 0).map_err(io::Error::other)?;
         let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(protocol::MAX_SOCKETS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let fds: Vec<_> = self.0.iter().map(AsFd::as_fd).collect();
         if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(io::Error::other("no room for the listener"));
+            return Err(io::Error::other("no room for the egress sockets"));
         }
         let byte = [protocol::STARTED];
         let flags = SendFlags::NOSIGNAL;

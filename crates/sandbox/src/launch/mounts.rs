@@ -14,11 +14,11 @@ use rustix::mount::{
 use super::folders::{self, Folders};
 use super::plan::{Bind, Ids, Namespaces};
 use super::tree::{Tree, Trees, What, set_attributes};
-use super::{InStage, Step, layers};
+use super::{InStage, Step, layers, trust};
 use crate::Access;
 
-/// Size of the root tmpfs, which holds directories, links and the made-up `/etc` only.
-const ROOT_SIZE: &str = "1m";
+/// Size of the root tmpfs, which holds directories, links, the made-up `/etc` and certificates.
+const ROOT_SIZE: &str = "2m";
 /// Size of `/dev/shm`.
 const SHM_SIZE: &str = "64m";
 /// Files in `/tmp`.
@@ -84,11 +84,15 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
         ("mode", "1777"),
     ];
     mount_at(&root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
+    let own_disk = folders.own_disk;
     let hidden_paths = own(bind, &root, folders)?;
+    if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
+        trust::add(&root, certificate).stage("certificates")?;
+    }
     set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")?;
     Ok(Built {
         hidden_paths,
-        disk_quota: false,
+        disk_quota: own_disk,
     })
 }
 
@@ -96,6 +100,7 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
 fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
     let Folders {
         store,
+        own_disk,
         shares,
         layers,
     } = folders;
@@ -107,7 +112,7 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
     layers::lay_over(root, count).stage("layers")?;
     let mut hidden = true;
     for folder in folders::writable(bind) {
-        hidden &= layers::writable(root, false, count, folder).stage("state directories")?;
+        hidden &= layers::writable(root, own_disk, count, folder).stage("state directories")?;
     }
     let read_only = bind.shares.iter().filter(|s| s.access == Access::ReadOnly);
     for (share, tree) in read_only.zip(&shares) {

@@ -1,6 +1,7 @@
 //! What the host tells the launcher to build, in two parts: what can be built before it is known for
 //! which session, and what cannot.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -30,8 +31,19 @@ pub(crate) struct Bind {
     pub layers: Vec<PathBuf>,
     /// The whole environment of tools.
     pub env: Vec<(String, String)>,
-    /// Whether to open the egress listener.
-    pub proxy: bool,
+    /// The template of the sandbox's own file system; `None` keeps its folders in `dir` itself.
+    pub disk: Option<PathBuf>,
+    /// The way out; `None` for a network without one.
+    pub network: Option<Outward>,
+}
+
+/// What the inside gets of the server's egress proxy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Outward {
+    /// Whether to redirect every port, where the kernel can.
+    pub redirect: bool,
+    /// A certificate authority the inside is to trust, in PEM.
+    pub authority: Option<String>,
 }
 
 /// How the launcher isolates.
@@ -70,4 +82,12 @@ pub(crate) const AGENT: u32 = 998;
 /// The home directory of [`USER`].
 pub(crate) const HOME: &str = "/home/agent";
 /// Where the egress proxy listens inside.
-pub(crate) const PROXY: (std::net::Ipv4Addr, u16) = (std::net::Ipv4Addr::LOCALHOST, 3128);
+pub(crate) const PROXY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 3128);
+/// Where the resolver listens inside.
+pub(crate) const RESOLVER: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 53);
+/// The inside's own address; the first of the range from which names get theirs.
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The certificate of the sandbox's own authority, where it has one.
+pub(crate) const CERTIFICATE: &str = "/run/egress/ca.pem";
+/// The same and all that the system trusts.
+pub(crate) const BUNDLE: &str = "/run/egress/ca-bundle.pem";

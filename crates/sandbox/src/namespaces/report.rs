@@ -29,11 +29,23 @@ impl NamespaceProvider {
                 "allow-list; refused calls answer EPERM or ENOSYS",
             ),
             Feature::enforced("capabilities", "none, bounding set empty, no_new_privs"),
-            Feature::enforced(
-                "egress",
-                "loopback only; outside through the server's proxy",
-            ),
         ];
+        features.push(match &handshake.ports_missing {
+            None => Feature::enforced(
+                "egress",
+                "no interface leads out; every TCP connection arrives at the server",
+            ),
+            Some(why) => Feature::weak(
+                "egress",
+                Status::Partial,
+                format!(
+                    "no interface leads out; without proxy variables only ports 22, 80 and 443 \
+                     arrive at the server ({why})"
+                ),
+                "a kernel with nftables and its tproxy expression (CONFIG_NF_TABLES, \
+                 CONFIG_NFT_TPROXY) carries every port",
+            ),
+        });
         features.push(match handshake.landlock.as_str() {
             "fully enforced" => Feature::enforced("landlock", "fully enforced"),
             other => Feature::weak(
@@ -95,12 +107,20 @@ impl NamespaceProvider {
                 "keep the data directory on a file system that can be the upper layer of an overlay",
             )
         });
-        features.push(Feature::weak(
-            "disk quota",
-            Status::Partial,
-            "the size of a single file is limited, not their sum",
-            "put the data directory on a file system of its own",
-        ));
+        features.push(if handshake.disk_quota {
+            Feature::enforced(
+                "disk quota",
+                "bytes and files, by a disk image for each sandbox",
+            )
+        } else {
+            Feature::weak(
+                "disk quota",
+                Status::Partial,
+                "the size of a single file is limited, not their sum",
+                "run the server as root with loop devices and e2fsprogs, or put the data directory \
+                 on a file system of its own",
+            )
+        });
         Capabilities {
             provider: NAME,
             isolation: self.offers(),

@@ -2,6 +2,7 @@
 
 mod agents;
 mod answers;
+mod credentials;
 mod environment_keys;
 mod environments;
 mod events;
@@ -9,6 +10,9 @@ mod files;
 mod form;
 mod health;
 mod keys;
+mod memories;
+mod memory_stores;
+mod memory_versions;
 mod messages;
 mod models;
 mod query;
@@ -19,6 +23,7 @@ mod status;
 mod stream;
 mod threads;
 mod upload;
+mod vaults;
 mod work;
 mod workspaces;
 
@@ -26,7 +31,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use freehold_wire::{ApiError, ErrorKind};
 
@@ -44,6 +49,45 @@ pub fn router(app: Arc<App>) -> Router {
         )
         // Uploads count their bytes themselves.
         .layer(DefaultBodyLimit::disable());
+    let memory = Router::new()
+        .route(
+            "/v1/memory_stores",
+            post(memory_stores::create).get(memory_stores::list),
+        )
+        .route(
+            "/v1/memory_stores/{id}",
+            get(memory_stores::retrieve)
+                .post(memory_stores::update)
+                .delete(memory_stores::delete),
+        )
+        .route(
+            "/v1/memory_stores/{id}/archive",
+            post(memory_stores::archive),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memories",
+            post(memories::create).get(memories::list),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memories/{memory}",
+            get(memories::retrieve)
+                .post(memories::update)
+                .patch(memories::update)
+                .delete(memories::delete),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memory_versions",
+            get(memory_versions::list),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memory_versions/{version}",
+            get(memory_versions::retrieve),
+        )
+        .route(
+            "/v1/memory_stores/{id}/memory_versions/{version}/redact",
+            post(memory_versions::redact),
+        )
+        .layer(from_fn(memory_stores::check_betas));
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -116,6 +160,33 @@ pub fn router(app: Arc<App>) -> Router {
             get(threads::stream),
         )
         .merge(uploads)
+        .merge(memory)
+        .route("/v1/vaults", post(vaults::create).get(vaults::list))
+        .route(
+            "/v1/vaults/{id}",
+            get(vaults::retrieve)
+                .post(vaults::update)
+                .delete(vaults::delete),
+        )
+        .route("/v1/vaults/{id}/archive", post(vaults::archive))
+        .route(
+            "/v1/vaults/{id}/credentials",
+            post(credentials::create).get(credentials::list),
+        )
+        .route(
+            "/v1/vaults/{id}/credentials/{credential}",
+            get(credentials::retrieve)
+                .post(credentials::update)
+                .delete(credentials::delete),
+        )
+        .route(
+            "/v1/vaults/{id}/credentials/{credential}/archive",
+            post(credentials::archive),
+        )
+        .route(
+            "/v1/vaults/{id}/credentials/{credential}/mcp_oauth_validate",
+            post(credentials::validate),
+        )
         .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
         .route("/v1/files/{id}/content", get(files::content))
         .route(

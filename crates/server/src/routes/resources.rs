@@ -1,18 +1,22 @@
-//! `/v1/sessions/{id}/resources` (contract 30): files, in this version.
+//! `/v1/sessions/{id}/resources` (contract 30): files and memory stores.
 
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use freehold_base::SessionResourceId;
+use freehold_base::{MemoryStoreId, SessionResourceId, WorkspaceId};
 use freehold_store::{FileCopy, NewResource, ResourceError, ResourceRow, SessionRow};
 use freehold_wire::cursor::Position;
 use freehold_wire::environment::EnvironmentConfig;
 use freehold_wire::list::ListPlain;
-use freehold_wire::resource::{AddResource, FileParam, FileResource, Resource, UpdateResource};
+use freehold_wire::resource::{
+    AddResource, FileParam, FileResource, MemoryStoreParam, MemoryStoreResource, Resource,
+    UpdateResource, memory_mounts,
+};
 use freehold_wire::unsupported::self_hosted_resources;
 use freehold_wire::{ApiError, Deleted, Page, parse};
 
-use super::query::{Asked, session, stored};
+use super::memory_stores;
+use super::query::{Asked, session, stored, to_json};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::http::{Fail, Payload, Reply, json, path_id};
@@ -49,6 +53,8 @@ pub(crate) async fn add(
         Err(ResourceError::FileGone(file)) => {
             Err(ApiError::not_found("File", file.as_str()).into())
         }
+        // Only files are added to a session that exists.
+        Err(error @ ResourceError::MemoryStoreGone(_)) => Err(Fail::internal(&error)),
         Err(ResourceError::TooMany) => {
             Err(ApiError::invalid("the session has as many resources as it may have").into())
         }
@@ -120,6 +126,12 @@ pub(crate) async fn delete(
 ) -> Reply {
     let row = session(&app, &caller, &id).await?;
     let parsed: SessionResourceId = path_id("Resource", &resource)?;
+    if find(&app, &row, &resource).await?.kind != "file" {
+        return Err(ApiError::invalid(
+            "only files can be taken away from a session; other resources stay as long as it does",
+        )
+        .into());
+    }
     if !app
         .store
         .delete_resource(&caller.workspace, &row.id, &parsed)
@@ -166,8 +178,60 @@ pub(super) fn new_file(app: &App, param: &FileParam) -> NewResource {
     }
 }
 
+/// Memory stores to attach, in the order asked for. Name and description are those of now.
+///
+/// # Errors
+/// 404; 400 for an archived one.
+pub(super) async fn new_memory_stores(
+    app: &App,
+    workspace: &WorkspaceId,
+    params: &[&MemoryStoreParam],
+) -> Result<Vec<NewResource>, Fail> {
+    let mut stores = Vec::with_capacity(params.len());
+    for param in params {
+        let store = memory_stores::find(app, workspace, param.memory_store_id.as_str()).await?;
+        if store.archived_at.is_some() {
+            return Err(unusable_store(&store.id).into());
+        }
+        stores.push(store);
+    }
+    let paths = memory_mounts(stores.iter().map(|store| store.name.as_str()));
+    let attached = params.iter().zip(stores).zip(paths);
+    attached
+        .map(|((param, store), mount_path)| {
+            let resource = MemoryStoreResource {
+                memory_store_id: store.id.clone(),
+                access: param.access,
+                instructions: param.instructions.clone(),
+                name: Some(store.name),
+                description: store.description,
+                mount_path: Some(mount_path.clone()),
+            };
+            Ok(NewResource {
+                id: app.ids.next(),
+                kind: "memory_store".into(),
+                mount_path: Some(mount_path),
+                file: None,
+                memory_store_id: Some(store.id),
+                body: to_json(&resource)?,
+            })
+        })
+        .collect()
+}
+
+/// The refusal to attach an archived store.
+pub(super) fn unusable_store(id: &MemoryStoreId) -> ApiError {
+    ApiError::invalid(format!(
+        "resources: Memory store `{id}` is archived and cannot be attached to new sessions."
+    ))
+    .with_code("memory_store_archived")
+}
+
 /// The resource of a row.
 pub(super) fn shown(row: ResourceRow) -> Result<Resource, Fail> {
+    if row.kind == "memory_store" {
+        return Ok(Resource::MemoryStore(stored(&row.body)?));
+    }
     match (row.kind.as_str(), row.file_id, row.mount_path) {
         ("file", Some(file_id), Some(mount_path)) => Ok(Resource::File(FileResource {
             id: row.id,
@@ -176,7 +240,7 @@ pub(super) fn shown(row: ResourceRow) -> Result<Resource, Fail> {
             created_at: row.created_at,
             updated_at: row.updated_at,
         })),
-        // Only files are attached by this version.
+        // Nothing else is attached by this version.
         _ => Err(Fail::internal(&freehold_store::StoreError::Corrupt {
             what: "resource",
         })),

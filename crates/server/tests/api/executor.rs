@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use freehold_base::SessionId;
-use freehold_runtime::{OutputFile, Place, ToolCall, ToolExecutor, ToolReply};
+use freehold_runtime::{
+    EnvironmentCredential, OutputFile, Place, ToolCall, ToolExecutor, ToolReply,
+};
 use freehold_wire::content::ContentBlock;
 use freehold_wire::tool::BuiltinTool;
 use tokio::io::AsyncRead;
@@ -30,6 +32,12 @@ pub struct Scripted {
     pub uploads: Mutex<Vec<String>>,
     /// Names of the skills as last seen by a call.
     pub skills: Mutex<Vec<String>>,
+    /// Memory stores as last seen by a call.
+    pub memory: Mutex<Vec<String>>,
+    /// Rounds of calls that ended.
+    pub settled: AtomicUsize,
+    /// Variables of vaults as last seen by a call.
+    pub credentials: Mutex<Vec<EnvironmentCredential>>,
 }
 
 #[async_trait]
@@ -50,6 +58,11 @@ impl ToolExecutor for Scripted {
         *self.uploads.lock().unwrap() =
             place.uploads.iter().map(|u| u.mount_path.clone()).collect();
         *self.skills.lock().unwrap() = place.skills.iter().map(|s| s.name.clone()).collect();
+        let memory = place.memory.iter();
+        *self.memory.lock().unwrap() = memory
+            .map(|m| format!("{} {}", m.store, m.mount_path))
+            .collect();
+        (*self.credentials.lock().unwrap()).clone_from(&place.credentials);
         if self.hang.load(Ordering::SeqCst) {
             cancel.cancelled().await;
             return ToolReply::error("cancelled");
@@ -58,6 +71,9 @@ impl ToolExecutor for Scripted {
             content: vec![ContentBlock::text(call.input.get())],
             is_error: false,
         }
+    }
+    async fn settle(&self, _: &Place) {
+        self.settled.fetch_add(1, Ordering::SeqCst);
     }
     async fn write_file(&self, _: &Place, _: &str, _: Vec<u8>) -> Result<(), String> {
         Ok(())

@@ -5,6 +5,7 @@
 mod admin;
 mod agents;
 mod conventions;
+mod credentials;
 mod environments;
 mod events;
 mod executor;
@@ -13,8 +14,10 @@ mod fuzz;
 mod gateway;
 mod harness;
 mod logs;
+mod memories;
 mod messages;
 mod sessions;
 mod skills;
 mod stream;
+mod vaults;
 mod work;

@@ -32,7 +32,7 @@ async fn a_session_is_kept_as_made(w: World) {
     new.title = Some("t".into());
     new.metadata.insert("k\"".into(), "v\u{e9}".into());
     new.budget = Some(r#"{"type":"limit"}"#.into());
-    new.vault_ids = r#"["vlt_1"]"#.into();
+    new.vault_ids = format!(r#"["{}"]"#, w.vault().await);
     new.deployment_id = Some("depl_1".into());
     let made = w.store.create_session(new.clone()).await.unwrap();
     let read = w
@@ -551,6 +551,7 @@ async fn lists_filter(w: World) {
     };
     let of_agent = w.store.create_session(of_agent).await.unwrap();
     w.tick();
+    let store = w.memory_store().await;
     let mut new = crate::NewSession {
         agent_id: agent.clone(),
         agent_version: 2,
@@ -562,7 +563,7 @@ async fn lists_filter(w: World) {
         kind: "memory_store".into(),
         mount_path: None,
         file: None,
-        memory_store_id: Some("memstore_1".into()),
+        memory_store_id: Some(store.clone()),
         body: "{}".into(),
     });
     let special = w.store.create_session(new).await.unwrap();
@@ -616,7 +617,7 @@ async fn lists_filter(w: World) {
         ),
         (
             SessionQuery {
-                memory_store_id: Some("memstore_1".into()),
+                memory_store_id: Some(store.to_string()),
                 ..q()
             },
             vec![&special],

@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use freehold_base::{
-    AgentId, EnvironmentId, EventId, FileId, IdSource, ManualClock, ReplicaId, SessionId,
-    SystemEntropy, Timestamp, WorkspaceId,
+    AgentId, EnvironmentId, EventId, FileId, IdSource, ManualClock, MemoryStoreId, ReplicaId,
+    SessionId, SystemEntropy, Timestamp, VaultId, WorkspaceId,
 };
 use tokio::io::AsyncReadExt;
 
 use super::Open;
 use crate::{
     Append, CommitListener, FileRow, Input, NewAgent, NewEnvironment, NewEvent, NewFile,
-    NewSession, SessionRow, Store, StoredEvent, Then,
+    NewMemoryStore, NewSession, NewVault, SessionRow, Store, StoredEvent, Then,
 };
 
 /// What one case works with.
@@ -139,6 +139,16 @@ impl World {
         self.store.create_environment(new).await.unwrap().id
     }
 
+    /// A memory store of the default workspace.
+    pub async fn memory_store(&self) -> MemoryStoreId {
+        let new = NewMemoryStore {
+            id: self.ids.next(),
+            workspace_id: self.workspace.clone(),
+            body: "{}".into(),
+        };
+        self.store.create_memory_store(new).await.unwrap().id
+    }
+
     /// An agent of a workspace.
     pub async fn agent(&self, workspace: &WorkspaceId) -> AgentId {
         let new = NewAgent {
@@ -147,6 +157,16 @@ impl World {
             body: r#"{"v":1}"#.into(),
         };
         self.store.create_agent(new).await.unwrap().id
+    }
+
+    /// A vault of the default workspace.
+    pub async fn vault(&self) -> VaultId {
+        let new = NewVault {
+            id: self.ids.next(),
+            workspace_id: self.workspace.clone(),
+            body: "{}".into(),
+        };
+        self.store.create_vault(new).await.unwrap().id
     }
 
     /// What makes a session of the default workspace.

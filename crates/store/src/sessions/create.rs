@@ -1,7 +1,8 @@
 //! Making a session, with its resources and first input, in one transaction.
 
 use freehold_base::{
-    AgentId, EnvironmentId, FileId, IdSource, SessionId, SkillVersionId, ThreadId, WorkspaceId,
+    AgentId, EnvironmentId, FileId, IdSource, MemoryStoreId, SessionId, SkillVersionId, ThreadId,
+    VaultId, WorkspaceId,
 };
 use freehold_wire::agent::Metadata;
 
@@ -9,7 +10,9 @@ use super::row::{SessionRow, get, metadata_json};
 use crate::backend::{Tx, one, params};
 use crate::log::put;
 use crate::resources::attach;
-use crate::{AcceptError, Input, NewResource, ResourceError, Store, StoreError, skills, work};
+use crate::{
+    AcceptError, Input, NewResource, ResourceError, Store, StoreError, skills, vaults, work,
+};
 
 /// A session to be made.
 #[derive(Debug, Clone)]
@@ -65,9 +68,15 @@ pub enum CreateSessionError {
     /// No such version of a skill in the workspace.
     #[error("no such skill version: {0}")]
     SkillGone(SkillVersionId),
+    /// No such memory store in the workspace, or it is archived.
+    #[error("no usable memory store: {0}")]
+    MemoryStoreGone(MemoryStoreId),
     /// More resources than a session may have.
     #[error("too many resources")]
     TooManyResources,
+    /// No such vault in the workspace, or it is archived.
+    #[error("no usable vault: {0}")]
+    VaultGone(VaultId),
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
@@ -77,6 +86,7 @@ impl From<ResourceError> for CreateSessionError {
     fn from(error: ResourceError) -> Self {
         match error {
             ResourceError::FileGone(id) => Self::FileGone(id),
+            ResourceError::MemoryStoreGone(id) => Self::MemoryStoreGone(id),
             ResourceError::TooMany => Self::TooManyResources,
             ResourceError::Store(error) => Self::Store(error),
             // The session was made open in this very transaction.
@@ -124,6 +134,9 @@ fn create(
     }
     if !usable(tx, "agent", new.agent_id.as_str())? {
         return Err(CreateSessionError::AgentGone);
+    }
+    if let Some(vault) = vaults::unusable(tx, &new.workspace_id, &new.vault_ids)? {
+        return Err(CreateSessionError::VaultGone(vault));
     }
     let now = tx.now();
     tx.execute(

@@ -8,6 +8,10 @@ use crate::decode::{At, Decode, echo, text};
 
 /// Where files are mounted.
 pub const UPLOADS: &str = "/mnt/session/uploads";
+/// Where memory stores are mounted.
+pub const MEMORY: &str = "/mnt/memory";
+/// Characters of a store's folder name; leaves room for what tells it from another.
+const MAX_SLUG: usize = 200;
 /// Where repositories are mounted.
 pub(super) const WORKSPACE: &str = "/workspace";
 /// Bytes of a mount path, as sent.
@@ -56,6 +60,36 @@ impl Mounts {
     }
 }
 
+/// Where stores of these names are mounted, in their order: below [`MEMORY`], the name in lower case
+/// with a hyphen for each run of other characters than ASCII letters and digits. A folder that is
+/// taken gets `-2`, `-3`, … (contract 74 §4 leaves the suffix open).
+pub fn memory_mounts<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut taken: Vec<String> = Vec::new();
+    for slug in names.into_iter().map(slug) {
+        let mut path = format!("{MEMORY}/{slug}");
+        let mut n = 1;
+        while taken.contains(&path) {
+            n += 1;
+            path = format!("{MEMORY}/{slug}-{n}");
+        }
+        taken.push(path);
+    }
+    taken
+}
+
+fn slug(name: &str) -> String {
+    let mut slug = String::new();
+    for c in name.chars().flat_map(char::to_lowercase) {
+        if c.is_ascii_alphanumeric() {
+            slug.push(c);
+        } else if !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    slug.truncate(MAX_SLUG); // ASCII, so any byte is a boundary.
+    slug
+}
+
 /// A mount path under `root`: as sent if it lies there already, else rooted there.
 pub(super) fn mount_path(value: Value, at: &At<'_>, root: &str) -> Decode<String> {
     let path = text(1, MAX_PATH)(value, at)?;
@@ -98,4 +132,38 @@ pub fn normalise(path: &str, root: &str) -> Result<String, &'static str> {
         return Err("Path should name a place below the mount root");
     }
     Ok(format!("{root}{inner}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_stores_get_folders_of_their_names() {
+        let long = "x".repeat(255);
+        let names = [
+            "Team Notes",
+            "team  notes",
+            "a-2",
+            "A",
+            "a",
+            "Ä",
+            "日本",
+            "..",
+            &long,
+        ];
+        let expected = [
+            "team-notes",
+            "team-notes-2",
+            "a-2",
+            "a",
+            "a-3",
+            "-",
+            "--2",
+            "--3",
+            &"x".repeat(200),
+        ];
+        let expected = expected.map(|slug| format!("{MEMORY}/{slug}"));
+        assert_eq!(memory_mounts(names), expected);
+    }
 }

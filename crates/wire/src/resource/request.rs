@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use freehold_base::limits::MAX_SESSION_FILES;
-use freehold_base::{FileId, Secret};
+use freehold_base::limits::{MAX_SESSION_FILES, MAX_SESSION_MEMORY_STORES};
+use freehold_base::{FileId, MemoryStoreId, Secret};
 use serde_json::Value;
 
 use super::mount::{MAX_COMPONENT, Mounts, UPLOADS, WORKSPACE, mount_path};
@@ -12,8 +12,6 @@ use crate::ApiError;
 use crate::decode::{At, Decode, Object, list, one_of, reference, text};
 use crate::request::Request;
 
-/// Memory stores of a session (contract 00 §8).
-const MAX_MEMORY_STORES: usize = 8;
 /// Resources of a session; room for the files, the stores and repositories.
 const MAX_RESOURCES: usize = 1000;
 /// Characters of `instructions`.
@@ -28,7 +26,7 @@ pub enum ResourceParam {
     File(FileParam),
     /// A repository; not run by this version.
     GithubRepository(RepositoryParam),
-    /// A memory store; not run by this version.
+    /// A memory store.
     MemoryStore(MemoryStoreParam),
 }
 
@@ -57,8 +55,8 @@ pub struct RepositoryParam {
 /// `{"type":"memory_store",…}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryStoreParam {
-    /// `memstore_…`.
-    pub memory_store_id: String,
+    /// The store.
+    pub memory_store_id: MemoryStoreId,
     /// Read-write unless said otherwise.
     pub access: Access,
     /// At most 4096 characters.
@@ -98,9 +96,9 @@ pub fn resources(value: Value, at: &At<'_>) -> Decode<Vec<ResourceParam>> {
             "At most {MAX_SESSION_FILES} files per session are allowed, not {files}"
         )));
     }
-    if MAX_MEMORY_STORES < stores.len() {
+    if MAX_SESSION_MEMORY_STORES < stores.len() {
         return Err(at.error(format_args!(
-            "At most {MAX_MEMORY_STORES} memory stores per session are allowed, not {}",
+            "At most {MAX_SESSION_MEMORY_STORES} memory stores per session are allowed, not {}",
             stores.len()
         )));
     }
@@ -230,17 +228,7 @@ fn checkout(value: Value, at: &At<'_>) -> Decode<Checkout> {
 
 fn memory_store(mut o: Object<'_>) -> Decode<MemoryStoreParam> {
     let store = MemoryStoreParam {
-        memory_store_id: o.required("memory_store_id", |value, at| {
-            let id = text(1, MAX_COMPONENT)(value, at)?;
-            match id.strip_prefix("memstore_") {
-                Some(rest)
-                    if !rest.is_empty() && rest.bytes().all(|c| c.is_ascii_alphanumeric()) =>
-                {
-                    Ok(id)
-                }
-                _ => Err(at.error("not a valid id: expected the form memstore_…")),
-            }
-        })?,
+        memory_store_id: o.required("memory_store_id", reference("Memory store"))?,
         access: o
             .optional(
                 "access",

@@ -1,15 +1,21 @@
 //! Every documented example of the contract: responses are read and written back unchanged, requests
 //! are accepted.
 
+use freehold_wire::ErrorKind;
 use freehold_wire::agent::Agent;
+use freehold_wire::credential::Credential;
 use freehold_wire::environment::Environment;
 use freehold_wire::event::{EventBody, SendEvents};
 use freehold_wire::file::File;
+use freehold_wire::memory::MemoryItem;
+use freehold_wire::memory_store::MemoryStore;
+use freehold_wire::memory_version::MemoryVersion;
 use freehold_wire::models::ModelInfo;
 use freehold_wire::resource::Resource;
 use freehold_wire::session::Session;
 use freehold_wire::thread::Thread;
 use freehold_wire::usage::Budget;
+use freehold_wire::vault::Vault;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -127,6 +133,7 @@ fn events() {
         r#"{"type":"agent.message","id":"sevt_01b","content":[{"type":"text","text":"hi"}],"processed_at":"2026-11-01T10:00:02Z"}"#,
         r#"{"id":"sevt_01c","type":"agent.tool_use","name":"bash","input":{"command":"ls"},"evaluated_permission":"ask","evaluation":{"type":"always_ask"},"processed_at":"2026-11-01T10:00:03Z"}"#,
         r#"{"id":"sevt_01d","type":"session.status_idle","stop_reason":{"type":"requires_action","event_ids":["sevt_01c"]},"stop_details":null,"processed_at":"2026-11-01T10:00:03Z"}"#,
+        r#"{"id":"sevt_01e","type":"session.error","error":{"type":"credential_host_unreachable_error","credential_id":"vcrd_01C","vault_id":"vlt_01V","message":"not permitted","retry_status":{"type":"retrying"}},"processed_at":"2026-11-01T10:00:04Z"}"#,
         r#"{"id":"sevt_01f","type":"session.usage","usage":{"input_tokens":10,"output_tokens":3,"list_cost":{"amount":"1","currency":"USD"}},"budget":null,"processed_at":"2026-11-01T10:00:05Z"}"#,
     ] {
         let value: Value = serde_json::from_str(example).unwrap();
@@ -147,6 +154,47 @@ fn files_and_models() {
     round_trip::<ModelInfo>(
         r#"{"id":"claude-opus-5","type":"model","display_name":"Claude Opus 5","created_at":"2026-06-01T00:00:00Z","lifecycle":"active","line":"opus","max_input_tokens":200000,"max_tokens":64000,"deprecated_at":null,"retires_at":null,"capabilities":null}"#,
     );
+}
+
+#[test]
+fn memory_stores() {
+    round_trip::<MemoryStore>(
+        r#"{"type":"memory_store","id":"memstore_01M","name":"Team Notes","description":"","metadata":{},"created_at":"2026-11-20T08:00:00Z","updated_at":"2026-11-20T08:00:00Z","archived_at":null}"#,
+    );
+    for item in [
+        r#"{"type":"memory","id":"mem_01A","memory_store_id":"memstore_01M","memory_version_id":"memver_01A","path":"/style.md","content":null,"content_sha256":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","content_size_bytes":4,"created_at":"2026-11-20T08:00:00Z","updated_at":"2026-11-20T08:00:00Z"}"#,
+        r#"{"type":"memory_prefix","path":"/projects/"}"#,
+    ] {
+        round_trip::<MemoryItem>(item);
+    }
+    round_trip::<MemoryVersion>(
+        r#"{"type":"memory_version","id":"memver_01A","memory_store_id":"memstore_01M","memory_id":"mem_01A","operation":"created","path":"/style.md","content":"tabs","content_sha256":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","content_size_bytes":4,"created_at":"2026-11-20T08:00:00Z","created_by":{"type":"api_actor","api_key_id":"apikey_01"},"redacted_at":null}"#,
+    );
+    let taken = freehold_wire::ApiError::new(ErrorKind::MemoryPathConflict, "path is taken")
+        .with_field("conflicting_memory_id", "mem_01A".into())
+        .with_field("conflicting_path", "/style.md".into());
+    assert_eq!(
+        taken.envelope("req_01"),
+        json!({"type":"error","error":{"type":"memory_path_conflict_error","message":"path is taken","conflicting_memory_id":"mem_01A","conflicting_path":"/style.md"},"request_id":"req_01"})
+    );
+    assert_eq!(
+        (taken.kind.status(), taken.should_retry),
+        (409, Some(false))
+    );
+}
+
+#[test]
+fn vaults_and_credentials() {
+    round_trip::<Vault>(
+        r#"{"type":"vault","id":"vlt_01V","display_name":"Dana","metadata":{"uid":"77"},"created_at":"2026-11-20T08:00:00Z","updated_at":"2026-11-20T08:00:00Z","archived_at":null}"#,
+    );
+    for example in [
+        r#"{"type":"vault_credential","id":"vcrd_01C","vault_id":"vlt_01V","display_name":"tracker","metadata":{},"auth":{"type":"mcp_oauth","mcp_server_url":"https://mcp.example.com/mcp","expires_at":"2026-11-20T09:00:00Z","refresh":{"token_endpoint":"https://id.example.com/token","client_id":"abc","scope":null,"resource":null,"token_endpoint_auth":{"type":"client_secret_post"}}},"created_at":"2026-11-20T08:00:00Z","updated_at":"2026-11-20T08:00:00Z","archived_at":null}"#,
+        r#"{"type":"vault_credential","id":"vcrd_02C","vault_id":"vlt_01V","display_name":null,"metadata":{},"auth":{"type":"static_bearer","mcp_server_url":"https://mcp2.example.com/"},"created_at":"2026-11-20T08:00:00Z","updated_at":"2026-11-20T08:00:00Z","archived_at":null}"#,
+        r#"{"type":"vault_credential","id":"vcrd_03C","vault_id":"vlt_01V","display_name":null,"metadata":{},"auth":{"type":"environment_variable","secret_name":"ACME_KEY","networking":{"type":"limited","allowed_hosts":["api.acme.test"]},"injection_location":{"header":true,"body":false}},"created_at":"2026-11-20T08:00:00Z","updated_at":"2026-11-20T08:00:00Z","archived_at":null}"#,
+    ] {
+        round_trip::<Credential>(example);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod environments;
 mod events;
 mod examples;
 mod files;
+mod memories;
 
 mod multiagent;
 mod properties;
@@ -17,3 +18,4 @@ mod skills;
 mod support;
 mod tools;
 mod unsupported;
+mod vaults;

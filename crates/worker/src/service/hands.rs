@@ -94,6 +94,8 @@ impl LocalHands {
             config: &self.config,
             uploads: &[],
             skills,
+            memory: None,
+            variables: &[],
         }
     }
 

@@ -98,18 +98,26 @@ impl RunEnd {
     }
 }
 
+/// What is known of a call while it runs.
+#[derive(Default)]
+struct Fate {
+    /// Its result reaches nobody.
+    moot: AtomicBool,
+    /// Its result is on its way, so that one on the server is most likely this one.
+    sending: AtomicBool,
+}
+
 /// A call that runs.
 struct Running<'a> {
     ready: Ready,
     kill: CancellationToken,
-    /// Its result reaches nobody.
-    moot: Arc<AtomicBool>,
+    fate: Arc<Fate>,
     work: Pin<Box<dyn Future<Output = bool> + Send + 'a>>,
 }
 
 impl Running<'_> {
     fn drop_result(&self) {
-        self.moot.store(true, Ordering::SeqCst);
+        self.fate.moot.store(true, Ordering::SeqCst);
         self.kill.cancel();
     }
 }
@@ -154,7 +162,10 @@ pub(super) async fn serve(serving: &Serving<'_>) -> RunEnd {
                 if read {
                     settle(serving, &calls).await;
                 }
-                if let Some(running) = &running && calls.is_settled(&running.ready.call) {
+                if let Some(running) = &running
+                    && calls.is_settled(&running.ready.call)
+                    && !running.fate.sending.load(Ordering::SeqCst)
+                {
                     running.drop_result();
                 }
             }
@@ -262,13 +273,13 @@ async fn lost(lease: &mut watch::Receiver<Lease>) {
 }
 
 fn start<'a>(serving: &'a Serving<'_>, ready: Ready) -> Running<'a> {
-    let (kill, moot) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+    let (kill, fate) = (CancellationToken::new(), Arc::new(Fate::default()));
     let call = ready.call.clone();
-    let work = answer(serving, call, kill.clone(), Arc::clone(&moot));
+    let work = answer(serving, call, kill.clone(), Arc::clone(&fate));
     Running {
         ready,
         kill,
-        moot,
+        fate,
         work: Box::pin(work),
     }
 }
@@ -278,7 +289,7 @@ async fn answer(
     serving: &Serving<'_>,
     call: Use,
     kill: CancellationToken,
-    moot: Arc<AtomicBool>,
+    fate: Arc<Fate>,
 ) -> bool {
     let Some(tool) = tool(&call.name) else {
         return false;
@@ -287,11 +298,12 @@ async fn answer(
     let reply = if tool.is_repeatable() {
         run(serving, tool, call, &kill).await
     } else {
-        once(serving, tool, call, &kill, &moot).await
+        once(serving, tool, call, &kill, &fate.moot).await
     };
-    if moot.load(Ordering::SeqCst) {
+    if fate.moot.load(Ordering::SeqCst) {
         return false;
     }
+    fate.sending.store(true, Ordering::SeqCst);
     crash_point!("worker.post.before");
     let posted = post::result(
         serving.client,
@@ -303,7 +315,7 @@ async fn answer(
     );
     let posted = tokio::select! {
         posted = posted => posted,
-        () = given_up(&moot, &kill) => return false,
+        () = given_up(&fate.moot, &kill) => return false,
     };
     crash_point!("worker.post.after");
     if posted {

@@ -28,8 +28,16 @@ def binary() -> str:
 class Server:
     """Starts in the constructor; `url` and `key` are what a client needs."""
 
-    def __init__(self, folder: Path, model_url: str | None, config: str, key: str = "sk-fh-python-sdk-tests") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model_url: str | None,
+        config: str,
+        key: str = "sk-fh-python-sdk-tests",
+        listen: str = "127.0.0.1:0",
+    ) -> None:
         self.folder = folder
+        self._listen = listen
         self.key = key
         self.model_url = model_url
         self._config = folder / "freehold.toml"
@@ -48,7 +56,7 @@ class Server:
             "--config",
             str(self._config),
             "--listen",
-            "127.0.0.1:0",
+            self._listen,
             "--data-dir",
             str(self.folder / "data"),
             "--log-format",

@@ -113,6 +113,7 @@ impl Host {
     /// Deletes files of sessions that nobody came back to. Never ends.
     pub(super) async fn keep_house(&self) {
         loop {
+            tokio::time::sleep(KEEP_HOUSE).await;
             match self.sandboxes.reap().await {
                 Ok(sessions) => {
                     for session in sessions {
@@ -126,7 +127,6 @@ impl Host {
                 }
                 Err(error) => tracing::warn!(%error, "old sessions were not looked for"),
             }
-            tokio::time::sleep(KEEP_HOUSE).await;
         }
     }
 }

@@ -9,7 +9,7 @@ use freehold_wire::agent::SessionAgent;
 use freehold_wire::environment::{Environment, EnvironmentConfig};
 use freehold_wire::resource::ResourceParam;
 use freehold_wire::session::{AgentParam, CreateSession};
-use freehold_wire::{ApiError, ErrorKind, parse};
+use freehold_wire::{ApiError, ErrorKind, parse, vault};
 
 use super::{reply, shown};
 use crate::app::App;
@@ -17,7 +17,7 @@ use crate::auth::Caller;
 use crate::http::{Fail, Payload, Reply, json};
 use crate::routes::models::Configured;
 use crate::routes::query::to_json;
-use crate::routes::{agents, environments, events, files, resources, skills};
+use crate::routes::{agents, environments, events, files, resources, skills, vaults};
 
 /// `POST /v1/sessions`
 pub(crate) async fn create(
@@ -45,13 +45,17 @@ pub(crate) async fn create(
     for (skill, found) in agent.skills.iter_mut().zip(&skills) {
         skill.version = found.id.to_string();
     }
+    vaults::check_usable(&app, &caller.workspace, &request.vault_ids).await?;
     request.check_budget(&agent, &Configured(&app.models))?;
     for (n, event) in request.initial_events.iter().enumerate() {
         files::check_references(&app, &caller.workspace, event.file_ids())
             .await
             .map_err(|fail| fail.within(&format!("initial_events.{n}")))?;
     }
-    let mut new = assemble(&app, &caller, request, &agent, &environment)?;
+    request.check_memory(&agent)?;
+    let stores = request.memory_stores();
+    let stores = resources::new_memory_stores(&app, &caller.workspace, &stores).await?;
+    let mut new = assemble(&app, &caller, request, &agent, &environment, stores)?;
     new.skills = skills.into_iter().map(|skill| skill.id).collect();
     let (starts, attaches) = (!new.initial.is_empty(), !new.resources.is_empty());
     let row = match app.store.create_session(new).await {
@@ -102,18 +106,21 @@ fn assemble(
     request: CreateSession,
     agent: &SessionAgent,
     environment: &Environment,
+    memory_stores: Vec<NewResource>,
 ) -> Result<NewSession, Fail> {
     let mut initial = Vec::new();
     for event in request.initial_events {
         initial.push(events::input(app, &event.into_body()?));
     }
+    let mut memory_stores = memory_stores.into_iter();
     let attached: Vec<NewResource> = request
         .resources
         .iter()
         .filter_map(|resource| match resource {
             ResourceParam::File(file) => Some(resources::new_file(app, file)),
+            ResourceParam::MemoryStore(_) => memory_stores.next(),
             // Refused before.
-            ResourceParam::GithubRepository(_) | ResourceParam::MemoryStore(_) => None,
+            ResourceParam::GithubRepository(_) => None,
         })
         .collect();
     Ok(NewSession {
@@ -166,6 +173,8 @@ fn refused(error: CreateSessionError) -> Fail {
         CreateSessionError::SkillGone(id) => {
             ApiError::not_found("Skill version", id.as_str()).into()
         }
+        CreateSessionError::MemoryStoreGone(id) => resources::unusable_store(&id).into(),
+        CreateSessionError::VaultGone(id) => vault::archived(&id).into(),
         CreateSessionError::TooManyResources => {
             ApiError::invalid("resources: more than a session may have").into()
         }

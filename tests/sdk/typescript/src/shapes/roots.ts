@@ -4,6 +4,7 @@
 import type Anthropic from '@anthropic-ai/sdk';
 
 type Page<T> = { data: T[]; next_page: string | null };
+type PathConflict = Anthropic.Beta.MemoryStores.BetaManagedAgentsMemoryPathConflictErrorObject;
 type IdPage<T> = { data: T[]; has_more: boolean; first_id: string | null; last_id: string | null };
 
 export interface Roots {
@@ -37,8 +38,26 @@ export interface Roots {
   skillVersion: Anthropic.Beta.Skills.BetaSkillVersion;
   skillVersions: Page<Anthropic.Beta.Skills.BetaSkillVersion>;
   skillVersionDeleted: Anthropic.Beta.Skills.BetaDeletedSkillVersion;
+  memoryStore: Anthropic.Beta.BetaManagedAgentsMemoryStore;
+  memoryStores: Page<Anthropic.Beta.BetaManagedAgentsMemoryStore>;
+  memoryStoreDeleted: Anthropic.Beta.BetaManagedAgentsDeletedMemoryStore;
+  memory: Anthropic.Beta.MemoryStores.BetaManagedAgentsMemory;
+  memories: Page<Anthropic.Beta.MemoryStores.BetaManagedAgentsMemoryListItem>;
+  memoryDeleted: Anthropic.Beta.MemoryStores.BetaManagedAgentsDeletedMemory;
+  memoryVersion: Anthropic.Beta.MemoryStores.BetaManagedAgentsMemoryVersion;
+  memoryVersions: Page<Anthropic.Beta.MemoryStores.BetaManagedAgentsMemoryVersion>;
+  vault: Anthropic.Beta.BetaManagedAgentsVault;
+  vaults: Page<Anthropic.Beta.BetaManagedAgentsVault>;
+  vaultDeleted: Anthropic.Beta.BetaManagedAgentsDeletedVault;
+  credential: Anthropic.Beta.Vaults.BetaManagedAgentsCredential;
+  credentials: Page<Anthropic.Beta.Vaults.BetaManagedAgentsCredential>;
+  credentialDeleted: Anthropic.Beta.Vaults.BetaManagedAgentsDeletedCredential;
   model: Anthropic.Beta.BetaModelInfo;
   models: IdPage<Anthropic.Beta.BetaModelInfo>;
-  error: { type: 'error'; error: { type: Anthropic.ErrorType; message: string; details?: object }; request_id: string };
+  error: {
+    type: 'error';
+    error: { type: Anthropic.ErrorType; message: string; details?: object } & Pick<PathConflict, 'conflicting_memory_id' | 'conflicting_path'>;
+    request_id: string;
+  };
 }
 

@@ -1,0 +1,85 @@
+"""Two hosts on one machine: network namespaces joined by one cable, with a firewall between.
+
+`server` holds the server and the operator's clients, `worker` what runs in the customer's network.
+From `worker` exactly one TCP port of `server` can be reached, and nothing else anywhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+
+SERVER_ADDRESS = "192.0.2.1"
+WORKER_ADDRESS = "192.0.2.2"
+# Free in a namespace of our own.
+PORT = 8787
+
+CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _run(*command: str, feed: str | None = None) -> None:
+    done = subprocess.run(command, input=feed, capture_output=True, text=True, timeout=60)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+
+
+class Host:
+    """One namespace, by name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        _run("ip", "netns", "add", name)
+        _run("ip", "-n", name, "link", "set", "lo", "up")
+
+    def command(self, *argv: str) -> list[str]:
+        """The command that runs `argv` on this host."""
+        return ["nsenter", f"--net=/run/netns/{self.name}", "--", *argv]
+
+    def enter(self) -> None:
+        """Moves this thread, and every thread it starts from now on, to this host."""
+        fd = os.open(f"/run/netns/{self.name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if _libc.setns(fd, CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "cannot enter the network namespace")
+        finally:
+            os.close(fd)
+
+    def remove(self) -> None:
+        """Ends the namespace once nothing runs in it."""
+        _run("ip", "netns", "delete", self.name)
+
+
+class Hosts:
+    """The two, joined."""
+
+    def __init__(self) -> None:
+        self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        mark = f"fh{os.getpid()}"
+        self.server = Host(f"{mark}-server")
+        self.worker = Host(f"{mark}-worker")
+        server, worker = self.server.name, self.worker.name
+        _run("ip", "-n", server, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", worker)
+        for host, address in ((server, SERVER_ADDRESS), (worker, WORKER_ADDRESS)):
+            _run("ip", "-n", host, "address", "add", f"{address}/30", "dev", "cable")
+            _run("ip", "-n", host, "link", "set", "cable", "up")
+        rules = f"""
+        table inet hosts {{
+          chain input {{
+            type filter hook input priority 0; policy drop;
+            iifname "lo" accept
+            ct state established,related accept
+            iifname "cable" tcp dport {PORT} accept
+          }}
+        }}
+        """
+        _run(*self.server.command("nft", "-f", "-"), feed=rules)
+
+    def close(self) -> None:
+        """Back to where we came from; the namespaces go."""
+        if _libc.setns(self._home, CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "cannot leave the network namespace")
+        os.close(self._home)
+        self.server.remove()
+        self.worker.remove()
