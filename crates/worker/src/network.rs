@@ -117,7 +117,10 @@ mod tests {
         let [ContentBlock::Text(_), ContentBlock::Text(said)] = failed.content.as_slice() else {
             panic!("{failed:?}");
         };
-        assert!(said.text.ends_with("\n- a.test:443: not allowed\n- 10.0.0.1:80: not public"));
+        assert!(
+            said.text
+                .ends_with("\n- a.test:443: not allowed\n- 10.0.0.1:80: not public")
+        );
         let mut quiet = Reply::error("x");
         explain(&mut quiet, &[""; 0]);
         let mut fine = Reply {
