@@ -218,11 +218,17 @@ pub async fn net_of(
     tokio::spawn(echo(plain.0, None, seen.clone()));
     tokio::spawn(echo(tls.0, Some(world.tls.clone()), seen.clone()));
     tokio::spawn(greeter(greeting.0));
+    // Inside, the variable holds the placeholder.
+    let placeholders = network.injections.iter();
+    let env: Vec<_> = placeholders
+        .map(|i| ("ACME_KEY".to_owned(), i.placeholder.clone()))
+        .collect();
     let (bench, sandbox) = match who {
         As::Root => {
             let bench = bench_with(name, |c| c.egress = egress);
             let mut spec = bench.spec(name);
             spec.network = network;
+            spec.env = env;
             let sandbox = bench.provider.create(&spec).await.unwrap();
             (bench, sandbox)
         }
@@ -230,6 +236,7 @@ pub async fn net_of(
             let bench = ordinary_user_with(name, |c| c.egress = egress);
             let mut spec = bench.spec(name);
             spec.network = network;
+            spec.env = env;
             let sandbox = ordinary_sandbox_of(&bench, spec).await;
             (bench, sandbox)
         }
