@@ -127,6 +127,14 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Seen>
         let request: Vec<u8> = bytes.drain(..length).collect();
         let text = String::from_utf8_lossy(&request).into_owned();
         seen.requests.lock().unwrap().push(text.clone());
+        if let Some((_, to)) = text.split_once("GET /redirect?") {
+            let to = to.split(' ').next().unwrap_or_default();
+            let head = format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
+            if stream.write_all(head.as_bytes()).await.is_err() {
+                return;
+            }
+            continue;
+        }
         if text.to_lowercase().contains("upgrade: echo") {
             let head =
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
