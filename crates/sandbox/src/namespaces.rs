@@ -11,14 +11,14 @@ use async_trait::async_trait;
 
 use crate::cgroup::Groups;
 use crate::egress::{Authority, Egress, EgressConfig};
-use crate::host::{Parts, Running, launch};
+use crate::host::{Parts, Running, launch, verify};
 use crate::launch::plan::{
     BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Namespaces, Outward, PROXY, Root,
 };
 use crate::protocol::Handshake;
 use crate::{
     Capabilities, Isolation, Launcher, Limits, Network, NetworkPolicy, Provider, Sandbox,
-    SandboxError, SandboxSpec, disk, spec,
+    SandboxError, SandboxSpec, Snapshot, disk, spec,
 };
 
 /// The provider's name.
@@ -162,6 +162,8 @@ impl NamespaceProvider {
         let parts = Parts {
             provider: NAME,
             holder: Box::new(child),
+            limits: spec.limits,
+            own_disk: ready.handshake.disk_quota,
             id: spec.id.clone(),
             group: Some(group),
             egress,
@@ -404,6 +406,28 @@ impl Provider for NamespaceProvider {
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let (running, handshake) = self.open(spec).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
+        Ok(Arc::new(running))
+    }
+
+    async fn restore(
+        &self,
+        snapshot: &Snapshot,
+        spec: &SandboxSpec,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        verify(snapshot).await?;
+        if spec.dir.exists() {
+            return Err(SandboxError::AlreadyOpen);
+        }
+        let (running, _) = self.open(spec).await?;
+        if let Err(error) = running.unpack(snapshot).await {
+            running.destroy().await?;
+            self.remove_state(&spec.dir)?;
+            // A sandbox that was lost over it was lost to it: out of memory, for example.
+            return Err(match error {
+                SandboxError::Lost { reason } => SandboxError::Snapshot(reason),
+                other => other,
+            });
+        }
         Ok(Arc::new(running))
     }
 

@@ -117,6 +117,10 @@ async fn ordinary_clients_trust_the_proxy() {
     )
     .await;
     assert!(around.contains(VALUE), "{around}");
+    // A program that is told nothing, but for where the system's certificates are.
+    let bare =
+        format!("key=$ACME_KEY; env -i /usr/bin/curl -sS --max-time 30 -H \"X: $key\" {url}");
+    assert!(ok(&net.sandbox, &bare).await.contains(VALUE));
     let python = format!(
         "python3 -c 'import urllib.request as u; print(u.urlopen(u.Request(\"{url}\", headers={{\"X\": \"{PLACEHOLDER}\"}})).read().decode())'"
     );

@@ -248,6 +248,30 @@ async fn a_name_that_resolves_inward_is_refused() {
 }
 
 #[tokio::test]
+async fn a_redirect_is_a_connection_like_any_other() {
+    let net = net("redirect", usual().policy).await;
+    let port = net.port;
+    for (to, why) in [
+        ("http://169.254.169.254/latest".to_owned(), "not allowed"),
+        (format!("http://rebind.test:{port}/"), "not public"),
+        (format!("http://127.0.0.1:{port}/"), ""),
+    ] {
+        for curl in [CURL, "curl -sS --max-time 30"] {
+            let url = format!("http://web.test:{port}/redirect?{to}");
+            let got = bash(&net.sandbox, &format!("{curl} -L '{url}'")).await;
+            let refused = got.stdout.contains("not allowed") || got.stdout.contains(why);
+            assert!(refused && !got.stdout.contains("GET /"), "{to}: {got:?}");
+        }
+    }
+    assert!(
+        net.requests()
+            .iter()
+            .all(|r| r.starts_with("GET /redirect"))
+    );
+    net.sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
 async fn http_may_name_no_other_host() {
     let net = net("http_names", usual().policy).await;
     for (bad, status) in [

@@ -35,6 +35,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use crate::Access;
@@ -54,7 +55,12 @@ pub(crate) struct Inside {
     pub context: AgentContext,
     pub handshake: Handshake,
     pub announce: Announce,
+    pub kept: Kept,
 }
+
+/// The folders that snapshots are made of, by name; below an overlay what it writes to, so that its
+/// marks are seen.
+pub(crate) type Kept = Vec<(String, OwnedFd)>;
 
 /// The process was not started by a [`crate::Launcher`].
 pub(crate) struct NotStarted;
@@ -98,6 +104,7 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
             context: ready.context,
             handshake: ready.handshake,
             announce: Announce(ready.sockets),
+            kept: ready.kept,
         }),
         Err(step) => {
             report_failure(&control.writer, step);
@@ -123,6 +130,7 @@ pub(crate) struct Ready {
     pub handshake: Handshake,
     /// What the host serves; see [`network::Sockets`].
     pub sockets: Vec<OwnedFd>,
+    pub kept: Kept,
 }
 
 /// No isolation: the agent serves from the state directory itself.
@@ -150,6 +158,7 @@ fn on_host(bind: &Bind) -> Result<Ready, Step> {
         },
         handshake: Handshake::default(),
         sockets: Vec::new(),
+        kept: Kept::new(),
     })
 }
 
@@ -164,11 +173,29 @@ fn given(bind: &Bind) -> Result<Ready, Step> {
         ports_missing: sockets.ports_missing,
         ..Handshake::default()
     };
-    Ok(isolated(bind, handshake, sockets.fds, Fence::default()))
+    let mut kept = Kept::new();
+    for (name, at) in folders::writable(bind) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(at, flags, Mode::empty()).stage("state directories")?;
+        kept.push((name.to_owned(), folder));
+    }
+    Ok(isolated(
+        bind,
+        handshake,
+        sockets.fds,
+        Fence::default(),
+        kept,
+    ))
 }
 
 /// An agent that sees folders where they are to appear.
-fn isolated(bind: &Bind, handshake: Handshake, sockets: Vec<OwnedFd>, fence: Fence) -> Ready {
+fn isolated(
+    bind: &Bind,
+    handshake: Handshake,
+    sockets: Vec<OwnedFd>,
+    fence: Fence,
+    kept: Kept,
+) -> Ready {
     let own = WRITABLE.iter().map(|(_, at)| (PathBuf::from(at), false));
     let shares = bind.shares.iter();
     let shares = shares.map(|s| (PathBuf::from(&s.at), s.access == Access::ReadOnly));
@@ -185,6 +212,7 @@ fn isolated(bind: &Bind, handshake: Handshake, sockets: Vec<OwnedFd>, fence: Fen
         },
         handshake,
         sockets,
+        kept,
     }
 }
 

@@ -14,7 +14,7 @@ use rustix::mount::{
 use super::folders::{self, Folders};
 use super::plan::{Bind, Ids, Namespaces};
 use super::tree::{Tree, Trees, What, set_attributes};
-use super::{InStage, Step, layers, trust};
+use super::{InStage, Kept, Step, layers, trust};
 use crate::Access;
 
 /// Size of the root tmpfs, which holds directories, links, the made-up `/etc` and certificates.
@@ -34,6 +34,7 @@ pub(super) struct Built {
     pub hidden_paths: bool,
     /// Whether what is kept is limited.
     pub disk_quota: bool,
+    pub kept: Kept,
 }
 
 /// Places to attach the new root at until it is the only one: they hide nothing that is needed.
@@ -85,7 +86,7 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
     ];
     mount_at(&root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
     let own_disk = folders.own_disk;
-    let hidden_paths = own(bind, &root, folders)?;
+    let (hidden_paths, kept) = own(bind, &root, folders)?;
     if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
         trust::add(&root, certificate).stage("certificates")?;
     }
@@ -93,11 +94,12 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
     Ok(Built {
         hidden_paths,
         disk_quota: own_disk,
+        kept,
     })
 }
 
-/// Store, layers and shares; whether the mounts of what is written hide where it lies.
-fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
+/// Store, layers and shares; whether the mounts of what is written hide where it lies, and that.
+fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<(bool, Kept), Step> {
     let Folders {
         store,
         own_disk,
@@ -110,8 +112,11 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
         attach_new(layer, root, &format!("{}/{n}", layers::LAYERS)).stage("layers")?;
     }
     layers::lay_over(root, count).stage("layers")?;
-    let mut hidden = true;
+    let (mut hidden, mut kept) = (true, Kept::new());
     for folder in folders::writable(bind) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(&store, folder.0, flags, Mode::empty());
+        kept.push((folder.0.to_owned(), dir.stage("state directories")?));
         hidden &= layers::writable(root, own_disk, count, folder).stage("state directories")?;
     }
     let read_only = bind.shares.iter().filter(|s| s.access == Access::ReadOnly);
@@ -119,7 +124,7 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
         attach_securely(tree, root, share.at.trim_start_matches('/')).stage("shares")?;
     }
     layers::tidy(count).stage("layers")?;
-    Ok(hidden)
+    Ok((hidden, kept))
 }
 
 fn place(root: &OwnedFd, tree: Tree) -> io::Result<()> {

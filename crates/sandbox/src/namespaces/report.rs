@@ -126,12 +126,7 @@ impl NamespaceProvider {
             isolation: self.offers(),
             works: true,
             features,
-            unsupported: vec![
-                Operation::SetNetwork,
-                Operation::Snapshot,
-                Operation::Restore,
-                Operation::Pause,
-            ],
+            unsupported: vec![Operation::SetNetwork, Operation::Pause],
         }
     }
 }

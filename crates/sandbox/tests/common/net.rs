@@ -127,6 +127,14 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Seen>
         let request: Vec<u8> = bytes.drain(..length).collect();
         let text = String::from_utf8_lossy(&request).into_owned();
         seen.requests.lock().unwrap().push(text.clone());
+        if let Some((_, to)) = text.split_once("GET /redirect?") {
+            let to = to.split(' ').next().unwrap_or_default();
+            let head = format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
+            if stream.write_all(head.as_bytes()).await.is_err() {
+                return;
+            }
+            continue;
+        }
         if text.to_lowercase().contains("upgrade: echo") {
             let head =
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
@@ -218,11 +226,17 @@ pub async fn net_of(
     tokio::spawn(echo(plain.0, None, seen.clone()));
     tokio::spawn(echo(tls.0, Some(world.tls.clone()), seen.clone()));
     tokio::spawn(greeter(greeting.0));
+    // Inside, the variable holds the placeholder.
+    let placeholders = network.injections.iter();
+    let env: Vec<_> = placeholders
+        .map(|i| ("ACME_KEY".to_owned(), i.placeholder.clone()))
+        .collect();
     let (bench, sandbox) = match who {
         As::Root => {
             let bench = bench_with(name, |c| c.egress = egress);
             let mut spec = bench.spec(name);
             spec.network = network;
+            spec.env = env;
             let sandbox = bench.provider.create(&spec).await.unwrap();
             (bench, sandbox)
         }
@@ -230,6 +244,7 @@ pub async fn net_of(
             let bench = ordinary_user_with(name, |c| c.egress = egress);
             let mut spec = bench.spec(name);
             spec.network = network;
+            spec.env = env;
             let sandbox = ordinary_sandbox_of(&bench, spec).await;
             (bench, sandbox)
         }
