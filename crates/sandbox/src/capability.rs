@@ -15,6 +15,39 @@ pub struct Capabilities {
     pub works: bool,
     /// Each mechanism.
     pub features: Vec<Feature>,
+    /// What is answered with [`SandboxError::Unsupported`].
+    pub unsupported: Vec<Operation>,
+}
+
+/// Something not every provider can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// [`crate::Sandbox::set_network`].
+    SetNetwork,
+    /// [`crate::Sandbox::snapshot`].
+    Snapshot,
+    /// [`crate::Provider::restore`].
+    Restore,
+    /// [`crate::Sandbox::pause`] and [`crate::Sandbox::resume`].
+    Pause,
+    /// A network policy other than none.
+    Egress,
+    /// Layers over the base system.
+    Layers,
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::SetNetwork => "change the network of a live sandbox",
+            Self::Snapshot => "make snapshots",
+            Self::Restore => "restore snapshots",
+            Self::Pause => "pause sandboxes",
+            Self::Egress => "let a sandbox reach out",
+            Self::Layers => "lay files over the base system",
+        })
+    }
 }
 
 /// One mechanism.
@@ -61,6 +94,7 @@ impl Capabilities {
                 detail,
                 remedy,
             }],
+            unsupported: Vec::new(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Isolation;
+use crate::{Isolation, Operation};
 
 /// Why a sandbox operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,20 @@ pub enum SandboxError {
         /// What was wrong.
         problem: FileProblem,
     },
+    /// A program could not be started.
+    #[error("the program could not be started: {0}")]
+    Exec(String),
+    /// The provider cannot do this; its capabilities list it.
+    #[error("the {provider} provider cannot {operation}")]
+    Unsupported {
+        /// Its name.
+        provider: &'static str,
+        /// What was asked.
+        operation: Operation,
+    },
+    /// A snapshot is damaged, hostile or of another kind; nothing of it was kept.
+    #[error("the snapshot is refused: {0}")]
+    Snapshot(String),
     /// A host system call failed.
     #[error("{what} failed")]
     Host {
@@ -78,6 +92,12 @@ impl SandboxError {
         Self::Lost {
             reason: reason.into(),
         }
+    }
+}
+
+impl From<FileProblem> for SandboxError {
+    fn from(problem: FileProblem) -> Self {
+        Self::File { problem }
     }
 }
 

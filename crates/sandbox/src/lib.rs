@@ -19,15 +19,18 @@ mod host;
 mod launch;
 mod namespaces;
 mod network;
+mod oci;
 mod process;
+mod program;
 mod protocol;
 mod provider;
 mod spec;
 mod trash;
 
-pub use capability::{Capabilities, Feature, Status};
+pub use capability::{Capabilities, Feature, Operation, Status};
 pub use error::{FileProblem, SandboxError};
 pub use namespaces::{IdMapping, NamespaceConfig, NamespaceProvider};
+pub use oci::{OciConfig, OciProvider, Runtime, RuntimeKind};
 pub use network::{HostPattern, InvalidHostPattern, NetworkPolicy};
 pub use process::{ProcessConfig, ProcessProvider};
 pub use provider::{

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use crate::cgroup::Groups;
 use crate::egress::{Egress, EgressConfig};
 use crate::host::{Parts, Running, start};
-use crate::launch::plan::{HOME, Ids, Isolate, PROXY, Plan, Root, USER};
+use crate::launch::plan::{HOME, How, Ids, Isolate, PROXY, Plan, Root, USER};
 use crate::protocol::Handshake;
 use crate::{
     Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Provider, Sandbox, SandboxError,
@@ -22,9 +22,9 @@ use crate::{
 /// The provider's name.
 const NAME: &str = "namespaces";
 /// First outside id of the range that sandboxes started by root use.
-const FIRST_ID: u32 = 100_000;
+pub(crate) const FIRST_ID: u32 = 100_000;
 /// How many ids.
-const ID_COUNT: u32 = 65_536;
+pub(crate) const ID_COUNT: u32 = 65_536;
 
 /// Settings of [`NamespaceProvider`].
 #[derive(Clone)]
@@ -119,7 +119,7 @@ impl NamespaceProvider {
             .create(&spec.id, &spec.limits)
             .map_err(SandboxError::host("making a control group"))?;
         let plan = self.plan(spec, ids, &group);
-        let started = match start(&self.config.launcher, &plan, &environment(&spec.network)).await {
+        let started = match start(&self.config.launcher, &[plan], &environment(&spec.network)).await {
             Ok(started) => started,
             Err(error) => {
                 // The launcher was killed with the error; its group empties at once.
@@ -160,7 +160,7 @@ impl NamespaceProvider {
         };
         Plan {
             dir: spec.dir.clone(),
-            isolated: Some(Isolate {
+            how: How::Isolated(Isolate {
                 ids,
                 groups: group.procs(),
                 memory_by_rlimit: !self.groups.limits("memory"),
@@ -200,7 +200,7 @@ impl NamespaceProvider {
 }
 
 /// Top-level directories of the host that make up the system.
-const SYSTEM: [&str; 8] = [
+pub(crate) const SYSTEM: [&str; 8] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec",
 ];
 
@@ -219,7 +219,7 @@ fn maps_range(map: &str) -> bool {
 }
 
 /// What processes inside see; nothing is inherited from the server.
-fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
+pub(crate) fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
     let mut env = vec![
         (
             "PATH",
@@ -252,7 +252,7 @@ fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
 
 /// Makes the state directories, owned by the tools' user where that is not the server's own. Only
 /// when missing: later the inside of the writable ones is the sandbox's.
-fn prepare_dirs(dir: &Path, ids: Ids) -> std::io::Result<()> {
+pub(crate) fn prepare_dirs(dir: &Path, ids: Ids) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
     std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700))?;
     for name in [spec::WORKSPACE, spec::OUTPUTS, spec::HOME, spec::UPLOADS] {
@@ -270,13 +270,13 @@ fn prepare_dirs(dir: &Path, ids: Ids) -> std::io::Result<()> {
 }
 
 /// An id in use; given back when dropped.
-struct Claim {
+pub(crate) struct Claim {
     open: Arc<Mutex<HashSet<String>>>,
     id: String,
 }
 
 impl Claim {
-    fn new(open: &Arc<Mutex<HashSet<String>>>, id: &str) -> Result<Self, SandboxError> {
+    pub(crate) fn new(open: &Arc<Mutex<HashSet<String>>>, id: &str) -> Result<Self, SandboxError> {
         let fresh = open
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

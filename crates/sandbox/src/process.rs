@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::host::{Parts, Running, start};
-use crate::launch::plan::Plan;
+use crate::launch::plan::{How, Plan};
 use crate::{
     Capabilities, Feature, Isolation, Launcher, Provider, Sandbox, SandboxError, SandboxSpec,
     Status, spec,
@@ -62,9 +62,9 @@ impl ProcessProvider {
         .map(|(k, v)| (k.to_owned(), v));
         let plan = Plan {
             dir: spec.dir.clone(),
-            isolated: None,
+            how: How::Plain,
         };
-        let started = start(&self.config.launcher, &plan, &env).await?;
+        let started = start(&self.config.launcher, &[plan], &env).await?;
         Ok(Running::new(
             started,
             Parts {
@@ -109,6 +109,7 @@ impl Provider for ProcessProvider {
                     "none: tools run as the server's user, with its files and its network",
                     "use the namespaces provider; this one is for development",
                 )],
+                unsupported: Vec::new(),
             },
             Err(error) => Capabilities::broken(self.name(), &error),
         }

@@ -32,7 +32,7 @@ pub(crate) struct Started {
 /// Runs the launcher with nothing but the given environment and the control socket.
 pub(crate) async fn start(
     launcher: &Launcher,
-    plan: &Plan,
+    plans: &[Plan],
     env: &[(String, String)],
 ) -> Result<Started, SandboxError> {
     let (ours, theirs) = StdStream::pair().map_err(SandboxError::host("making a socket pair"))?;
@@ -54,7 +54,7 @@ pub(crate) async fn start(
         .set_nonblocking(true)
         .and_then(|()| UnixStream::from_std(ours))
         .map_err(SandboxError::host("watching the control socket"))?;
-    let shaken = tokio::time::timeout(START_LIMIT, shake_hands(control, plan)).await;
+    let shaken = tokio::time::timeout(START_LIMIT, shake_hands(control, plans)).await;
     let (control, handshake, listener) = match shaken {
         Ok(result) => result?,
         Err(_) => {
@@ -72,11 +72,13 @@ pub(crate) async fn start(
 
 async fn shake_hands(
     mut control: UnixStream,
-    plan: &Plan,
+    plans: &[Plan],
 ) -> Result<(UnixStream, Handshake, Option<TcpListener>), SandboxError> {
     let broken = |e: io::Error| failed("launch", e.to_string());
-    let frame = encode(plan, 0).map_err(|e| failed("launch", e.to_string()))?;
-    control.write_all(&frame).await.map_err(broken)?;
+    for plan in plans {
+        let frame = encode(plan, 0).map_err(|e| failed("launch", e.to_string()))?;
+        control.write_all(&frame).await.map_err(broken)?;
+    }
     let (tag, fd) = first_byte(&control).await.map_err(broken)?;
     match tag {
         Some(STARTED) => {

@@ -2,8 +2,9 @@
 //! an operator sees when it fails.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode};
 use rustix::process::Signal;
@@ -20,16 +21,14 @@ use crate::protocol::Handshake;
 use crate::spec;
 
 /// The name the inside knows itself by.
-const HOSTNAME: &str = "sandbox";
+pub(super) const HOSTNAME: &str = "sandbox";
 /// Directories inside that tools may write to, besides `/dev/shm`.
-const WRITABLE: [&str; 4] = ["/workspace", "/mnt/session/outputs", "/tmp", HOME];
+pub(super) const WRITABLE: [&str; 4] = ["/workspace", "/mnt/session/outputs", "/tmp", HOME];
 
 /// Returns in the agent only; the launcher and pid 1 end with it.
 pub(super) fn isolate(plan: &Plan, how: &Isolate, control: &UnixStream) -> Result<Ready, Step> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let lock = fs::File::create(plan.dir.join(spec::LOCK)).stage("lock")?;
-    // Blocks while an earlier sandbox over this directory is still ending; the host sets the limit.
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).stage("lock")?;
+    let lock = lock(&plan.dir)?;
     for procs in &how.groups {
         fs::write(procs, "0").stage("control groups")?;
     }
@@ -37,7 +36,7 @@ pub(super) fn isolate(plan: &Plan, how: &Isolate, control: &UnixStream) -> Resul
     let (trees, mapper) = match how.ids {
         // The privilege to reach any directory and to map a range ends with `unshare`.
         Ids::Range { first, count } => (
-            Some(Trees::clone_from_host(plan, how)?),
+            Some(Trees::clone_from_host(&plan.dir, &how.root)?),
             Some(Mapper::start(first, count).stage("id map")?),
         ),
         Ids::Single => (None, None),
@@ -49,7 +48,7 @@ pub(super) fn isolate(plan: &Plan, how: &Isolate, control: &UnixStream) -> Resul
     }
     let trees = match trees {
         Some(trees) => trees,
-        None => Trees::clone_from_host(plan, how)?,
+        None => Trees::clone_from_host(&plan.dir, &how.root)?,
     };
     if let Some(child) = init::fork().stage("fork")? {
         drop(trees);
@@ -67,28 +66,21 @@ pub(super) fn isolate(plan: &Plan, how: &Isolate, control: &UnixStream) -> Resul
         }
         None => {
             rustix::process::setsid().stage("session")?;
-            Ok(Ready {
-                roots: Roots(served()),
-                context: AgentContext {
-                    workspace: PathBuf::from("/workspace"),
-                    extra_roots: vec![
-                        (PathBuf::from("/mnt/session/outputs"), false),
-                        (PathBuf::from("/mnt/session/uploads"), true),
-                        (PathBuf::from("/tmp"), false),
-                        (PathBuf::from(HOME), false),
-                    ],
-                    env: std::env::vars_os().collect(),
-                    isolated: true,
-                },
-                handshake,
-                listener,
-            })
+            Ok(ready(handshake, listener))
         }
     }
 }
 
+/// Locks a state directory. Blocks while an earlier sandbox over it is still ending; the host sets
+/// the limit.
+pub(super) fn lock(dir: &Path) -> Result<fs::File, Step> {
+    let lock = fs::File::create(dir.join(spec::LOCK)).stage("lock")?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).stage("lock")?;
+    Ok(lock)
+}
+
 /// What pid 1 does before anything untrusted runs.
-fn inside(how: &Isolate, trees: Trees) -> Result<(Handshake, Option<std::os::fd::OwnedFd>), Step> {
+fn inside(how: &Isolate, trees: Trees) -> Result<(Handshake, Option<OwnedFd>), Step> {
     // A launcher that is killed takes the sandbox along; set again after each change of ids.
     die_with_parent().stage("parent death signal")?;
     if matches!(how.ids, Ids::Range { .. }) {
@@ -108,7 +100,7 @@ fn inside(how: &Isolate, trees: Trees) -> Result<(Handshake, Option<std::os::fd:
     lockdown::new_session_keyring().stage("keyring")?;
     lockdown::give_up_ids(how.ids).stage("capabilities")?;
     die_with_parent().stage("parent death signal")?;
-    lockdown::limit(how).stage("resource limits")?;
+    lockdown::limit(&how.limits, how.memory_by_rlimit).stage("resource limits")?;
     std::env::set_current_dir("/workspace").stage("workspace")?;
     let landlock = landlock::confine(&WRITABLE);
     seccomp::install().stage("seccomp")?;
@@ -135,6 +127,26 @@ fn unshare() -> rustix::io::Result<()> {
 
 fn die_with_parent() -> rustix::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+}
+
+/// What an isolated agent hands on.
+pub(super) fn ready(handshake: Handshake, listener: Option<OwnedFd>) -> Ready {
+    Ready {
+        roots: Roots(served()),
+        context: AgentContext {
+            workspace: PathBuf::from("/workspace"),
+            extra_roots: vec![
+                (PathBuf::from("/mnt/session/outputs"), false),
+                (PathBuf::from("/mnt/session/uploads"), true),
+                (PathBuf::from("/tmp"), false),
+                (PathBuf::from(HOME), false),
+            ],
+            env: std::env::vars_os().collect(),
+            isolated: true,
+        },
+        handshake,
+        listener,
+    }
 }
 
 fn served() -> Vec<(PathBuf, PathBuf)> {

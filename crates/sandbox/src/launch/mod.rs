@@ -6,6 +6,7 @@
 
 mod devices;
 mod etc;
+mod finish;
 mod idmap;
 mod init;
 mod isolate;
@@ -16,6 +17,7 @@ mod mounts;
 mod network;
 pub(crate) mod plan;
 mod seccomp;
+mod stage;
 mod syscalls;
 mod tree;
 
@@ -30,10 +32,12 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use crate::agent::AgentContext;
 use crate::protocol::{self, Failure, Handshake, encode, read_frame};
-use plan::Plan;
+use plan::{How, Plan};
 
 pub(crate) use crate::agent::Roots;
 pub(crate) use landlock::protect_agent;
+pub(crate) use lockdown::resources;
+pub(crate) use seccomp::profile;
 
 /// The agent, ready to serve.
 pub(crate) struct Inside {
@@ -74,9 +78,11 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
     let Ok(Some((plan, _))) = read_frame::<Plan>(&control, 0) else {
         return Err(NotStarted);
     };
-    let result = match &plan.isolated {
-        Some(isolation) => isolate::isolate(&plan, isolation, &control),
-        None => plain(&plan),
+    let result = match &plan.how {
+        How::Plain => plain(&plan),
+        How::Isolated(isolation) => isolate::isolate(&plan, isolation, &control),
+        How::Staged(stage) => stage::stage(&plan, stage, &control).map(|never| match never {}),
+        How::Inside(inside) => finish::finish(inside, &control),
     };
     match result {
         Ok(ready) => Ok(Inside {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
 };
@@ -33,14 +33,7 @@ pub(super) fn build(how: &Isolate, trees: Trees) -> Result<(), Step> {
     attach_at(&root, "/tmp")
         .or_else(|_| attach_at(&root, "/"))
         .stage("root")?;
-    let Trees(trees) = trees;
-    for tree in trees {
-        let at = tree.at.clone();
-        if let Err(e) = place(&root, tree) {
-            let detail = format!("{}: {e}", at.display());
-            return Err(detail).stage("attach directories");
-        }
-    }
+    attach_all(&root, trees)?;
     own(how, &root)?;
     rustix::process::fchdir(&root).stage("pivot")?;
     rustix::process::pivot_root(".", ".").stage("pivot")?;
@@ -48,6 +41,28 @@ pub(super) fn build(how: &Isolate, trees: Trees) -> Result<(), Step> {
     std::env::set_current_dir("/").stage("pivot")?;
     set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")
 }
+
+/// Builds the same tree at `at`, without what a runtime brings itself, in this process's own mount
+/// namespace.
+pub(super) fn stage(at: &Path, trees: Trees) -> Result<(), Step> {
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    rustix::mount::mount_change("/", private).stage("private mounts")?;
+    let root = new_fs("tmpfs", &[("size", ROOT_SIZE), ("mode", "755")], FLAGS).stage("root")?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(&root, "", CWD, at, flags).stage("root")?;
+    attach_all(&root, trees)?;
+    for dir in BROUGHT {
+        make_dir(&root, Path::new(dir)).stage("directories")?;
+    }
+    // Runtimes give what they mount there the mode of the directory below.
+    rustix::fs::chmodat(&root, "tmp", Mode::from_raw_mode(0o1777), AtFlags::empty())
+        .stage("directories")?;
+    own_directories(&root)?;
+    set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")
+}
+
+/// Mount points a runtime fills.
+const BROUGHT: [&str; 3] = ["proc", "dev", "tmp"];
 
 /// The file systems of the sandbox's own.
 fn own(how: &Isolate, root: &OwnedFd) -> Result<(), Step> {
@@ -70,10 +85,27 @@ fn own(how: &Isolate, root: &OwnedFd) -> Result<(), Step> {
     mount_at(root, "dev/pts", "devpts", &pts, no_suid).stage("pts")?;
     let proc = [("hidepid", "invisible"), ("subset", "pid")];
     mount_at(root, "proc", "proc", &proc, FLAGS | NOEXEC).stage("proc")?;
+    own_directories(root)
+}
+
+/// Empty directories programs expect.
+fn own_directories(root: &OwnedFd) -> Result<(), Step> {
     for dir in ["run", "var", "sys", "root"] {
         make_dir(root, Path::new(dir)).stage("directories")?;
     }
     rustix::fs::symlinkat("/tmp", root, "var/tmp").stage("directories")
+}
+
+fn attach_all(root: &OwnedFd, trees: Trees) -> Result<(), Step> {
+    let Trees(trees) = trees;
+    for tree in trees {
+        let at = tree.at.clone();
+        if let Err(e) = place(root, tree) {
+            let detail = format!("{}: {e}", at.display());
+            return Err(detail).stage("attach directories");
+        }
+    }
+    Ok(())
 }
 
 fn place(root: &OwnedFd, tree: Tree) -> io::Result<()> {

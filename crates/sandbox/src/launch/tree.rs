@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use super::plan::{HOME, Isolate, Plan, Root};
+use super::plan::{HOME, LIBRARIES, LOADER, PROGRAM, Program, Root, USER};
 use super::{InStage, Step, devices, etc};
 use crate::spec;
 
@@ -49,21 +49,27 @@ pub(super) struct Trees(pub Vec<Tree>);
 
 impl Trees {
     /// Everything the plan lends, in the order it is to be attached.
-    pub(super) fn clone_from_host(plan: &Plan, how: &Isolate) -> Result<Self, Step> {
+    pub(super) fn clone_from_host(state: &Path, root: &Root) -> Result<Self, Step> {
+        let Self(mut trees) = Self::without_devices(state, root, USER)?;
+        trees.extend(devices::lent().stage("clone devices")?);
+        Ok(Self(trees))
+    }
+
+    /// The same without devices, for tools that run as `user`.
+    pub(super) fn without_devices(state: &Path, root: &Root, user: u32) -> Result<Self, Step> {
         let mut trees = Vec::new();
-        match &how.root {
+        match root {
             Root::Host { dirs } => {
                 for dir in dirs {
                     trees.extend(system(dir, dir).stage("clone host directories")?);
                 }
-                trees.extend(etc::made_up());
+                trees.extend(etc::made_up(user));
                 for path in etc::lent() {
                     trees.extend(system(&path, &path).stage("clone host directories")?);
                 }
             }
             Root::Image { dir } => trees.extend(image(dir).stage("clone image directories")?),
         }
-        trees.extend(devices::lent().stage("clone devices")?);
         let own = [
             ("workspace", spec::WORKSPACE, NOSUID | NODEV),
             ("mnt/session/outputs", spec::OUTPUTS, NOSUID | NODEV),
@@ -75,13 +81,33 @@ impl Trees {
             (&HOME[1..], spec::HOME, NOSUID | NODEV),
         ];
         for (at, dir, attributes) in own {
-            let fd = lend(&plan.dir.join(dir), attributes).stage("state directories")?;
+            let fd = lend(&state.join(dir), attributes).stage("state directories")?;
             trees.push(Tree {
                 at: at.into(),
                 what: What::Dir(fd),
             });
         }
         Ok(Self(trees))
+    }
+
+    /// Adds this very program, its loader and its libraries below `dir`.
+    pub(super) fn add_program(&mut self, dir: &Path, program: &Program) -> io::Result<()> {
+        let dir = dir.strip_prefix("/").unwrap_or(dir);
+        let mut add = |at: PathBuf, path: &Path| {
+            let what = What::File(lend(path, RDONLY | NOSUID | NODEV)?);
+            self.0.push(Tree { at, what });
+            io::Result::Ok(())
+        };
+        add(dir.join(PROGRAM), Path::new("/proc/self/exe"))?;
+        if let Some(interpreter) = &program.interpreter {
+            add(dir.join(LOADER), interpreter)?;
+        }
+        for library in &program.libraries {
+            if let Some(name) = library.file_name() {
+                add(dir.join(LIBRARIES).join(name), library)?;
+            }
+        }
+        Ok(())
     }
 }
 

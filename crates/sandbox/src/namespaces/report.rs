@@ -85,6 +85,7 @@ impl NamespaceProvider {
             isolation: self.offers(),
             works: true,
             features,
+            unsupported: Vec::new(),
         }
     }
 }

@@ -1,0 +1,88 @@
+//! The rest of the lock-down in a sandbox that another program made: what that program was asked
+//! for is checked, not believed, and what an agent does for itself everywhere is done here too.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+
+use rustix::process::{DumpableBehavior, Resource};
+use rustix::thread::CapabilitySet;
+
+use super::plan::Inside;
+use super::{InStage, Ready, Step, init, isolate, landlock, network, seccomp};
+use crate::protocol::Handshake;
+
+/// Returns in the agent only; the process that was started reaps and ends with it.
+pub(super) fn finish(inside: &Inside, control: &UnixStream) -> Result<Ready, Step> {
+    check_privileges().stage("capabilities")?;
+    let listener = inside
+        .proxy
+        .then(network::listen)
+        .transpose()
+        .stage("egress listener")?;
+    rustix::thread::set_no_new_privs(true).stage("capabilities")?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).stage("capabilities")?;
+    check_limits(inside).stage("resource limits")?;
+    std::env::set_current_dir("/workspace").stage("workspace")?;
+    let landlock = landlock::confine(&isolate::WRITABLE);
+    seccomp::install().stage("seccomp")?;
+    let handshake = Handshake {
+        landlock,
+        agent_protected: false,
+        seccomp: true,
+        namespaces_capped: false,
+    };
+    match init::fork().stage("fork")? {
+        Some(agent) => {
+            drop(listener);
+            init::reap(agent, control)
+        }
+        None => {
+            own_session().stage("session")?;
+            Ok(isolate::ready(handshake, listener))
+        }
+    }
+}
+
+/// `setsid`, for kernels that are not Linux too: gVisor answers 0 instead of the session's id.
+fn own_session() -> io::Result<()> {
+    // SAFETY: the call takes nothing and changes only which session this process is in.
+    match unsafe { libc::setsid() } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the limits are no higher than they should be.
+fn check_limits(inside: &Inside) -> Result<(), String> {
+    let wanted = [
+        (Resource::Core, 0),
+        (Resource::Fsize, inside.limits.file_bytes),
+        (Resource::Nproc, inside.limits.pids.into()),
+    ];
+    for (resource, most) in wanted {
+        let now = rustix::process::getrlimit(resource).maximum;
+        if now.is_none_or(|now| now > most) {
+            return Err(format!("the runtime set {resource:?} to {now:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether this is an unprivileged user without a capability, or a way to one.
+fn check_privileges() -> Result<(), String> {
+    if rustix::process::geteuid().is_root() || rustix::process::getuid().is_root() {
+        return Err("the runtime started the agent as root".to_owned());
+    }
+    let sets = rustix::thread::capabilities(None).map_err(|e| e.to_string())?;
+    let held = sets.effective | sets.permitted | sets.inheritable;
+    if !held.is_empty() {
+        return Err("the runtime left the agent capabilities".to_owned());
+    }
+    for capability in CapabilitySet::all().iter() {
+        // A capability this kernel does not know cannot be had.
+        if rustix::thread::capability_is_in_bounding_set(capability).unwrap_or(false) {
+            return Err("the runtime left the agent a bounding set".to_owned());
+        }
+    }
+    Ok(())
+}

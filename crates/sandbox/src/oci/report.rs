@@ -1,0 +1,77 @@
+//! What a probe found, for people.
+
+use super::{NAME, OciProvider};
+use crate::protocol::Handshake;
+use crate::{Capabilities, Feature, Operation, Status};
+
+impl OciProvider {
+    /// The report on a sandbox that started and did its work.
+    pub(super) fn capabilities(&self, handshake: &Handshake) -> Capabilities {
+        let runtime = &self.config.runtime;
+        let shares_kernel = runtime.shares_kernel();
+        let mut features = vec![Feature::enforced(
+            "runtime",
+            format!("{} ({})", runtime.kind.name(), runtime.program.display()),
+        )];
+        features.push(if shares_kernel {
+            Feature::enforced("kernel", "the host's, through the runtime's namespaces")
+        } else {
+            Feature::enforced("kernel", "gVisor's own, in user space")
+        });
+        features.push(Feature::enforced(
+            "capabilities",
+            "none, bounding set empty, no_new_privs; checked inside",
+        ));
+        features.push(Feature::enforced(
+            "seccomp",
+            "the runtime's filter and the agent's own",
+        ));
+        features.push(match handshake.landlock.as_str() {
+            "fully enforced" => Feature::enforced("landlock", "fully enforced"),
+            other => Feature::weak(
+                "landlock",
+                Status::Missing,
+                other,
+                "a second line only; a kernel of 6.12 or newer with landlock in lsm= has it",
+            ),
+        });
+        features.push(if self.groups.complete() {
+            Feature::enforced("control groups", self.groups.describe())
+        } else {
+            Feature::weak(
+                "control groups",
+                Status::Partial,
+                format!(
+                    "have: {}; missing: {}",
+                    self.groups.describe(),
+                    self.groups.missing()
+                ),
+                "run the server where it may write control groups",
+            )
+        });
+        features.push(if shares_kernel {
+            Feature::enforced(
+                "egress",
+                "loopback only; outside through the server's proxy",
+            )
+        } else {
+            Feature::weak(
+                "egress",
+                Status::Missing,
+                "sandboxes of this runtime have no network at all",
+                "use runc, or the namespaces provider, for environments with a network",
+            )
+        });
+        Capabilities {
+            provider: NAME,
+            isolation: self.offers(),
+            works: true,
+            features,
+            unsupported: if shares_kernel {
+                Vec::new()
+            } else {
+                vec![Operation::Egress]
+            },
+        }
+    }
+}
