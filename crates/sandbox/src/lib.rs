@@ -17,6 +17,7 @@ pub mod egress;
 mod error;
 mod host;
 mod launch;
+mod microvm;
 mod namespaces;
 mod network;
 mod oci;
@@ -29,6 +30,7 @@ mod trash;
 
 pub use capability::{Capabilities, Feature, Operation, Status};
 pub use error::{FileProblem, SandboxError};
+pub use microvm::{Accelerator, MicrovmConfig, MicrovmProvider};
 pub use namespaces::{IdMapping, NamespaceConfig, NamespaceProvider};
 pub use oci::{OciConfig, OciProvider, Runtime, RuntimeKind};
 pub use network::{HostPattern, InvalidHostPattern, NetworkPolicy};

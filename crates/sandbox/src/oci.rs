@@ -216,10 +216,11 @@ impl OciProvider {
             } else {
                 group.procs()
             },
+            ids: None,
             root,
             user: runtime.user(),
             at: place.tree.clone(),
-            agent,
+            agent: Some(agent),
             commands: vec![Command {
                 program: runtime.program.clone(),
                 args,
@@ -230,6 +231,7 @@ impl OciProvider {
         let inside = Inside {
             limits: spec.limits,
             proxy: spec.network.reaches_out(),
+            machine: false,
         };
         [How::Staged(stage), How::Inside(inside)].map(|how| Plan {
             dir: spec.dir.clone(),

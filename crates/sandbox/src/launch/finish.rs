@@ -4,15 +4,19 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 
+use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Resource};
 use rustix::thread::CapabilitySet;
 
 use super::plan::Inside;
-use super::{InStage, Ready, Step, init, isolate, landlock, network, seccomp};
+use super::{InStage, Ready, Step, guest, init, isolate, landlock, lockdown, network, seccomp};
 use crate::protocol::Handshake;
 
 /// Returns in the agent only; the process that was started reaps and ends with it.
 pub(super) fn finish(inside: &Inside, control: &UnixStream) -> Result<Ready, Step> {
+    if inside.machine {
+        set_up_machine(inside)?;
+    }
     check_privileges().stage("capabilities")?;
     let listener = inside
         .proxy
@@ -41,6 +45,17 @@ pub(super) fn finish(inside: &Inside, control: &UnixStream) -> Result<Ready, Ste
             Ok(isolate::ready(handshake, listener))
         }
     }
+}
+
+/// What a runtime does for a container, in a machine of its own.
+fn set_up_machine(inside: &Inside) -> Result<(), Step> {
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    guest::mount_own(inside.limits.tmp_bytes).stage("mounts")?;
+    network::loopback_up().stage("loopback")?;
+    rustix::system::sethostname(isolate::HOSTNAME.as_bytes()).stage("host name")?;
+    lockdown::new_session_keyring().stage("keyring")?;
+    lockdown::limit(&inside.limits, false).stage("resource limits")?;
+    lockdown::give_up_ids(true).stage("capabilities")
 }
 
 /// `setsid`, for kernels that are not Linux too: gVisor answers 0 instead of the session's id.

@@ -98,7 +98,7 @@ fn inside(how: &Isolate, trees: Trees) -> Result<(Handshake, Option<OwnedFd>), S
         .stage("egress listener")?;
     rustix::system::sethostname(HOSTNAME.as_bytes()).stage("host name")?;
     lockdown::new_session_keyring().stage("keyring")?;
-    lockdown::give_up_ids(how.ids).stage("capabilities")?;
+    lockdown::give_up_ids(matches!(how.ids, Ids::Range { .. })).stage("capabilities")?;
     die_with_parent().stage("parent death signal")?;
     lockdown::limit(&how.limits, how.memory_by_rlimit).stage("resource limits")?;
     std::env::set_current_dir("/workspace").stage("workspace")?;

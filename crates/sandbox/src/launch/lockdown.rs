@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid};
 
-use super::plan::{Ids, USER};
+use super::plan::USER;
 use crate::Limits;
 
 /// Open files of one process.
@@ -64,8 +64,8 @@ pub(super) fn new_session_keyring() -> io::Result<()> {
     }
 }
 
-/// Becomes the tools' user with no capability left and no way to regain one.
-pub(super) fn give_up_ids(ids: Ids) -> io::Result<()> {
+/// Becomes the tools' user, if it is `root` now, with no capability left and no way to regain one.
+pub(super) fn give_up_ids(root: bool) -> io::Result<()> {
     rustix::thread::set_capabilities_secure_bits(
         CapabilitiesSecureBits::NO_ROOT
             | CapabilitiesSecureBits::NO_ROOT_LOCKED
@@ -73,7 +73,7 @@ pub(super) fn give_up_ids(ids: Ids) -> io::Result<()> {
             | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED,
     )?;
     drop_bounding_set()?;
-    if matches!(ids, Ids::Range { .. }) {
+    if root {
         rustix::thread::set_thread_groups(&[])?;
         set_ids(USER)?;
     }

@@ -7,6 +7,7 @@
 mod devices;
 mod etc;
 mod finish;
+pub(crate) mod guest;
 mod idmap;
 mod init;
 mod isolate;
@@ -74,7 +75,11 @@ impl<T, E: std::fmt::Display> InStage<T> for Result<T, E> {
 
 /// Sets up what the host's plan says. Returns in the agent only.
 pub(crate) fn enter() -> Result<Inside, NotStarted> {
-    let control = keep::take_control().ok_or(NotStarted)?;
+    let control = if guest::here() {
+        guest::enter()
+    } else {
+        keep::take_control().ok_or(NotStarted)?
+    };
     let Ok(Some((plan, _))) = read_frame::<Plan>(&control, 0) else {
         return Err(NotStarted);
     };

@@ -34,13 +34,15 @@ pub(crate) enum How {
 pub(crate) struct Stage {
     /// `cgroup.procs` files to join.
     pub groups: Vec<PathBuf>,
+    /// Whether the programs run in a user namespace of these ids and without a network.
+    pub ids: Option<Ids>,
     pub root: Root,
     /// The user tools run as, as the made-up `/etc` names it.
     pub user: u32,
     /// An empty directory to build the tree on.
     pub at: PathBuf,
-    /// Libraries and interpreter of the agent, to be shown at [`AGENT_DIR`].
-    pub agent: Program,
+    /// What the agent needs, if it is to be shown at [`AGENT_DIR`].
+    pub agent: Option<Program>,
     /// Started in this order; the last one makes the sandbox, and the others serve it.
     pub commands: Vec<Command>,
     /// Whether the last command has done its work when it ends well, its sandbox living on.
@@ -78,6 +80,8 @@ pub(crate) struct Inside {
     pub limits: Limits,
     /// Whether to open the egress listener.
     pub proxy: bool,
+    /// Whether this is a machine of its own, where the agent is root and does more itself.
+    pub machine: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

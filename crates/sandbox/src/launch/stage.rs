@@ -19,9 +19,10 @@ use rustix::fs::{MemfdFlags, Mode, SealFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::UnshareFlags;
 
-use super::plan::{AGENT_DIR, Command, Input, Plan, Stage};
+use super::idmap::Mapper;
+use super::plan::{AGENT_DIR, Command, Ids, Input, Plan, Stage};
 use super::tree::Trees;
-use super::{InStage, Step, init, isolate, mounts};
+use super::{InStage, Step, init, isolate, lockdown, mounts};
 
 /// What is kept of the programs' complaints, bytes.
 const LOG: u64 = 16 * 1024;
@@ -36,11 +37,12 @@ pub(super) fn stage(plan: &Plan, stage: &Stage, control: &UnixStream) -> Result<
         fs::write(procs, "0").stage("control groups")?;
     }
     let mut trees = Trees::without_devices(&plan.dir, &stage.root, stage.user)?;
-    trees
-        .add_program(Path::new(AGENT_DIR), &stage.agent)
-        .stage("agent")?;
-    // SAFETY: the flag does not affect the file descriptor table.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.stage("namespaces")?;
+    if let Some(agent) = &stage.agent {
+        trees
+            .add_program(Path::new(AGENT_DIR), agent)
+            .stage("agent")?;
+    }
+    separate(stage.ids)?;
     mounts::stage(&stage.at, trees)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).stage("subreaper")?;
     let children = init::child_signals().stage("signals")?;
@@ -64,6 +66,23 @@ pub(super) fn stage(plan: &Plan, stage: &Stage, control: &UnixStream) -> Result<
             Err(told(&mut log)).stage_named(program.unwrap_or(Path::new("sandbox")))
         }
     }
+}
+
+/// A mount namespace of its own; with `ids` also a user namespace and no network.
+fn separate(ids: Option<Ids>) -> Result<(), Step> {
+    let mut flags = UnshareFlags::NEWNS;
+    let mut mapper = None;
+    if let Some(Ids::Range { first, count }) = ids {
+        flags |= UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWIPC;
+        mapper = Some(Mapper::start(first, count).stage("id map")?);
+    }
+    // SAFETY: the flags do not affect the file descriptor table.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.stage("namespaces")?;
+    if let Some(mapper) = mapper {
+        mapper.finish().stage("id map")?;
+        lockdown::become_inside_root().stage("ids")?;
+    }
+    Ok(())
 }
 
 fn start(command: &Command, control: &UnixStream, log: &File) -> io::Result<Child> {
