@@ -18,12 +18,13 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use crate::cgroup::{Group, Groups};
-use crate::host::{Parts, Running, start};
+use crate::host::{Parts, Running, START_LIMIT, start};
 use crate::launch::plan::{How, Ids, Inside, Plan, Program, Root, Stage, USER};
 use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, environment, prepare_dirs};
 use crate::protocol::Handshake;
@@ -44,6 +45,16 @@ pub enum Accelerator {
     Kvm,
     /// A translator; some fifty times slower for work that computes.
     Tcg,
+}
+
+impl Accelerator {
+    /// How long a machine may take until its agent answers.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Kvm => START_LIMIT,
+            Self::Tcg => Duration::from_secs(300),
+        }
+    }
 }
 
 /// Settings of [`MicrovmProvider`].
@@ -113,7 +124,9 @@ impl MicrovmProvider {
             .create(&spec.id, &outside(&spec.limits))
             .map_err(SandboxError::host("making a control group"))?;
         let plans = self.plans(&place, spec, &initramfs, &group);
-        let started = start(&self.config.launcher, &plans, &environment(&spec.network)).await;
+        let env = environment(&spec.network);
+        let patience = self.config.accelerator.patience();
+        let started = start(&self.config.launcher, &plans, &env, patience).await;
         let started = match started {
             Ok(started) => started,
             Err(error) => {

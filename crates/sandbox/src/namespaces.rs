@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use crate::cgroup::Groups;
 use crate::egress::{Egress, EgressConfig};
-use crate::host::{Parts, Running, start};
+use crate::host::{Parts, Running, START_LIMIT, start};
 use crate::launch::plan::{HOME, How, Ids, Isolate, PROXY, Plan, Root, USER};
 use crate::protocol::Handshake;
 use crate::{
@@ -119,7 +119,7 @@ impl NamespaceProvider {
             .create(&spec.id, &spec.limits)
             .map_err(SandboxError::host("making a control group"))?;
         let plan = self.plan(spec, ids, &group);
-        let started = match start(&self.config.launcher, &[plan], &environment(&spec.network)).await {
+        let started = match start(&self.config.launcher, &[plan], &environment(&spec.network), START_LIMIT).await {
             Ok(started) => started,
             Err(error) => {
                 // The launcher was killed with the error; its group empties at once.

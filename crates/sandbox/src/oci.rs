@@ -21,7 +21,7 @@ use async_trait::async_trait;
 
 use crate::cgroup::{Group, Groups};
 use crate::egress::{Egress, EgressConfig};
-use crate::host::{Parts, Running, start};
+use crate::host::{Parts, Running, START_LIMIT, start};
 use crate::launch::plan::{
     AGENT_DIR, Command, HOME, How, Input, Inside, Plan, Program, Root, Stage,
 };
@@ -120,7 +120,7 @@ impl OciProvider {
         let started = match self.bundle(&place, spec, &agent) {
             Ok(()) => {
                 let plans = self.plans(&place, spec, agent, &group);
-                start(&self.config.launcher, &plans, &environment(&spec.network)).await
+                start(&self.config.launcher, &plans, &environment(&spec.network), START_LIMIT).await
             }
             Err(e) => Err(SandboxError::host("writing the runtime's instructions")(e)),
         };

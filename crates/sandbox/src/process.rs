@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::host::{Parts, Running, start};
+use crate::host::{Parts, Running, START_LIMIT, start};
 use crate::launch::plan::{How, Plan};
 use crate::{
     Capabilities, Feature, Isolation, Launcher, Provider, Sandbox, SandboxError, SandboxSpec,
@@ -64,7 +64,7 @@ impl ProcessProvider {
             dir: spec.dir.clone(),
             how: How::Plain,
         };
-        let started = start(&self.config.launcher, &[plan], &env).await?;
+        let started = start(&self.config.launcher, &[plan], &env, START_LIMIT).await?;
         Ok(Running::new(
             started,
             Parts {

@@ -6,4 +6,4 @@ mod running;
 mod start;
 
 pub(crate) use running::{Parts, Running};
-pub(crate) use start::{Started, start};
+pub(crate) use start::{START_LIMIT, Started, start};

@@ -18,8 +18,8 @@ use crate::launch::plan::Plan;
 use crate::protocol::{FAILED, Failure, Handshake, Prefix, STARTED, encode};
 use crate::{Launcher, SandboxError};
 
-/// How long set-up may take, waiting for an earlier sandbox over the same directory included.
-const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long set-up may usually take, waiting for an earlier sandbox over the same directory included.
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// A sandbox that stands.
 pub(crate) struct Started {
@@ -34,6 +34,7 @@ pub(crate) async fn start(
     launcher: &Launcher,
     plans: &[Plan],
     env: &[(String, String)],
+    patience: Duration,
 ) -> Result<Started, SandboxError> {
     let (ours, theirs) = StdStream::pair().map_err(SandboxError::host("making a socket pair"))?;
     let child = Command::new(&launcher.program)
@@ -54,7 +55,7 @@ pub(crate) async fn start(
         .set_nonblocking(true)
         .and_then(|()| UnixStream::from_std(ours))
         .map_err(SandboxError::host("watching the control socket"))?;
-    let shaken = tokio::time::timeout(START_LIMIT, shake_hands(control, plans)).await;
+    let shaken = tokio::time::timeout(patience, shake_hands(control, plans)).await;
     let (control, handshake, listener) = match shaken {
         Ok(result) => result?,
         Err(_) => {

@@ -163,9 +163,9 @@ fn carry(port: File, agent: UnixStream, child: Pid) -> ! {
     }
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((pid, _))) if pid == child => stop(""),
+            Ok(Some((pid, _))) if pid == child => stop("freehold: the agent ended"),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => stop(""),
+            Err(e) => stop(&e.to_string()),
         }
     }
 }
@@ -184,16 +184,14 @@ fn copy(mut from: impl Read, mut to: impl Write) {
             break;
         }
     }
-    stop("")
+    stop("freehold: one side has gone")
 }
 
 /// Ends the machine; its monitor takes a reboot for the end.
 fn stop(why: &str) -> ! {
-    if !why.is_empty()
-        && let Ok(mut console) = File::options().write(true).open("/dev/kmsg")
-    {
-        // For whoever looks at the machine's console; nobody may.
-        let _ = console.write_all(why.as_bytes());
+    if !why.is_empty() {
+        // For whoever gave the machine a console to look at.
+        eprintln!("{why}");
     }
     rustix::fs::sync();
     let _ = rustix::system::reboot(rustix::system::RebootCommand::Restart);

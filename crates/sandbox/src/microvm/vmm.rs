@@ -53,7 +53,7 @@ pub(super) fn monitor(
     };
     let args = [
         "-machine".to_owned(),
-        "microvm,acpi=on,pcie=off,rtc=off,isa-serial=off,memory-backend=memory".to_owned(),
+        "microvm,acpi=on,pcie=off,rtc=off,pit=off,pic=off,isa-serial=on,memory-backend=memory".to_owned(),
         "-accel".to_owned(),
         accelerator,
         "-cpu".to_owned(),
@@ -64,11 +64,15 @@ pub(super) fn monitor(
         format!("{mib}M"),
         "-object".to_owned(),
         format!("memory-backend-memfd,id=memory,size={mib}M,share=on"),
+        // The file server speaks the current form of virtio only.
+        "-global".to_owned(),
+        "virtio-mmio.force-legacy=false".to_owned(),
         "-nodefaults".to_owned(),
         "-no-user-config".to_owned(),
         "-display".to_owned(),
         "none".to_owned(),
         "-no-reboot".to_owned(),
+        "-serial".to_owned(), "file:/tmp/vm-console.log".to_owned(),
         "-sandbox".to_owned(),
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".to_owned(),
         "-kernel".to_owned(),
@@ -76,7 +80,7 @@ pub(super) fn monitor(
         "-initrd".to_owned(),
         initramfs.to_string_lossy().into_owned(),
         "-append".to_owned(),
-        command_line(&config.launcher.args),
+        command_line(config.accelerator, &config.launcher.args),
         "-chardev".to_owned(),
         format!("socket,id=tree,path={}", socket.display()),
         "-device".to_owned(),
@@ -95,7 +99,24 @@ pub(super) fn monitor(
     }
 }
 
-/// A panic is a reboot, and a reboot is the end; words after `--` are the first process's.
-fn command_line(args: &[String]) -> String {
-    format!("quiet reboot=t panic=-1 -- {}", args.join(" "))
+/// A panic is a reboot, and a reboot is the end; words after `--` are the first process's. An
+/// emulated machine of this kind has no clock to measure its counter by and must be told.
+fn command_line(accelerator: Accelerator, args: &[String]) -> String {
+    let clock = match (accelerator, counter_khz()) {
+        (Accelerator::Tcg, Some(khz)) => format!(" tsc_early_khz={khz}"),
+        _ => String::new(),
+    };
+    format!(
+        "console=ttyS0 edd=off reboot=t panic=-1{clock} -- {}",
+        args.join(" ")
+    )
+}
+
+/// The rate of this processor's time stamp counter, which emulation passes on: about what
+/// `/proc/cpuinfo` says.
+fn counter_khz() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("cpu MHz"))?;
+    let mhz: f64 = line.split(':').nth(1)?.trim().parse().ok()?;
+    Some((mhz * 1000.0) as u64)
 }
