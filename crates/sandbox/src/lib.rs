@@ -15,6 +15,7 @@ mod capability;
 mod cgroup;
 pub mod egress;
 mod error;
+mod exec;
 mod host;
 mod launch;
 mod microvm;
@@ -25,17 +26,20 @@ mod process;
 mod program;
 mod protocol;
 mod provider;
+mod snapshot;
 mod spec;
 mod trash;
 
 pub use capability::{Capabilities, Feature, Operation, Status};
 pub use error::{FileProblem, SandboxError};
+pub use exec::{ExecEvent, ExecHandle, ExecRequest, Exit, Finished};
 pub use microvm::{Accelerator, MicrovmConfig, MicrovmProvider};
 pub use namespaces::{IdMapping, NamespaceConfig, NamespaceProvider};
-pub use oci::{OciConfig, OciProvider, Runtime, RuntimeKind};
 pub use network::{HostPattern, InvalidHostPattern, NetworkPolicy};
+pub use oci::{OciConfig, OciProvider, Runtime, RuntimeKind};
 pub use process::{ProcessConfig, ProcessProvider};
 pub use provider::{
     FileEntry, FileStream, Launcher, Listing, Provider, Sandbox, Stats, ToolReply, ToolRequest,
 };
-pub use spec::{Isolation, Limits, SandboxSpec};
+pub use snapshot::Snapshot;
+pub use spec::{Access, Isolation, Limits, MAX_LAYERS, MAX_SHARES, SandboxSpec, Share};

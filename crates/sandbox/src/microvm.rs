@@ -24,9 +24,9 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use crate::cgroup::{Group, Groups};
-use crate::host::{Parts, Running, START_LIMIT, start};
-use crate::launch::plan::{How, Ids, Inside, Plan, Program, Root, Stage, USER};
-use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, environment, prepare_dirs};
+use crate::host::{Parts, Running, START_LIMIT, launch};
+use crate::launch::plan::{Base, Given, Ids, Program, Root, Stage, USER};
+use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, bind, prepare_dir};
 use crate::protocol::Handshake;
 use crate::{
     Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Operation, Provider, Sandbox,
@@ -115,19 +115,21 @@ impl MicrovmProvider {
         let claim = Claim::new(&self.open, &spec.id)?;
         let needs = program::needs(&self.config.launcher)?;
         let initramfs = self.initramfs(&needs).await?.to_owned();
-        prepare_dirs(&spec.dir, IDS)
-            .map_err(SandboxError::host("preparing the state directory"))?;
+        prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let place = Place::make(&self.config.run_dir, &spec.id)
             .map_err(SandboxError::host("preparing the machine's directory"))?;
         let group = self
             .groups
             .create(&spec.id, &outside(&spec.limits))
             .map_err(SandboxError::host("making a control group"))?;
-        let plans = self.plans(&place, spec, &initramfs, &group);
-        let env = environment(&spec.network);
-        let patience = self.config.accelerator.patience();
-        let started = start(&self.config.launcher, &plans, &env, patience).await;
-        let started = match started {
+        let base = Base::Staged(self.stage(&place, spec, &initramfs, &group));
+        let started = async {
+            let waiting = launch(&self.config.launcher, &base).await?;
+            let patience = self.config.accelerator.patience();
+            let given = Given { machine: true };
+            waiting.stage(&bind(spec), given, patience).await
+        };
+        let (ready, child) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 let removed = tokio::task::spawn_blocking(move || {
@@ -142,8 +144,9 @@ impl MicrovmProvider {
                 return Err(error);
             }
         };
-        let handshake = started.handshake.clone();
         let parts = Parts {
+            provider: NAME,
+            holder: Box::new(child),
             id: spec.id.clone(),
             group: Some(group),
             egress: None,
@@ -152,7 +155,7 @@ impl MicrovmProvider {
                 drop(claim);
             }),
         };
-        Ok((Running::new(started, parts), handshake))
+        Ok((Running::new(ready.channel, parts), ready.handshake))
     }
 
     fn check_host(&self) -> Result<(), SandboxError> {
@@ -192,13 +195,13 @@ impl MicrovmProvider {
         self.initramfs.get_or_try_init(write).await
     }
 
-    fn plans(
+    fn stage(
         &self,
         place: &Place,
         spec: &SandboxSpec,
         initramfs: &Path,
         group: &Group,
-    ) -> [Plan; 2] {
+    ) -> Stage {
         let root = match &self.config.image {
             Some(dir) => Root::Image { dir: dir.clone() },
             None => Root::Host {
@@ -206,9 +209,10 @@ impl MicrovmProvider {
             },
         };
         let socket = place.dir.join("tree.sock");
-        let stage = Stage {
+        Stage {
             groups: group.procs(),
-            ids: Some(IDS),
+            ids: IDS,
+            confined: true,
             root,
             user: USER,
             at: place.tree.clone(),
@@ -218,16 +222,7 @@ impl MicrovmProvider {
                 vmm::monitor(&self.config, initramfs, &socket, &spec.limits),
             ],
             detaches: false,
-        };
-        let inside = Inside {
-            limits: spec.limits,
-            proxy: false,
-            machine: true,
-        };
-        [How::Staged(stage), How::Inside(inside)].map(|how| Plan {
-            dir: spec.dir.clone(),
-            how,
-        })
+        }
     }
 
     /// Runs a machine and has it write and read a file.
@@ -327,6 +322,9 @@ impl Provider for MicrovmProvider {
             limits: Limits::default(),
             network: NetworkPolicy::None,
             min_isolation: Isolation::Microvm,
+            shares: Vec::new(),
+            layers: Vec::new(),
+            env: Vec::new(),
         };
         let result = self.try_out(&spec).await;
         if let Err(error) = self.remove_state(&spec.dir) {

@@ -3,7 +3,7 @@
 mod report;
 
 use std::collections::HashSet;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,12 +11,12 @@ use async_trait::async_trait;
 
 use crate::cgroup::Groups;
 use crate::egress::{Egress, EgressConfig};
-use crate::host::{Parts, Running, START_LIMIT, start};
-use crate::launch::plan::{HOME, How, Ids, Isolate, PROXY, Plan, Root, USER};
+use crate::host::{Parts, Running, launch};
+use crate::launch::plan::{Base, Bind, HOME, Ids, Namespaces, PROXY, Root};
 use crate::protocol::Handshake;
 use crate::{
     Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Provider, Sandbox, SandboxError,
-    SandboxSpec, spec,
+    SandboxSpec,
 };
 
 /// The provider's name.
@@ -112,14 +112,20 @@ impl NamespaceProvider {
         }
         let claim = Claim::new(&self.open, &spec.id)?;
         let ids = self.ids()?;
-        prepare_dirs(&spec.dir, ids)
-            .map_err(SandboxError::host("preparing the state directory"))?;
+        prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let group = self
             .groups
             .create(&spec.id, &spec.limits)
             .map_err(SandboxError::host("making a control group"))?;
-        let plan = self.plan(spec, ids, &group);
-        let started = match start(&self.config.launcher, &[plan], &environment(&spec.network), START_LIMIT).await {
+        let base = self.base(ids, &group);
+        let bind = bind(spec);
+        let started = async {
+            launch(&self.config.launcher, &base)
+                .await?
+                .bind(&bind)
+                .await
+        };
+        let (mut ready, child) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 // The launcher was killed with the error; its group empties at once.
@@ -133,42 +139,37 @@ impl NamespaceProvider {
                 return Err(error);
             }
         };
-        let mut started = started;
-        let egress = match started.listener.take() {
+        let egress = match ready.listener.take() {
             Some(listener) => Some(
                 Egress::serve(listener, spec.network.clone(), self.config.egress.clone())
                     .map_err(SandboxError::host("serving the egress proxy"))?,
             ),
             None => None,
         };
-        let handshake = started.handshake.clone();
         let parts = Parts {
+            provider: NAME,
+            holder: Box::new(child),
             id: spec.id.clone(),
             group: Some(group),
             egress,
             on_end: Box::new(move || drop(claim)),
         };
-        Ok((Running::new(started, parts), handshake))
+        Ok((Running::new(ready.channel, parts), ready.handshake))
     }
 
-    fn plan(&self, spec: &SandboxSpec, ids: Ids, group: &crate::cgroup::Group) -> Plan {
+    fn base(&self, ids: Ids, group: &crate::cgroup::Group) -> Base {
         let root = match &self.config.image {
             Some(dir) => Root::Image { dir: dir.clone() },
             None => Root::Host {
                 dirs: SYSTEM.iter().map(PathBuf::from).collect(),
             },
         };
-        Plan {
-            dir: spec.dir.clone(),
-            how: How::Isolated(Isolate {
-                ids,
-                groups: group.procs(),
-                memory_by_rlimit: !self.groups.limits("memory"),
-                limits: spec.limits,
-                root,
-                proxy: spec.network.reaches_out(),
-            }),
-        }
+        Base::Namespaces(Namespaces {
+            ids,
+            groups: group.procs(),
+            memory_by_rlimit: !self.groups.limits("memory"),
+            root,
+        })
     }
 
     fn ids(&self) -> Result<Ids, SandboxError> {
@@ -218,8 +219,22 @@ fn maps_range(map: &str) -> bool {
     })
 }
 
+/// The part of a plan that follows from the spec.
+pub(crate) fn bind(spec: &SandboxSpec) -> Bind {
+    let mut env = environment(&spec.network);
+    env.extend_from_slice(&spec.env);
+    Bind {
+        dir: spec.dir.clone(),
+        limits: spec.limits,
+        shares: spec.shares.clone(),
+        layers: spec.layers.clone(),
+        env,
+        proxy: spec.network.reaches_out(),
+    }
+}
+
 /// What processes inside see; nothing is inherited from the server.
-pub(crate) fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
+fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
     let mut env = vec![
         (
             "PATH",
@@ -250,21 +265,11 @@ pub(crate) fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
     env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
 }
 
-/// Makes the state directories, owned by the tools' user where that is not the server's own. Only
-/// when missing: later the inside of the writable ones is the sandbox's.
-pub(crate) fn prepare_dirs(dir: &Path, ids: Ids) -> std::io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700))?;
-    for name in [spec::WORKSPACE, spec::OUTPUTS, spec::HOME, spec::UPLOADS] {
-        let path = dir.join(name);
-        match std::fs::create_dir(&path) {
-            Ok(()) => std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755))?,
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
-        }
-        if let (Ids::Range { first, .. }, true) = (ids, name != spec::UPLOADS) {
-            chown(&path, Some(first + USER), Some(first + USER))?;
-        }
+/// Makes the state directory; what is in it is the launcher's.
+pub(crate) fn prepare_dir(dir: &Path) -> std::io::Result<()> {
+    if !dir.is_dir() {
+        std::fs::create_dir_all(dir)?;
+        std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700))?;
     }
     Ok(())
 }
@@ -323,6 +328,9 @@ impl Provider for NamespaceProvider {
             limits: Limits::default(),
             network: NetworkPolicy::Public,
             min_isolation: Isolation::Namespaces,
+            shares: Vec::new(),
+            layers: Vec::new(),
+            env: Vec::new(),
         };
         let result = self.try_out(&spec).await;
         if let Err(error) = self.remove_state(&dir) {

@@ -21,15 +21,13 @@ use async_trait::async_trait;
 
 use crate::cgroup::{Group, Groups};
 use crate::egress::{Egress, EgressConfig};
-use crate::host::{Parts, Running, START_LIMIT, start};
-use crate::launch::plan::{
-    AGENT_DIR, Command, HOME, How, Input, Inside, Plan, Program, Root, Stage,
-};
-use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, environment, prepare_dirs};
+use crate::host::{Parts, Running, START_LIMIT, launch};
+use crate::launch::plan::{AGENT_DIR, Base, Command, Given, Ids, Input, Program, Root, Stage};
+use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, bind, prepare_dir};
 use crate::protocol::Handshake;
 use crate::{
-    Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Operation, Provider, Sandbox, SandboxError,
-    SandboxSpec, program,
+    Access, Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Operation, Provider, Sandbox, SandboxError,
+    SandboxSpec, program, spec,
 };
 
 use bundle::Bundle;
@@ -110,21 +108,21 @@ impl OciProvider {
         }
         let claim = Claim::new(&self.open, &spec.id)?;
         let agent = program::needs(&self.config.launcher)?;
-        prepare_dirs(&spec.dir, crate::launch::plan::Ids::Range { first: FIRST_ID, count: ID_COUNT })
-            .map_err(SandboxError::host("preparing the state directory"))?;
+        prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let group = self
             .groups
             .create(&spec.id, &spec.limits)
             .map_err(SandboxError::host("making a control group"))?;
         let place = Place::new(&self.config, &spec.id);
-        let started = match self.bundle(&place, spec, &agent) {
-            Ok(()) => {
-                let plans = self.plans(&place, spec, agent, &group);
-                start(&self.config.launcher, &plans, &environment(&spec.network), START_LIMIT).await
-            }
-            Err(e) => Err(SandboxError::host("writing the runtime's instructions")(e)),
+        let started = async {
+            self.bundle(&place, spec, &agent)
+                .map_err(SandboxError::host("writing the runtime's instructions"))?;
+            let base = Base::Staged(self.stage(&place, spec, agent, &group));
+            let waiting = launch(&self.config.launcher, &base).await?;
+            let given = Given { machine: false };
+            waiting.stage(&bind(spec), given, START_LIMIT).await
         };
-        let mut started = match started {
+        let (mut ready, child) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 let removed = tokio::task::spawn_blocking(move || {
@@ -139,15 +137,16 @@ impl OciProvider {
                 return Err(error);
             }
         };
-        let egress = match started.listener.take() {
+        let egress = match ready.listener.take() {
             Some(listener) => Some(
                 Egress::serve(listener, spec.network.clone(), self.config.egress.clone())
                     .map_err(SandboxError::host("serving the egress proxy"))?,
             ),
             None => None,
         };
-        let handshake = started.handshake.clone();
         let parts = Parts {
+            provider: NAME,
+            holder: Box::new(child),
             id: spec.id.clone(),
             group: Some(group),
             egress,
@@ -156,7 +155,7 @@ impl OciProvider {
                 drop(claim);
             }),
         };
-        Ok((Running::new(started, parts), handshake))
+        Ok((Running::new(ready.channel, parts), ready.handshake))
     }
 
     /// Writes the bundle.
@@ -166,17 +165,13 @@ impl OciProvider {
             fs::set_permissions(dir, PermissionsExt::from_mode(0o711))?;
         }
         let runtime = &self.config.runtime;
-        let own = [
-            ("/workspace", false),
-            ("/mnt/session/outputs", false),
-            ("/mnt/session/uploads", true),
-            (HOME, false),
-        ];
+        let own = spec::WRITABLE.map(|(_, at)| (at.to_owned(), false));
+        let shares = spec.shares.iter();
+        let shares = shares.map(|s| (s.at.clone(), s.access == Access::ReadOnly));
         let config = Bundle {
             kind: runtime.kind,
             root: &place.tree,
             args: program::command_line(agent, AGENT_DIR, &self.config.launcher.args),
-            env: &environment(&spec.network),
             limits: &spec.limits,
             memory_by_rlimit: !self.groups.limits("memory"),
             user: runtime.user(),
@@ -186,19 +181,13 @@ impl OciProvider {
             } else {
                 None
             },
-            shares: own.map(|(at, ro)| (at.to_owned(), ro)).to_vec(),
+            shares: own.into_iter().chain(shares).collect(),
         }
         .config();
         fs::write(place.bundle.join("config.json"), config.to_string())
     }
 
-    fn plans(
-        &self,
-        place: &Place,
-        spec: &SandboxSpec,
-        agent: Program,
-        group: &Group,
-    ) -> [Plan; 2] {
+    fn stage(&self, place: &Place, spec: &SandboxSpec, agent: Program, group: &Group) -> Stage {
         let root = match &self.config.image {
             Some(dir) => Root::Image { dir: dir.clone() },
             None => Root::Host {
@@ -210,13 +199,17 @@ impl OciProvider {
         args.extend(["run", "--detach", "--bundle"].map(String::from));
         args.push(place.bundle.to_string_lossy().into_owned());
         args.push(spec.id.clone());
-        let stage = Stage {
+        Stage {
             groups: if runtime.joins_groups() {
                 Vec::new()
             } else {
                 group.procs()
             },
-            ids: None,
+            ids: Ids::Range {
+                first: FIRST_ID,
+                count: ID_COUNT,
+            },
+            confined: false,
             root,
             user: runtime.user(),
             at: place.tree.clone(),
@@ -227,16 +220,7 @@ impl OciProvider {
                 input: Input::Control,
             }],
             detaches: true,
-        };
-        let inside = Inside {
-            limits: spec.limits,
-            proxy: spec.network.reaches_out(),
-            machine: false,
-        };
-        [How::Staged(stage), How::Inside(inside)].map(|how| Plan {
-            dir: spec.dir.clone(),
-            how,
-        })
+        }
     }
 
     /// Runs a sandbox and has it write and read a file.
@@ -317,6 +301,9 @@ impl Provider for OciProvider {
                 NetworkPolicy::None
             },
             min_isolation: Isolation::Namespaces,
+            shares: Vec::new(),
+            layers: Vec::new(),
+            env: Vec::new(),
         };
         let result = self.try_out(&spec).await;
         if let Err(error) = self.remove_state(&spec.dir) {

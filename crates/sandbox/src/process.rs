@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::host::{Parts, Running, START_LIMIT, start};
-use crate::launch::plan::{How, Plan};
+use crate::host::{Parts, Running, launch};
+use crate::launch::plan::{Base, Bind};
 use crate::{
-    Capabilities, Feature, Isolation, Launcher, Provider, Sandbox, SandboxError, SandboxSpec,
-    Status, spec,
+    Capabilities, Feature, Isolation, Launcher, Operation, Provider, Sandbox, SandboxError,
+    SandboxSpec, Status, spec,
 };
 
 /// Settings of [`ProcessProvider`].
@@ -48,27 +48,40 @@ impl ProcessProvider {
                 why: "the process provider isolates nothing".to_owned(),
             });
         }
-        for name in [spec::WORKSPACE, spec::OUTPUTS, spec::HOME, spec::UPLOADS] {
+        if !spec.layers.is_empty() {
+            return Err(self.unsupported(Operation::Layers));
+        }
+        let own = spec::WRITABLE.into_iter().map(|(name, _)| name);
+        for name in own.chain(spec.shares.iter().map(|s| s.folder.as_str())) {
             std::fs::create_dir_all(spec.dir.join(name))
                 .map_err(SandboxError::host("preparing the state directory"))?;
         }
         let home = spec.dir.join(spec::HOME).to_string_lossy().into_owned();
-        let env = [
+        let mut env = [
             ("PATH", self.config.path.clone()),
             ("HOME", home),
             ("LANG", "C.UTF-8".to_owned()),
             ("TERM", "dumb".to_owned()),
         ]
-        .map(|(k, v)| (k.to_owned(), v));
-        let plan = Plan {
+        .map(|(k, v)| (k.to_owned(), v))
+        .to_vec();
+        env.extend_from_slice(&spec.env);
+        let bind = Bind {
             dir: spec.dir.clone(),
-            how: How::Plain,
+            limits: spec.limits,
+            shares: spec.shares.clone(),
+            layers: Vec::new(),
+            env,
+            proxy: false,
         };
-        let started = start(&self.config.launcher, &[plan], &env, START_LIMIT).await?;
+        let waiting = launch(&self.config.launcher, &Base::Host).await?;
+        let (ready, child) = waiting.bind(&bind).await?;
         Ok(Running::new(
-            started,
+            ready.channel,
             Parts {
+                provider: self.name(),
                 id: spec.id.clone(),
+                holder: Box::new(child),
                 group: None,
                 egress: None,
                 on_end: Box::new(|| ()),
@@ -93,6 +106,9 @@ impl Provider for ProcessProvider {
             limits: crate::Limits::default(),
             network: crate::NetworkPolicy::None,
             min_isolation: Isolation::None,
+            shares: Vec::new(),
+            layers: Vec::new(),
+            env: Vec::new(),
         };
         let result = async { self.open(&spec).await?.destroy().await }.await;
         if let Err(error) = self.remove_state(&spec.dir) {
@@ -109,7 +125,14 @@ impl Provider for ProcessProvider {
                     "none: tools run as the server's user, with its files and its network",
                     "use the namespaces provider; this one is for development",
                 )],
-                unsupported: Vec::new(),
+                unsupported: vec![
+                    Operation::SetNetwork,
+                    Operation::Egress,
+                    Operation::Layers,
+                    Operation::Snapshot,
+                    Operation::Restore,
+                    Operation::Pause,
+                ],
             },
             Err(error) => Capabilities::broken(self.name(), &error),
         }

@@ -11,7 +11,10 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Capabilities, SandboxError, SandboxSpec};
+use crate::{
+    Capabilities, ExecHandle, ExecRequest, FileProblem, NetworkPolicy, Operation, SandboxError,
+    SandboxSpec, Snapshot,
+};
 
 /// Makes sandboxes of one technique.
 #[async_trait]
@@ -25,6 +28,33 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// [`SandboxError::TooWeak`] where the host offers less than `spec.min_isolation`.
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError>;
+    /// Creates a sandbox over a fresh `spec.dir` with the files of a snapshot, made by any provider
+    /// on any host.
+    ///
+    /// # Errors
+    /// [`SandboxError::Snapshot`] for one that is damaged or hostile, [`SandboxError::AlreadyOpen`]
+    /// if `spec.dir` exists; as [`Provider::create`] otherwise.
+    async fn restore(
+        &self,
+        snapshot: &Snapshot,
+        spec: &SandboxSpec,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let _ = (snapshot, spec);
+        Err(self.unsupported(Operation::Restore))
+    }
+    /// The live sandbox of this id, if this process has one. Sandboxes of an earlier process have
+    /// ended with it: [`Provider::create`] over the same directory brings the files back.
+    async fn attach(&self, id: &str) -> Result<Option<Arc<dyn Sandbox>>, SandboxError> {
+        let _ = id;
+        Ok(None)
+    }
+    /// The error for what this provider cannot do.
+    fn unsupported(&self, operation: Operation) -> SandboxError {
+        SandboxError::Unsupported {
+            provider: self.name(),
+            operation,
+        }
+    }
     /// Ends and clears what an earlier server process left behind, except sandboxes named in
     /// `keep` and those open now. Returns how many were cleared. State directories are not touched.
     async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError>;
@@ -67,6 +97,57 @@ pub trait Sandbox: Send + Sync {
     async fn read_file(&self, path: &str, max: u64) -> Result<FileStream, SandboxError>;
     /// Writes a file whole, atomically, creating its parents.
     async fn write_file(&self, path: &str, bytes: Bytes) -> Result<(), SandboxError>;
+    /// Deletes a file, or a symbolic link itself. A missing one is an error, a directory another.
+    async fn delete_file(&self, path: &str) -> Result<(), SandboxError> {
+        let _ = path;
+        Err(FileProblem::Denied.into())
+    }
+    /// Starts a program inside, as tools are started.
+    ///
+    /// # Errors
+    /// [`SandboxError::Exec`] if it cannot be started.
+    async fn exec(&self, request: ExecRequest) -> Result<ExecHandle, SandboxError> {
+        let _ = request;
+        Err(SandboxError::Exec("this sandbox starts no programs".into()))
+    }
+    /// Changes what the inside may reach, for new connections at once; open ones that are no longer
+    /// allowed end.
+    ///
+    /// # Errors
+    /// [`SandboxError::Unsupported`].
+    async fn set_network(&self, policy: NetworkPolicy) -> Result<(), SandboxError> {
+        let _ = policy;
+        Err(self.unsupported(Operation::SetNetwork))
+    }
+    /// Archives the files that are kept (workspace, outputs, home, writable shares) into the
+    /// directory `store`, under a name that is the archive's SHA-256. Everything inside stands
+    /// still meanwhile. Processes are not part of it.
+    ///
+    /// # Errors
+    /// [`SandboxError::Unsupported`], [`SandboxError::Host`].
+    async fn snapshot(&self, store: &Path) -> Result<Snapshot, SandboxError> {
+        let _ = store;
+        Err(self.unsupported(Operation::Snapshot))
+    }
+    /// Stops every process inside until [`Sandbox::resume`]; memory stays. Calls wait. Idempotent.
+    async fn pause(&self) -> Result<(), SandboxError> {
+        Err(self.unsupported(Operation::Pause))
+    }
+    /// Ends a pause. Idempotent.
+    async fn resume(&self) -> Result<(), SandboxError> {
+        Err(self.unsupported(Operation::Pause))
+    }
+    /// The name of the provider that made it.
+    fn provider(&self) -> &'static str {
+        "unnamed"
+    }
+    /// The error for what this sandbox cannot do.
+    fn unsupported(&self, operation: Operation) -> SandboxError {
+        SandboxError::Unsupported {
+            provider: self.provider(),
+            operation,
+        }
+    }
     /// Ends every process inside and releases everything but the files. Idempotent.
     async fn destroy(&self) -> Result<(), SandboxError>;
     /// Whether calls can still succeed.
@@ -151,8 +232,14 @@ pub struct Stats {
     pub memory_peak_bytes: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// CPU time used so far, microseconds.
+    pub cpu_micros: Option<u64>,
     /// Processes killed for lack of memory.
     pub oom_kills: Option<u64>,
+    /// Disk in use by what is kept, bytes.
+    pub disk_bytes: Option<u64>,
+    /// Files and directories that are kept, in number.
+    pub disk_inodes: Option<u64>,
     /// Connections opened through the egress proxy.
     pub egress_allowed: u64,
     /// Connections refused by policy.

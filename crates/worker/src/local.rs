@@ -379,6 +379,9 @@ impl SessionSandboxes {
             limits: self.options.limits,
             network: network::policy(place.config, &self.options.package_hosts),
             min_isolation: self.options.min_isolation,
+            shares: vec![uploads::share()],
+            layers: Vec::new(),
+            env: Vec::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use freehold_base::limits;
-use freehold_sandbox::SandboxSpec;
+use freehold_sandbox::{Access, SandboxSpec, Share};
 use tokio::io::AsyncReadExt;
 
 use crate::files::FileSource;
@@ -54,6 +54,18 @@ fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> UploadError {
     move |source| UploadError::Io { doing, source }
 }
 
+/// The folder of the state directory that holds them.
+const FOLDER: &str = "uploads";
+
+/// Shows them in a sandbox.
+pub(crate) fn share() -> Share {
+    Share {
+        folder: FOLDER.to_owned(),
+        at: ROOT.to_owned(),
+        access: Access::ReadOnly,
+    }
+}
+
 type Manifest = BTreeMap<PathBuf, String>;
 
 /// Makes the uploads folder hold exactly `uploads`.
@@ -67,7 +79,7 @@ pub(crate) async fn sync(
         wanted.insert(relative(&upload.mount_path)?, upload.key.clone());
     }
     let manifest = spec.dir.join("uploads.json");
-    let top = spec.uploads_dir();
+    let top = spec.dir.join(FOLDER);
     if wanted.is_empty() && !exists(&manifest).await {
         return Ok(());
     }
@@ -214,6 +226,9 @@ mod tests {
             limits: Limits::default(),
             network: NetworkPolicy::None,
             min_isolation: Isolation::None,
+            shares: vec![share()],
+            layers: Vec::new(),
+            env: Vec::new(),
         }
     }
 
@@ -228,7 +243,7 @@ mod tests {
     async fn the_folder_follows_the_list_and_copies_once() {
         let base = tempfile::tempdir().unwrap();
         let (spec, source) = (spec(base.path()), Keys::default());
-        let read = |p: &str| std::fs::read_to_string(spec.uploads_dir().join(p)).ok();
+        let read = |p: &str| std::fs::read_to_string(spec.dir.join(FOLDER).join(p)).ok();
         sync(
             &spec,
             &[upload("a.txt", "one"), upload("d/e/b", "two")],

@@ -60,6 +60,7 @@ impl Provider for Counting {
             isolation: Isolation::None,
             works: true,
             features: vec![],
+            unsupported: vec![],
         }
     }
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
@@ -378,7 +379,8 @@ async fn attached_files_are_in_place_before_the_call_and_follow_the_list() {
         .call(place, call("bash", false), &CancellationToken::new())
         .await;
     let path = setup.provider.specs.lock().unwrap()[0]
-        .uploads_dir()
+        .dir
+        .join("uploads")
         .join("d/x");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "content");
     setup.call(&a, "bash", false).await;

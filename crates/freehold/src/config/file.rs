@@ -51,6 +51,8 @@ pub(super) struct Sandbox {
     pub(super) cpu_millis: Option<u32>,
     pub(super) tmp_mib: Option<u32>,
     pub(super) file_mib: Option<u32>,
+    pub(super) disk_mib: Option<u32>,
+    pub(super) disk_inodes: Option<u32>,
     pub(super) max_live: Option<u32>,
     pub(super) idle_minutes: Option<u32>,
     pub(super) package_hosts: Vec<String>,

@@ -128,6 +128,8 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
         cpu_millis: file.cpu_millis.unwrap_or(default.cpu_millis),
         tmp_bytes: mib(file.tmp_mib, default.tmp_bytes),
         file_bytes: mib(file.file_mib, default.file_bytes),
+        disk_bytes: mib(file.disk_mib, default.disk_bytes),
+        disk_inodes: file.disk_inodes.map_or(default.disk_inodes, u64::from),
     };
     let wrong = |key: &str, what: &str| Err(Failure::usage(format!("sandbox.{key}: {what}")));
     if limits.memory_bytes < 64 << 20 {
@@ -141,6 +143,9 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
             "pids",
             "at least 16 tasks and 10 thousandths of a core are needed",
         );
+    }
+    if limits.disk_bytes < 16 << 20 || limits.disk_inodes < 256 {
+        return wrong("disk_mib", "at least 16 MiB and 256 files are needed");
     }
     let max_live = file.max_live.unwrap_or(64);
     let idle_minutes = file.idle_minutes.unwrap_or(30);

@@ -138,6 +138,16 @@ impl Files {
         Ok(())
     }
 
+    /// Deletes a file or a link itself.
+    pub(crate) fn delete(&self, path: &str) -> Result<(), FileProblem> {
+        let place = self.roots.locate(path)?;
+        let name = place.rest.file_name().ok_or(FileProblem::NotRegular)?;
+        let parent = place.rest.parent().unwrap_or(Path::new(""));
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let parent = open_below(&place.root, parent, flags, Mode::empty())?;
+        rustix::fs::unlinkat(&parent, name, AtFlags::empty()).map_err(problem)
+    }
+
     pub(crate) fn close(&self, handle: u64) {
         self.table().remove(&handle);
     }

@@ -2,10 +2,13 @@
 //! tool calls and files. Tool logic is the caller's, behind [`Handler`].
 
 mod cancel;
+mod exec;
+mod fence;
 mod files;
 mod listing;
 mod roots;
 mod serve;
+mod supervise;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,6 +16,7 @@ use std::path::PathBuf;
 use serde_json::value::RawValue;
 
 pub use cancel::{Cancel, CancelHook};
+pub use fence::Fence;
 pub(crate) use roots::Roots;
 
 use crate::launch;
@@ -54,6 +58,8 @@ pub struct AgentContext {
     pub env: Vec<(OsString, OsString)>,
     /// Whether the process is isolated from the host.
     pub isolated: bool,
+    /// To be applied to every program a handler starts.
+    pub fence: Fence,
 }
 
 /// The body of the hidden subcommand that [`crate::Launcher`] names. Call it first thing in `main`,

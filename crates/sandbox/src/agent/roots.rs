@@ -15,7 +15,7 @@ const MAX_PATH: usize = 4096;
 /// Served directories: the path the host names, and where it really is. The two differ only
 /// without isolation.
 #[derive(Debug, Clone)]
-pub(crate) struct Roots(pub Vec<(PathBuf, PathBuf)>);
+pub(crate) struct Roots(Vec<(PathBuf, PathBuf)>);
 
 /// A place below a root.
 pub(crate) struct Place {
@@ -24,6 +24,12 @@ pub(crate) struct Place {
 }
 
 impl Roots {
+    /// One of them may lie within another: the inner one counts.
+    pub(crate) fn new(mut roots: Vec<(PathBuf, PathBuf)>) -> Self {
+        roots.sort_by_key(|(named, _)| std::cmp::Reverse(named.components().count()));
+        Self(roots)
+    }
+
     /// Finds the root of `path` and opens it.
     pub(crate) fn locate(&self, path: &str) -> Result<Place, FileProblem> {
         if path.len() > MAX_PATH || path.contains('\0') {

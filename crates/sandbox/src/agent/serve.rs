@@ -1,21 +1,21 @@
-//! The agent's main loop: the first thread reads the control socket and never blocks on work; a
-//! second one, shut off from the first by Landlock where the kernel can, starts a thread per ask.
-//! What tools start can therefore not signal the thread that answers the host by its id. By the id
-//! of a thread behind the fence they can, and a signal that kills or stops takes the whole process:
-//! the host then finds the sandbox lost, or at its limit for a call.
+//! The agent's main loop: the first thread reads the control stream and never blocks on work; a
+//! second one starts a thread per ask. What tools start cannot signal any of them where the kernel
+//! has [`super::Fence`]; elsewhere a signal that kills or stops the agent makes the host find the
+//! sandbox lost, or a call at its limit.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::value::RawValue;
 
+use super::exec::Programs;
 use super::files::Files;
 use super::{AgentContext, Cancel, Handler, Reply, listing};
-use crate::launch::{Inside, protect_agent};
+use crate::launch::Inside;
 use crate::protocol::{
     Answer, Ask, FromAgent, MAX_IN_FLIGHT, MAX_INPUT, MAX_OUTPUT, Problem, ToAgent, encode,
     read_frame,
@@ -35,9 +35,10 @@ struct Job {
 
 /// What all threads share.
 struct Shared {
-    control: Mutex<UnixStream>,
+    control: Mutex<File>,
     running: Mutex<HashMap<u64, Cancel>>,
     files: Files,
+    programs: Programs,
 }
 
 /// Serves until the host goes away; the exit code.
@@ -45,36 +46,33 @@ pub(super) fn run(
     inside: Inside,
     make: impl FnOnce(AgentContext) -> Box<dyn Handler> + Send + 'static,
 ) -> i32 {
-    let Ok(reader) = inside.control.try_clone() else {
-        return 1;
-    };
+    let context = inside.context;
     let shared = Arc::new(Shared {
-        control: Mutex::new(inside.control),
+        control: Mutex::new(inside.control.writer),
         running: Mutex::default(),
         files: Files::new(inside.roots),
+        programs: Programs::new(&context),
     });
     let (jobs, queue) = sync_channel::<Job>(MAX_IN_FLIGHT);
     let (ready, wait_ready) = sync_channel(1);
-    let context = inside.context;
     let mut handshake = inside.handshake;
+    handshake.agent_protected = context.fence.holds();
     let worker = shared.clone();
     let started = std::thread::Builder::new()
         .name("dispatch".to_owned())
         .stack_size(STACK)
         .spawn(move || {
-            let protected = context.isolated && protect_agent();
             let handler: Arc<dyn Handler> = Arc::from(make(context));
             // The reader waits for this; if it is gone there is no one to serve.
-            let _ = ready.send(protected);
+            let _ = ready.send(());
             dispatch(&worker, &queue, &handler);
         });
     let Ok(dispatcher) = started else {
         return 1;
     };
-    let Ok(protected) = wait_ready.recv() else {
+    if wait_ready.recv().is_err() {
         return 1;
-    };
-    handshake.agent_protected = protected;
+    }
     if inside
         .announce
         .started(&shared.control, &handshake)
@@ -82,7 +80,7 @@ pub(super) fn run(
     {
         return 1;
     }
-    let code = read(&shared, reader, &jobs);
+    let code = read(&shared, inside.control.reader, &jobs);
     // The host is gone: let the handler stop what it started, then end.
     drop(jobs);
     for cancel in shared.running().values() {
@@ -93,7 +91,7 @@ pub(super) fn run(
 }
 
 /// Reads asks until the socket ends.
-fn read(shared: &Arc<Shared>, mut from: UnixStream, jobs: &SyncSender<Job>) -> i32 {
+fn read(shared: &Arc<Shared>, mut from: File, jobs: &SyncSender<Job>) -> i32 {
     loop {
         let (ToAgent { id, ask }, body) = match read_frame::<ToAgent>(&mut from, MAX_INPUT) {
             Ok(Some(frame)) => frame,
@@ -155,7 +153,7 @@ fn dispatch(shared: &Arc<Shared>, queue: &Receiver<Job>, handler: &Arc<dyn Handl
 }
 
 fn serve(shared: &Shared, handler: &dyn Handler, job: Job) -> (Answer, Vec<u8>) {
-    let files = &shared.files;
+    let (files, programs) = (&shared.files, &shared.programs);
     let done = |r: Result<(), _>| r.map(|()| (Answer::Done, Vec::new()));
     let result = match job.ask {
         Ask::Call { name } => return call(handler, &name, job.body, &job.cancel),
@@ -174,6 +172,14 @@ fn serve(shared: &Shared, handler: &dyn Handler, job: Job) -> (Answer, Vec<u8>) 
         Ask::Commit { handle } => done(files.commit(handle)),
         Ask::Close { handle } => {
             files.close(handle);
+            programs.close(handle);
+            done(Ok(()))
+        }
+        Ask::Delete { path } => done(files.delete(&path)),
+        Ask::Exec { command } => return programs.start(job.id, command as usize, &job.body),
+        Ask::Next { handle } => return programs.next(handle),
+        Ask::Kill { handle } => {
+            programs.kill(handle);
             done(Ok(()))
         }
         Ask::Cancel { .. } => return failed(Problem::Protocol),
@@ -181,7 +187,7 @@ fn serve(shared: &Shared, handler: &dyn Handler, job: Job) -> (Answer, Vec<u8>) 
     result.unwrap_or_else(|problem| failed(Problem::File(problem)))
 }
 
-fn failed(problem: Problem) -> (Answer, Vec<u8>) {
+pub(super) fn failed(problem: Problem) -> (Answer, Vec<u8>) {
     (Answer::Failed { problem }, Vec::new())
 }
 

@@ -1,13 +1,11 @@
-//! Asks and answers over one socket. The agent is hostile: an answer to nothing, a body larger
+//! Asks and answers over one stream of bytes each way. The agent is hostile: an answer to nothing, a body larger
 //! than its ask allows, or anything unreadable ends the sandbox.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -49,9 +47,11 @@ pub(crate) struct Asked {
 }
 
 impl Channel {
-    /// Takes over the socket.
-    pub(crate) fn open(control: UnixStream) -> Arc<Self> {
-        let (reader, writer) = control.into_split();
+    /// Takes over a connection on which the agent has said that it is ready.
+    pub(crate) fn open(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Arc<Self> {
         let (frames, queue) = mpsc::channel(QUEUE);
         let channel = Arc::new(Self {
             frames,
@@ -170,7 +170,7 @@ impl Drop for Asked {
     }
 }
 
-async fn read_all(channel: Arc<Channel>, mut reader: OwnedReadHalf) {
+async fn read_all(channel: Arc<Channel>, mut reader: impl AsyncRead + Unpin) {
     let reason = tokio::select! {
         ended = read_answers(&channel, &mut reader) => match ended {
             Ok(()) => "its agent ended".to_owned(),
@@ -182,7 +182,10 @@ async fn read_all(channel: Arc<Channel>, mut reader: OwnedReadHalf) {
     channel.fail(reason);
 }
 
-async fn read_answers(channel: &Channel, from: &mut OwnedReadHalf) -> Result<(), FrameError> {
+async fn read_answers(
+    channel: &Channel,
+    from: &mut (impl AsyncRead + Unpin),
+) -> Result<(), FrameError> {
     loop {
         let mut prefix = [0; Prefix::LEN];
         match from.read_exact(&mut prefix).await {
@@ -203,7 +206,7 @@ async fn read_answers(channel: &Channel, from: &mut OwnedReadHalf) -> Result<(),
     }
 }
 
-async fn take(from: &mut OwnedReadHalf, len: usize) -> Result<Vec<u8>, FrameError> {
+async fn take(from: &mut (impl AsyncRead + Unpin), len: usize) -> Result<Vec<u8>, FrameError> {
     let mut out = Vec::with_capacity(len.min(64 * 1024));
     from.take(len as u64).read_to_end(&mut out).await?;
     if out.len() != len {
@@ -214,7 +217,7 @@ async fn take(from: &mut OwnedReadHalf, len: usize) -> Result<Vec<u8>, FrameErro
 
 async fn write_all(
     channel: Arc<Channel>,
-    mut writer: OwnedWriteHalf,
+    mut writer: impl AsyncWrite + Unpin,
     mut queue: mpsc::Receiver<(Vec<u8>, Bytes)>,
 ) {
     let writing = async {

@@ -135,6 +135,14 @@ async fn push_all(
     done(channel, answer)
 }
 
+pub(super) async fn delete(channel: &Arc<Channel>, path: &str) -> Result<(), SandboxError> {
+    let ask = Ask::Delete {
+        path: path.to_owned(),
+    };
+    let (answer, _) = exchange(channel, ask, Bytes::new(), 0).await?;
+    done(channel, answer)
+}
+
 /// Lets the agent forget a handle. If that fails the sandbox is gone, and the handle with it.
 async fn close(channel: &Arc<Channel>, handle: u64) {
     let _ = exchange(channel, Ask::Close { handle }, Bytes::new(), 0).await;
@@ -147,7 +155,7 @@ fn done(channel: &Channel, answer: Answer) -> Result<(), SandboxError> {
     }
 }
 
-async fn exchange(
+pub(super) async fn exchange(
     channel: &Arc<Channel>,
     ask: Ask,
     body: Bytes,
@@ -156,7 +164,7 @@ async fn exchange(
     Ok(exchange_with_id(channel, ask, body, max_body).await?.1)
 }
 
-async fn exchange_with_id(
+pub(super) async fn exchange_with_id(
     channel: &Arc<Channel>,
     ask: Ask,
     body: Bytes,

@@ -2,8 +2,15 @@
 
 mod channel;
 mod files;
+mod programs;
 mod running;
 mod start;
 
+pub(crate) use channel::Channel;
+#[allow(
+    unused_imports,
+    reason = "for providers that hold sandboxes by other means"
+)]
+pub(crate) use running::Holder;
 pub(crate) use running::{Parts, Running};
-pub(crate) use start::{START_LIMIT, Started, start};
+pub(crate) use start::{START_LIMIT, launch};

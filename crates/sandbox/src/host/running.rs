@@ -10,11 +10,14 @@ use tokio::process::Child;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::channel::{Answered, Channel};
-use super::{Started, files};
+use super::{files, programs};
 use crate::cgroup::Group;
 use crate::egress::Egress;
 use crate::protocol::{Answer, Ask, MAX_INPUT, MAX_OUTPUT};
-use crate::{FileStream, Listing, Sandbox, SandboxError, Stats, ToolReply, ToolRequest};
+use crate::{
+    ExecHandle, ExecRequest, FileStream, Listing, Sandbox, SandboxError, Stats, ToolReply,
+    ToolRequest,
+};
 
 /// How long a cancelled call may take to answer before the sandbox is ended. Shorter than what the
 /// runtime waits before it abandons the call (5 s): a frozen agent must be found out here, or the
@@ -29,9 +32,33 @@ const MAX_NAME: usize = 128;
 /// Content blocks of one reply.
 const MAX_BLOCKS: usize = freehold_base::limits::MAX_CONTENT_BLOCKS;
 
-/// What a running sandbox consists of beside its processes.
+/// What keeps a sandbox's processes alive, seen from outside: a launcher, a container, a machine.
+#[async_trait]
+pub(crate) trait Holder: Send {
+    /// Returns when nothing runs any more.
+    async fn ended(&mut self);
+    /// Ends it the hard way; `ended` is asked afterwards.
+    async fn kill(&mut self);
+}
+
+#[async_trait]
+impl Holder for Child {
+    async fn ended(&mut self) {
+        // An error means that there is no such process to wait for.
+        let _ = self.wait().await;
+    }
+    async fn kill(&mut self) {
+        // Pid 1 dies with the launcher by its parent death signal. Should this fail, the process
+        // is gone already.
+        let _ = self.start_kill();
+    }
+}
+
+/// What a running sandbox consists of beside the connection to its agent.
 pub(crate) struct Parts {
+    pub provider: &'static str,
     pub id: String,
+    pub holder: Box<dyn Holder>,
     pub group: Option<Group>,
     pub egress: Option<Egress>,
     /// Runs when everything is gone; may block for a moment.
@@ -40,6 +67,7 @@ pub(crate) struct Parts {
 
 /// The one implementation of [`Sandbox`]: an agent behind a control socket.
 pub(crate) struct Running {
+    provider: &'static str,
     id: String,
     channel: Arc<Channel>,
     group: Option<Arc<Group>>,
@@ -50,14 +78,13 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn new(started: Started, parts: Parts) -> Self {
-        let channel = Channel::open(started.control);
+    pub(crate) fn new(channel: Arc<Channel>, parts: Parts) -> Self {
         let group = parts.group.map(Arc::new);
         let egress = parts.egress.map(Arc::new);
         let gone = CancellationToken::new();
         let ending = Ending {
             id: parts.id.clone(),
-            child: started.child,
+            holder: parts.holder,
             channel: channel.clone(),
             group: group.clone(),
             egress: egress.clone(),
@@ -66,6 +93,7 @@ impl Running {
         };
         tokio::spawn(ending.watch());
         Self {
+            provider: parts.provider,
             id: parts.id,
             group,
             egress,
@@ -79,7 +107,7 @@ impl Running {
 /// Waits for the end and cleans up, however the end comes.
 struct Ending {
     id: String,
-    child: Child,
+    holder: Box<dyn Holder>,
     channel: Arc<Channel>,
     group: Option<Arc<Group>>,
     egress: Option<Arc<Egress>>,
@@ -90,7 +118,7 @@ struct Ending {
 impl Ending {
     async fn watch(mut self) {
         tokio::select! {
-            _ = self.child.wait() => self.channel.fail("its processes ended"),
+            () = self.holder.ended() => self.channel.fail("its processes ended"),
             () = self.channel.closed.cancelled() => {}
         }
         // Dropping the halves of the socket, which `closed` brings about, makes pid 1 exit.
@@ -98,14 +126,12 @@ impl Ending {
         if let Some(egress) = &self.egress {
             egress.stop();
         }
-        if tokio::time::timeout(END_GRACE, self.child.wait())
+        if tokio::time::timeout(END_GRACE, self.holder.ended())
             .await
             .is_err()
         {
-            // Pid 1 dies with the launcher by its parent death signal. Should both calls fail, the
-            // process is gone already.
-            let _ = self.child.start_kill();
-            let _ = self.child.wait().await;
+            self.holder.kill().await;
+            self.holder.ended().await;
         }
         let (group, on_end) = (self.group.take(), self.on_end);
         let removed = tokio::task::spawn_blocking(move || {
@@ -178,6 +204,18 @@ impl Sandbox for Running {
 
     async fn write_file(&self, path: &str, bytes: Bytes) -> Result<(), SandboxError> {
         files::write(&self.channel, path, bytes).await
+    }
+
+    async fn delete_file(&self, path: &str) -> Result<(), SandboxError> {
+        files::delete(&self.channel, path).await
+    }
+
+    async fn exec(&self, request: ExecRequest) -> Result<ExecHandle, SandboxError> {
+        programs::start(&self.channel, self.group.clone(), request).await
+    }
+
+    fn provider(&self) -> &'static str {
+        self.provider
     }
 
     async fn destroy(&self) -> Result<(), SandboxError> {

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
@@ -14,33 +15,33 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use crate::launch::plan::Plan;
-use crate::protocol::{FAILED, Failure, Handshake, Prefix, STARTED, encode};
+use super::Channel;
+use crate::launch::plan::{Base, Bind, Given};
+use crate::protocol::{FAILED, Failure, Handshake, MAX_BIND, Prefix, STARTED, encode};
 use crate::{Launcher, SandboxError};
 
-/// How long set-up may usually take, waiting for an earlier sandbox over the same directory included.
+/// How long set-up may take, waiting for an earlier sandbox over the same directory included.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// A sandbox that stands.
-pub(crate) struct Started {
+/// A launcher that has been told how to isolate, not yet for whom.
+pub(crate) struct Waiting {
     pub child: Child,
-    pub control: UnixStream,
+    control: UnixStream,
+}
+
+/// A sandbox that stands.
+pub(crate) struct Ready {
+    pub channel: Arc<Channel>,
     pub handshake: Handshake,
     pub listener: Option<TcpListener>,
 }
 
-/// Runs the launcher with nothing but the given environment and the control socket.
-pub(crate) async fn start(
-    launcher: &Launcher,
-    plans: &[Plan],
-    env: &[(String, String)],
-    patience: Duration,
-) -> Result<Started, SandboxError> {
+/// Runs the launcher with nothing but the control socket, and tells it the base.
+pub(crate) async fn launch(launcher: &Launcher, base: &Base) -> Result<Waiting, SandboxError> {
     let (ours, theirs) = StdStream::pair().map_err(SandboxError::host("making a socket pair"))?;
     let child = Command::new(&launcher.program)
         .args(&launcher.args)
         .env_clear()
-        .envs(env.iter().map(|(k, v)| (k, v)))
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
@@ -51,40 +52,87 @@ pub(crate) async fn start(
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| failed("launch", e.to_string()))?;
-    let control = ours
+    let mut control = ours
         .set_nonblocking(true)
         .and_then(|()| UnixStream::from_std(ours))
         .map_err(SandboxError::host("watching the control socket"))?;
-    let shaken = tokio::time::timeout(patience, shake_hands(control, plans)).await;
-    let (control, handshake, listener) = match shaken {
-        Ok(result) => result?,
-        Err(_) => {
-            let detail = "no answer in time; is the sandbox open in another server?";
-            return Err(failed("lock", detail.to_owned()));
-        }
-    };
-    Ok(Started {
-        child,
-        control,
-        handshake,
-        listener,
-    })
+    let frame = encode(base, 0).map_err(|e| failed("launch", e.to_string()))?;
+    control
+        .write_all(&frame)
+        .await
+        .map_err(|e| failed("launch", e.to_string()))?;
+    Ok(Waiting { child, control })
 }
 
-async fn shake_hands(
-    mut control: UnixStream,
-    plans: &[Plan],
-) -> Result<(UnixStream, Handshake, Option<TcpListener>), SandboxError> {
-    let broken = |e: io::Error| failed("launch", e.to_string());
-    for plan in plans {
-        let frame = encode(plan, 0).map_err(|e| failed("launch", e.to_string()))?;
-        control.write_all(&frame).await.map_err(broken)?;
+impl Waiting {
+    /// Whether it still waits: it has neither ended nor said that something failed.
+    pub(crate) fn waits(&mut self) -> bool {
+        let silent = self.control.try_read(&mut [0]);
+        let silent = silent.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
+        silent && matches!(self.child.try_wait(), Ok(None))
     }
+
+    /// Tells it for whom, and waits until the sandbox stands.
+    pub(crate) async fn bind(self, bind: &Bind) -> Result<(Ready, Child), SandboxError> {
+        self.bind_within(bind, START_LIMIT).await
+    }
+
+    /// As [`Waiting::bind`] where the launcher stages: it and the agent are both told.
+    pub(crate) async fn stage(
+        mut self,
+        bind: &Bind,
+        given: Given,
+        patience: Duration,
+    ) -> Result<(Ready, Child), SandboxError> {
+        let mut frames = bind_frame(bind)?;
+        let given = encode(&Base::Given(given), 0).map_err(|e| failed("launch", e.to_string()))?;
+        frames.extend(given);
+        // What went wrong is told on the same socket, so a write that fails is no news.
+        let _ = self.control.write_all(&frames).await;
+        self.bind_within(bind, patience).await
+    }
+
+    async fn bind_within(
+        self,
+        bind: &Bind,
+        patience: Duration,
+    ) -> Result<(Ready, Child), SandboxError> {
+        let shaken = tokio::time::timeout(patience, shake_hands(self.control, bind)).await;
+        match shaken {
+            Ok(ready) => Ok((ready?, self.child)),
+            Err(_) => {
+                let detail = "no answer in time; is the sandbox open in another server?";
+                Err(failed("lock", detail.to_owned()))
+            }
+        }
+    }
+}
+
+fn bind_frame(bind: &Bind) -> Result<Vec<u8>, SandboxError> {
+    let body = serde_json::to_vec(bind).map_err(|e| failed("launch", e.to_string()))?;
+    if body.len() > MAX_BIND {
+        let what = "paths, shares and variables are too long together";
+        return Err(SandboxError::InvalidSpec(what.to_owned()));
+    }
+    let mut frame = encode(&(), body.len()).map_err(|e| failed("launch", e.to_string()))?;
+    frame.extend(body);
+    Ok(frame)
+}
+
+async fn shake_hands(mut control: UnixStream, bind: &Bind) -> Result<Ready, SandboxError> {
+    // What went wrong before is told on the same socket, so a write that fails is no news.
+    let _ = control.write_all(&bind_frame(bind)?).await;
+    let broken = |e: io::Error| failed("launch", e.to_string());
     let (tag, fd) = first_byte(&control).await.map_err(broken)?;
     match tag {
         Some(STARTED) => {
             let handshake = frame_header(&mut control).await?;
-            Ok((control, handshake, fd.map(TcpListener::from)))
+            let (reader, writer) = control.into_split();
+            Ok(Ready {
+                channel: Channel::open(reader, writer),
+                handshake,
+                listener: fd.map(TcpListener::from),
+            })
         }
         Some(FAILED) => {
             let failure: Failure = frame_header(&mut control).await?;

@@ -2,59 +2,60 @@
 //! for is checked, not believed, and what an agent does for itself everywhere is done here too.
 
 use std::io;
-use std::os::unix::net::UnixStream;
 
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Resource};
 use rustix::thread::CapabilitySet;
 
-use super::plan::Inside;
+use super::keep::Control;
+use super::plan::{Bind, Given};
 use super::{InStage, Ready, Step, guest, init, isolate, landlock, lockdown, network, seccomp};
+use crate::Limits;
 use crate::protocol::Handshake;
 
 /// Returns in the agent only; the process that was started reaps and ends with it.
-pub(super) fn finish(inside: &Inside, control: &UnixStream) -> Result<Ready, Step> {
-    if inside.machine {
-        set_up_machine(inside)?;
+pub(super) fn finish(given: Given, bind: &Bind, control: &Control) -> Result<Ready, Step> {
+    if given.machine {
+        set_up_machine(&bind.limits)?;
     }
     check_privileges().stage("capabilities")?;
-    let listener = inside
+    check_limits(&bind.limits).stage("resource limits")?;
+    let listener = bind
         .proxy
         .then(network::listen)
         .transpose()
         .stage("egress listener")?;
     rustix::thread::set_no_new_privs(true).stage("capabilities")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).stage("capabilities")?;
-    check_limits(inside).stage("resource limits")?;
     std::env::set_current_dir("/workspace").stage("workspace")?;
-    let landlock = landlock::confine(&isolate::WRITABLE);
-    seccomp::install().stage("seccomp")?;
+    let landlock = landlock::confine(&isolate::writable(bind));
+    let filters = seccomp::Filters::compile().stage("seccomp")?;
+    filters.install().stage("seccomp")?;
     let handshake = Handshake {
         landlock,
-        agent_protected: false,
         seccomp: true,
-        namespaces_capped: false,
+        ..Handshake::default()
     };
     match init::fork().stage("fork")? {
         Some(agent) => {
             drop(listener);
-            init::reap(agent, control)
+            init::reap(agent, &control.reader)
         }
         None => {
             own_session().stage("session")?;
-            Ok(isolate::ready(handshake, listener))
+            Ok(super::isolated(bind, handshake, listener))
         }
     }
 }
 
 /// What a runtime does for a container, in a machine of its own.
-fn set_up_machine(inside: &Inside) -> Result<(), Step> {
+fn set_up_machine(limits: &Limits) -> Result<(), Step> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    guest::mount_own(inside.limits.tmp_bytes).stage("mounts")?;
+    guest::mount_own(limits.tmp_bytes).stage("mounts")?;
     network::loopback_up().stage("loopback")?;
     rustix::system::sethostname(isolate::HOSTNAME.as_bytes()).stage("host name")?;
     lockdown::new_session_keyring().stage("keyring")?;
-    lockdown::limit(&inside.limits, false).stage("resource limits")?;
+    lockdown::limit(limits, false).stage("resource limits")?;
     lockdown::give_up_ids(true).stage("capabilities")
 }
 
@@ -68,11 +69,11 @@ fn own_session() -> io::Result<()> {
 }
 
 /// Whether the limits are no higher than they should be.
-fn check_limits(inside: &Inside) -> Result<(), String> {
+fn check_limits(limits: &Limits) -> Result<(), String> {
     let wanted = [
         (Resource::Core, 0),
-        (Resource::Fsize, inside.limits.file_bytes),
-        (Resource::Nproc, inside.limits.pids.into()),
+        (Resource::Fsize, limits.file_bytes),
+        (Resource::Nproc, limits.pids.into()),
     ];
     for (resource, most) in wanted {
         let now = rustix::process::getrlimit(resource).maximum;

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use rustix::mount::MountFlags;
 use rustix::process::{Pid, WaitOptions};
 
 use super::init;
+use super::keep::Control;
 
 /// Made by `microvm`; what tells that this is its guest.
 pub(crate) const MARKER: &str = "/freehold-guest";
@@ -50,7 +51,7 @@ pub(super) fn here() -> bool {
 
 /// Returns in a child, with the control socket; pid 1 carries its bytes until either side ends, and
 /// then stops the machine. What fails here ends it too: the host sees the port close.
-pub(super) fn enter() -> UnixStream {
+pub(super) fn enter() -> Control {
     let (port, ours, theirs) = match prepare() {
         Ok(ready) => ready,
         Err(e) => stop(&format!("freehold: the guest cannot start: {e}")),
@@ -62,10 +63,19 @@ pub(super) fn enter() -> UnixStream {
         }
         Ok(None) => {
             drop((port, ours));
-            theirs
+            match control(theirs) {
+                Ok(control) => control,
+                Err(e) => stop(&format!("freehold: {e}")),
+            }
         }
         Err(e) => stop(&format!("freehold: the guest cannot fork: {e}")),
     }
+}
+
+fn control(socket: UnixStream) -> io::Result<Control> {
+    let reader = File::from(OwnedFd::from(socket));
+    let writer = reader.try_clone()?;
+    Ok(Control { reader, writer })
 }
 
 fn prepare() -> io::Result<(File, UnixStream, UnixStream)> {

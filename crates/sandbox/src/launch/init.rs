@@ -2,10 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions};
+use rustix::thread::UnshareFlags;
 
 /// `fork` for a process with one thread: the child, or `None` in the child.
 pub(super) fn fork() -> io::Result<Option<Pid>> {
@@ -13,6 +13,20 @@ pub(super) fn fork() -> io::Result<Option<Pid>> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         pid => Ok(Pid::from_raw(pid)),
+    }
+}
+
+/// As [`fork`], with the child in new namespaces: pid 1 of the new pid namespace.
+pub(super) fn fork_into(namespaces: UnshareFlags) -> io::Result<Option<Pid>> {
+    // SAFETY: all zeroes asks for nothing: no stack of its own, no descriptors, no thread area.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::from(namespaces.bits());
+    args.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: as `fork`; the arguments are valid and their size is given.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &args, size_of::<libc::clone_args>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Pid::from_raw(pid as libc::pid_t)),
     }
 }
 
@@ -30,7 +44,7 @@ pub(super) fn wait_outside(child: Pid) -> ! {
 
 /// Pid 1: reaps what is orphaned, and ends with the agent or with the control socket, whichever
 /// goes first. Ending it kills every process inside.
-pub(super) fn reap(agent: Pid, control: &UnixStream) -> ! {
+pub(super) fn reap(agent: Pid, control: &impl AsFd) -> ! {
     let Ok(children) = child_signals() else {
         std::process::exit(1)
     };

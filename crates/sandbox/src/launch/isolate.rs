@@ -1,74 +1,82 @@
 //! The order of things, from an ordinary process to a locked-down agent. Each step's name is what
 //! an operator sees when it fails.
+//!
+//! Two processes work together: the launcher, outside, keeps the rights of the server's user until
+//! it has lent what the sandbox is to see; pid 1, inside, builds from that. Both do as much as they
+//! can before they hear for which session it is.
 
+use std::convert::Infallible;
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{FlockOperation, Mode};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use rustix::thread::UnshareFlags;
 
-use super::idmap::Mapper;
-use super::plan::{HOME, Ids, Isolate, Plan};
+use super::folders::Folders;
+use super::keep::Control;
+use super::plan::{Bind, Ids, Namespaces};
 use super::tree::Trees;
-use super::{
-    InStage, Ready, Roots, Step, idmap, init, landlock, lockdown, mounts, network, seccomp,
-};
-use crate::agent::AgentContext;
+use super::{InStage, Ready, Step, handover, idmap, init, landlock, lockdown, mounts, network};
+use super::{seccomp, time};
 use crate::protocol::Handshake;
 use crate::spec;
 
 /// The name the inside knows itself by.
 pub(super) const HOSTNAME: &str = "sandbox";
-/// Directories inside that tools may write to, besides `/dev/shm`.
-pub(super) const WRITABLE: [&str; 4] = ["/workspace", "/mnt/session/outputs", "/tmp", HOME];
 
 /// Returns in the agent only; the launcher and pid 1 end with it.
-pub(super) fn isolate(plan: &Plan, how: &Isolate, control: &UnixStream) -> Result<Ready, Step> {
+pub(super) fn isolate(how: &Namespaces, control: &Control) -> Result<Ready, Step> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let lock = lock(&plan.dir)?;
     for procs in &how.groups {
         fs::write(procs, "0").stage("control groups")?;
     }
-    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    let (trees, mapper) = match how.ids {
-        // The privilege to reach any directory and to map a range ends with `unshare`.
-        Ids::Range { first, count } => (
-            Some(Trees::clone_from_host(&plan.dir, &how.root)?),
-            Some(Mapper::start(first, count).stage("id map")?),
-        ),
-        Ids::Single => (None, None),
+    let ids = (rustix::process::geteuid(), rustix::process::getegid());
+    let system = match how.ids {
+        // Only out here every directory can be reached.
+        Ids::Range { .. } => Some(Trees::of_the_system(how)?),
+        Ids::Single => None,
     };
-    unshare().stage("namespaces")?;
-    match mapper {
-        Some(mapper) => mapper.finish().stage("id map")?,
-        None => idmap::single(uid.as_raw(), gid.as_raw()).stage("id map")?,
-    }
-    let trees = match trees {
-        Some(trees) => trees,
-        None => Trees::clone_from_host(&plan.dir, &how.root)?,
-    };
-    if let Some(child) = init::fork().stage("fork")? {
-        drop(trees);
-        // Also gives up what the launcher still holds in the new namespace. It is out of reach
-        // from inside, so failing to is no reason to stop.
-        let _ = lockdown::drop_capabilities();
-        init::wait_outside(child)
-    }
-    drop(lock);
-    let (handshake, listener) = inside(how, trees)?;
-    match init::fork().stage("fork")? {
-        Some(agent) => {
-            drop(listener);
-            init::reap(agent, control)
+    let (ours, theirs) = UnixStream::pair().stage("fork")?;
+    match init::fork_into(namespaces()).stage("namespaces")? {
+        Some(inside) => {
+            drop((theirs, system));
+            match outside(how, inside, ours, control)? {}
         }
         None => {
-            rustix::process::setsid().stage("session")?;
-            Ok(ready(handshake, listener))
+            drop(ours);
+            if how.ids == Ids::Single {
+                idmap::single(ids.0.as_raw(), ids.1.as_raw()).stage("id map")?;
+            }
+            inside(how, system, theirs, control)
         }
     }
+}
+
+/// The launcher.
+fn outside(
+    how: &Namespaces,
+    inside: Pid,
+    mut to_inside: UnixStream,
+    control: &Control,
+) -> Result<Infallible, Step> {
+    if let Ids::Range { first, count } = how.ids {
+        idmap::range(inside, first, count).stage("id map")?;
+    }
+    to_inside.write_all(&[1]).stage("id map")?;
+    let bind = super::bind(control)?;
+    let _lock = lock(&bind.dir)?;
+    let folders = match how.ids {
+        Ids::Range { first, .. } => Some(Folders::lend(&bind, Some(first))?),
+        Ids::Single => None,
+    };
+    handover::give(&to_inside, &bind, folders).stage("handing over")?;
+    drop(to_inside);
+    // It has no more use for what it may; failing to give that up outside is no reason to stop.
+    let _ = lockdown::drop_capabilities();
+    init::wait_outside(inside)
 }
 
 /// Locks a state directory. Blocks while an earlier sandbox over it is still ending; the host sets
@@ -79,85 +87,92 @@ pub(super) fn lock(dir: &Path) -> Result<fs::File, Step> {
     Ok(lock)
 }
 
-/// What pid 1 does before anything untrusted runs.
-fn inside(how: &Isolate, trees: Trees) -> Result<(Handshake, Option<OwnedFd>), Step> {
+/// Pid 1 and the agent.
+fn inside(
+    how: &Namespaces,
+    system: Option<Trees>,
+    mut from_outside: UnixStream,
+    control: &Control,
+) -> Result<Ready, Step> {
     // A launcher that is killed takes the sandbox along; set again after each change of ids.
     die_with_parent().stage("parent death signal")?;
+    from_outside.read_exact(&mut [0]).stage("id map")?;
     if matches!(how.ids, Ids::Range { .. }) {
         lockdown::become_inside_root().stage("ids")?;
         die_with_parent().stage("parent death signal")?;
     }
     let limits = lockdown::NamespaceLimits::open();
-    mounts::build(how, trees)?;
-    let namespaces_capped = limits.close();
+    let system = match system {
+        Some(system) => system,
+        None => Trees::of_the_system(how)?,
+    };
+    let time_namespace = time::hide_uptime();
+    let root = mounts::begin(how, system)?;
     network::loopback_up().stage("loopback")?;
-    let listener = how
+    rustix::system::sethostname(HOSTNAME.as_bytes()).stage("host name")?;
+    lockdown::new_session_keyring().stage("keyring")?;
+    let filters = seccomp::Filters::compile().stage("seccomp")?;
+
+    let (bind, folders) = handover::take(&from_outside).stage("handing over")?;
+    drop(from_outside);
+    let folders = match folders {
+        Some(folders) => folders,
+        None => Folders::lend(&bind, None)?,
+    };
+    let built = mounts::finish(&bind, root, folders)?;
+    let namespaces_capped = limits.close();
+    let listener = bind
         .proxy
         .then(network::listen)
         .transpose()
         .stage("egress listener")?;
-    rustix::system::sethostname(HOSTNAME.as_bytes()).stage("host name")?;
-    lockdown::new_session_keyring().stage("keyring")?;
     lockdown::give_up_ids(matches!(how.ids, Ids::Range { .. })).stage("capabilities")?;
     die_with_parent().stage("parent death signal")?;
-    lockdown::limit(&how.limits, how.memory_by_rlimit).stage("resource limits")?;
+    lockdown::limit(&bind.limits, how.memory_by_rlimit).stage("resource limits")?;
     std::env::set_current_dir("/workspace").stage("workspace")?;
-    let landlock = landlock::confine(&WRITABLE);
-    seccomp::install().stage("seccomp")?;
+    let landlock = landlock::confine(&writable(&bind));
+    filters.install().stage("seccomp")?;
     let handshake = Handshake {
         landlock,
         agent_protected: false,
         seccomp: true,
         namespaces_capped,
+        time_namespace,
+        hidden_paths: built.hidden_paths,
+        disk_quota: built.disk_quota,
     };
-    Ok((handshake, listener))
+    match init::fork().stage("fork")? {
+        Some(agent) => {
+            drop(listener);
+            init::reap(agent, &control.reader)
+        }
+        None => {
+            rustix::process::setsid().stage("session")?;
+            Ok(super::isolated(&bind, handshake, listener))
+        }
+    }
 }
 
-fn unshare() -> rustix::io::Result<()> {
-    let flags = UnshareFlags::NEWUSER
+/// Directories inside that tools may write to, besides `/dev/shm`.
+pub(super) fn writable(bind: &Bind) -> Vec<&str> {
+    let own = spec::WRITABLE.iter().map(|(_, at)| *at);
+    let shares = bind.shares.iter();
+    let shares = shares
+        .filter(|s| s.access == crate::Access::ReadWrite)
+        .map(|s| s.at.as_str());
+    own.chain(shares).chain(["/tmp"]).collect()
+}
+
+fn namespaces() -> UnshareFlags {
+    UnshareFlags::NEWUSER
         | UnshareFlags::NEWNS
         | UnshareFlags::NEWPID
         | UnshareFlags::NEWNET
         | UnshareFlags::NEWIPC
         | UnshareFlags::NEWUTS
-        | UnshareFlags::NEWCGROUP;
-    // SAFETY: none of these flags affects the file descriptor table.
-    unsafe { rustix::thread::unshare_unsafe(flags) }
+        | UnshareFlags::NEWCGROUP
 }
 
 fn die_with_parent() -> rustix::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-}
-
-/// What an isolated agent hands on.
-pub(super) fn ready(handshake: Handshake, listener: Option<OwnedFd>) -> Ready {
-    Ready {
-        roots: Roots(served()),
-        context: AgentContext {
-            workspace: PathBuf::from("/workspace"),
-            extra_roots: vec![
-                (PathBuf::from("/mnt/session/outputs"), false),
-                (PathBuf::from("/mnt/session/uploads"), true),
-                (PathBuf::from("/tmp"), false),
-                (PathBuf::from(HOME), false),
-            ],
-            env: std::env::vars_os().collect(),
-            isolated: true,
-        },
-        handshake,
-        listener,
-    }
-}
-
-fn served() -> Vec<(PathBuf, PathBuf)> {
-    [
-        "/workspace",
-        "/mnt/session/outputs",
-        "/mnt/session/uploads",
-        "/tmp",
-        HOME,
-    ]
-    .into_iter()
-    .map(|p| (PathBuf::from(p), PathBuf::from(p)))
-    .collect()
 }

@@ -1,14 +1,21 @@
-//! Which open files the process keeps: the control socket, and nothing else.
+//! Which open files the process keeps: the control stream, and nothing else.
 
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, sockopt};
 
+/// The stream to the host. Over a socket both are the same; a container engine may give a pipe each
+/// way.
+pub(crate) struct Control {
+    pub reader: File,
+    pub writer: File,
+}
+
 /// Takes the control socket from standard input, points the standard streams at `/dev/null`, and
 /// closes everything else that was inherited. `None` if standard input is no such socket.
-pub(super) fn take_control() -> Option<UnixStream> {
+pub(super) fn take_control() -> Option<Control> {
     let stdin = std::io::stdin();
     if sockopt::socket_domain(stdin.as_fd()).ok()? != AddressFamily::UNIX {
         return None;
@@ -17,7 +24,9 @@ pub(super) fn take_control() -> Option<UnixStream> {
     close_others(&control);
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
     point_standard_streams(&null).ok()?;
-    Some(UnixStream::from(control))
+    let reader = File::from(control);
+    let writer = reader.try_clone().ok()?;
+    Some(Control { reader, writer })
 }
 
 /// Makes 0, 1 and 2 copies of `null`.

@@ -1,48 +1,56 @@
 //! From a freshly executed, single-threaded process to a locked-down agent.
 //!
-//! `enter` runs in the launcher. With isolation it forks twice: the launcher stays outside to hold
-//! the directory's lock and wait, its child is pid 1 inside and reaps, and only the grandchild, the
-//! agent, returns. Nothing here may start a thread.
+//! `enter` runs in the launcher. With namespaces it forks twice: the launcher stays outside to lend
+//! what the sandbox sees, to hold the directory's lock and to wait; its child is pid 1 inside,
+//! builds and reaps; and only the grandchild, the agent, returns. Nothing here may start a thread.
 
 mod devices;
 mod etc;
 mod finish;
+mod folders;
 pub(crate) mod guest;
+mod handover;
 mod idmap;
 mod init;
 mod isolate;
 mod keep;
 mod landlock;
+mod layers;
 mod lockdown;
 mod mounts;
 mod network;
+mod overlay;
 pub(crate) mod plan;
 mod seccomp;
 mod stage;
 mod syscalls;
+mod time;
 mod tree;
 
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
-use crate::agent::AgentContext;
-use crate::protocol::{self, Failure, Handshake, encode, read_frame};
-use plan::{How, Plan};
+use crate::Access;
+use crate::agent::{AgentContext, Fence};
+use crate::protocol::{self, Failure, Handshake, MAX_BIND, encode, read_frame};
+use crate::spec::WRITABLE;
+use plan::{Base, Bind};
 
 pub(crate) use crate::agent::Roots;
-pub(crate) use landlock::protect_agent;
+pub(crate) use keep::Control;
 pub(crate) use lockdown::resources;
 pub(crate) use seccomp::profile;
 
 /// The agent, ready to serve.
 pub(crate) struct Inside {
-    pub control: UnixStream,
+    pub control: Control,
     pub roots: Roots,
     pub context: AgentContext,
     pub handshake: Handshake,
@@ -80,14 +88,14 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
     } else {
         keep::take_control().ok_or(NotStarted)?
     };
-    let Ok(Some((plan, _))) = read_frame::<Plan>(&control, 0) else {
+    let Ok(Some((base, _))) = read_frame::<Base>(&control.reader, 0) else {
         return Err(NotStarted);
     };
-    let result = match &plan.how {
-        How::Plain => plain(&plan),
-        How::Isolated(isolation) => isolate::isolate(&plan, isolation, &control),
-        How::Staged(stage) => stage::stage(&plan, stage, &control).map(|never| match never {}),
-        How::Inside(inside) => finish::finish(inside, &control),
+    let result = match &base {
+        Base::Host => bind(&control).and_then(|bind| on_host(&bind)),
+        Base::Staged(stage) => stage::stage(stage, &control).map(|never| match never {}),
+        Base::Given(given) => bind(&control).and_then(|bind| finish::finish(*given, &bind, &control)),
+        Base::Namespaces(how) => isolate::isolate(how, &control),
     };
     match result {
         Ok(ready) => Ok(Inside {
@@ -98,9 +106,19 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
             announce: Announce(ready.listener),
         }),
         Err(step) => {
-            report_failure(&control, step);
+            report_failure(&control.writer, step);
             std::process::exit(1)
         }
+    }
+}
+
+/// Waits to hear for whom the sandbox is. Ends the process if the host goes away instead, as it
+/// does with sandboxes it prepared in vain.
+fn bind(control: &Control) -> Result<Bind, Step> {
+    match read_frame::<()>(&control.reader, MAX_BIND) {
+        Ok(Some(((), body))) => serde_json::from_slice(&body).stage("plan"),
+        Ok(None) => std::process::exit(0),
+        Err(e) => Err(e).stage("plan"),
     }
 }
 
@@ -113,33 +131,61 @@ pub(crate) struct Ready {
 }
 
 /// No isolation: the agent serves from the state directory itself.
-fn plain(plan: &Plan) -> Result<Ready, Step> {
-    let workspace = plan.dir.join(crate::spec::WORKSPACE);
+fn on_host(bind: &Bind) -> Result<Ready, Step> {
+    let real = |folder: &str| bind.dir.join(folder);
+    let own = WRITABLE.map(|(folder, at)| (PathBuf::from(at), real(folder)));
+    let shares = bind.shares.iter();
+    let shares = shares.map(|s| (PathBuf::from(&s.at), real(&s.folder), s.access));
+    let mut roots = own.to_vec();
+    let mut extra_roots: Vec<_> = own[1..].iter().map(|(_, r)| (r.clone(), false)).collect();
+    for (at, real, access) in shares {
+        roots.push((at, real.clone()));
+        extra_roots.push((real, access == Access::ReadOnly));
+    }
+    let workspace = real(crate::spec::WORKSPACE);
     std::env::set_current_dir(&workspace).stage("state directories")?;
-    let named = |name: &str, dir: &str| (PathBuf::from(name), plan.dir.join(dir));
-    let roots = Roots(vec![
-        named("/workspace", crate::spec::WORKSPACE),
-        named("/mnt/session/outputs", crate::spec::OUTPUTS),
-        named("/mnt/session/uploads", crate::spec::UPLOADS),
-    ]);
     Ok(Ready {
-        roots,
+        roots: Roots::new(roots),
         context: AgentContext {
             workspace,
-            extra_roots: vec![
-                (plan.dir.join(crate::spec::OUTPUTS), false),
-                (plan.dir.join(crate::spec::UPLOADS), true),
-            ],
-            env: std::env::vars_os().collect(),
+            extra_roots,
+            env: environment(bind),
             isolated: false,
+            fence: Fence::default(),
         },
         handshake: Handshake::default(),
         listener: None,
     })
 }
 
+/// An agent that sees folders where they are to appear.
+fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>) -> Ready {
+    let own = WRITABLE.iter().map(|(_, at)| (PathBuf::from(at), false));
+    let shares = bind.shares.iter();
+    let shares = shares.map(|s| (PathBuf::from(&s.at), s.access == Access::ReadOnly));
+    let tmp = (PathBuf::from("/tmp"), false);
+    let all: Vec<_> = own.chain(shares).chain([tmp]).collect();
+    Ready {
+        roots: Roots::new(all.iter().map(|(at, _)| (at.clone(), at.clone())).collect()),
+        context: AgentContext {
+            workspace: PathBuf::from(WRITABLE[0].1),
+            extra_roots: all[1..].to_vec(),
+            env: environment(bind),
+            isolated: true,
+            fence: Fence::new(landlock::fence()),
+        },
+        handshake,
+        listener,
+    }
+}
+
+fn environment(bind: &Bind) -> Vec<(OsString, OsString)> {
+    let pairs = bind.env.iter();
+    pairs.map(|(k, v)| (k.into(), v.into())).collect()
+}
+
 /// Best effort: when this fails too, the host sees the socket close.
-fn report_failure(mut control: &UnixStream, step: Step) {
+fn report_failure(mut control: &File, step: Step) {
     let failure = Failure {
         stage: step.stage.to_owned(),
         detail: step.detail,
@@ -154,7 +200,7 @@ fn report_failure(mut control: &UnixStream, step: Step) {
 pub(crate) struct Announce(Option<OwnedFd>);
 
 impl Announce {
-    pub(crate) fn started(self, control: &Mutex<UnixStream>, hello: &Handshake) -> io::Result<()> {
+    pub(crate) fn started(self, control: &Mutex<File>, hello: &Handshake) -> io::Result<()> {
         let frame = encode(hello, 0).map_err(io::Error::other)?;
         let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

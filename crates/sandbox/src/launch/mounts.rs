@@ -1,4 +1,5 @@
-//! The inside's file system: a small read-only tmpfs with the lent directories attached.
+//! The inside's file system: a small read-only tmpfs with the lent directories attached. Built in
+//! two steps, before and after it is known for which session.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,12 +7,15 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
 };
 
-use super::plan::{Ids, Isolate};
+use super::folders::{self, Folders};
+use super::plan::{Bind, Ids, Namespaces};
 use super::tree::{Tree, Trees, What, set_attributes};
-use super::{InStage, Step};
+use super::{InStage, Step, layers};
+use crate::Access;
 
 /// Size of the root tmpfs, which holds directories, links and the made-up `/etc` only.
 const ROOT_SIZE: &str = "1m";
@@ -24,27 +28,55 @@ const FLAGS: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 
-/// Builds the new root and makes it the only one.
-pub(super) fn build(how: &Isolate, trees: Trees) -> Result<(), Step> {
+/// What was built of what differs between hosts.
+pub(super) struct Built {
+    /// Whether the mounts of kept folders say nothing of where they lie.
+    pub hidden_paths: bool,
+    /// Whether what is kept is limited.
+    pub disk_quota: bool,
+}
+
+/// Places to attach the new root at until it is the only one: they hide nothing that is needed.
+const STAGING: [&str; 3] = ["/sys", "/dev", "/proc"];
+
+/// Builds as much of the new root as is the same for every session.
+pub(super) fn begin(how: &Namespaces, trees: Trees) -> Result<OwnedFd, Step> {
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", private).stage("private mounts")?;
     let root = new_fs("tmpfs", &[("size", ROOT_SIZE), ("mode", "755")], FLAGS).stage("root")?;
-    // Anywhere will do: the host's tree is gone a few steps on.
-    attach_at(&root, "/tmp")
-        .or_else(|_| attach_at(&root, "/"))
-        .stage("root")?;
+    stage(&root).stage("root")?;
     attach_all(&root, trees)?;
-    own(how, &root)?;
-    rustix::process::fchdir(&root).stage("pivot")?;
-    rustix::process::pivot_root(".", ".").stage("pivot")?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).stage("pivot")?;
-    std::env::set_current_dir("/").stage("pivot")?;
-    set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")
+    let shm = [("size", SHM_SIZE), ("nr_inodes", "10000"), ("mode", "1777")];
+    mount_at(&root, "dev/shm", "tmpfs", &shm, FLAGS).stage("shm")?;
+    let mut pts = vec![("mode", "0620"), ("ptmxmode", "0666")];
+    if matches!(how.ids, Ids::Range { .. }) {
+        pts.push(("gid", "5"));
+    }
+    // Not `nodev`: terminals are devices.
+    let no_suid = MountAttrFlags::MOUNT_ATTR_NOSUID | NOEXEC;
+    mount_at(&root, "dev/pts", "devpts", &pts, no_suid).stage("pts")?;
+    let proc = [("hidepid", "invisible"), ("subset", "pid")];
+    mount_at(&root, "proc", "proc", &proc, FLAGS | NOEXEC).stage("proc")?;
+    expected(&root)?;
+    Ok(root)
 }
 
-/// Builds the same tree at `at`, without what a runtime brings itself, in this process's own mount
+/// Empty directories programs expect.
+fn expected(root: &OwnedFd) -> Result<(), Step> {
+    for dir in ["run", "var", "sys", "root"] {
+        make_dir(root, Path::new(dir)).stage("directories")?;
+    }
+    rustix::fs::symlinkat("/tmp", root, "var/tmp").stage("directories")
+}
+
+/// Builds the whole tree at `at`, without what a runtime brings itself, in this process's own mount
 /// namespace.
-pub(super) fn stage(at: &Path, trees: Trees) -> Result<(), Step> {
+pub(super) fn on_stage(
+    at: &Path,
+    bind: &Bind,
+    trees: Trees,
+    folders: Folders,
+) -> Result<Built, Step> {
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", private).stage("private mounts")?;
     let root = new_fs("tmpfs", &[("size", ROOT_SIZE), ("mode", "755")], FLAGS).stage("root")?;
@@ -55,49 +87,70 @@ pub(super) fn stage(at: &Path, trees: Trees) -> Result<(), Step> {
         make_dir(&root, Path::new(dir)).stage("directories")?;
     }
     // Runtimes give what they mount there the mode of the directory below.
-    rustix::fs::chmodat(&root, "tmp", Mode::from_raw_mode(0o1777), AtFlags::empty())
-        .stage("directories")?;
-    own_directories(&root)?;
-    set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")
+    let all = Mode::from_raw_mode(0o1777);
+    rustix::fs::chmodat(&root, "tmp", all, AtFlags::empty()).stage("directories")?;
+    expected(&root)?;
+    rustix::process::fchdir(&root).stage("root")?;
+    let hidden_paths = own(bind, &root, folders)?;
+    std::env::set_current_dir("/").stage("root")?;
+    set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")?;
+    Ok(Built {
+        hidden_paths,
+        disk_quota: false,
+    })
 }
 
 /// Mount points a runtime fills.
 const BROUGHT: [&str; 3] = ["proc", "dev", "tmp"];
 
-/// The file systems of the sandbox's own.
-fn own(how: &Isolate, root: &OwnedFd) -> Result<(), Step> {
-    let tmp_size = how.limits.tmp_bytes.to_string();
+/// Attaches what is the session's own and makes the new root the only one.
+pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Built, Step> {
+    rustix::process::fchdir(&root).stage("pivot")?;
+    rustix::process::pivot_root(".", ".").stage("pivot")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).stage("pivot")?;
+    std::env::set_current_dir("/").stage("pivot")?;
+    let tmp_size = bind.limits.tmp_bytes.to_string();
     let inodes = TMP_INODES.to_string();
     let tmp = [
         ("size", tmp_size.as_str()),
         ("nr_inodes", &inodes),
         ("mode", "1777"),
     ];
-    mount_at(root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
-    let shm = [("size", SHM_SIZE), ("nr_inodes", "10000"), ("mode", "1777")];
-    mount_at(root, "dev/shm", "tmpfs", &shm, FLAGS).stage("shm")?;
-    let mut pts = vec![("mode", "0620"), ("ptmxmode", "0666")];
-    if matches!(how.ids, Ids::Range { .. }) {
-        pts.push(("gid", "5"));
-    }
-    // Not `nodev`: terminals are devices.
-    let no_suid = MountAttrFlags::MOUNT_ATTR_NOSUID | NOEXEC;
-    mount_at(root, "dev/pts", "devpts", &pts, no_suid).stage("pts")?;
-    let proc = [("hidepid", "invisible"), ("subset", "pid")];
-    mount_at(root, "proc", "proc", &proc, FLAGS | NOEXEC).stage("proc")?;
-    own_directories(root)
+    mount_at(&root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
+    let hidden_paths = own(bind, &root, folders)?;
+    set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")?;
+    Ok(Built {
+        hidden_paths,
+        disk_quota: false,
+    })
 }
 
-/// Empty directories programs expect.
-fn own_directories(root: &OwnedFd) -> Result<(), Step> {
-    for dir in ["run", "var", "sys", "root"] {
-        make_dir(root, Path::new(dir)).stage("directories")?;
+/// Store, layers and shares; whether the mounts of what is written hide where it lies.
+fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
+    let Folders {
+        store,
+        shares,
+        layers,
+    } = folders;
+    let count = layers.len();
+    attach_new(&store, root, layers::STORE).stage("state directories")?;
+    for (n, layer) in layers.iter().enumerate() {
+        attach_new(layer, root, &format!("{}/{n}", layers::LAYERS)).stage("layers")?;
     }
-    rustix::fs::symlinkat("/tmp", root, "var/tmp").stage("directories")
+    layers::lay_over(root, count).stage("layers")?;
+    let mut hidden = true;
+    for folder in folders::writable(bind) {
+        hidden &= layers::writable(root, false, count, folder).stage("state directories")?;
+    }
+    let read_only = bind.shares.iter().filter(|s| s.access == Access::ReadOnly);
+    for (share, tree) in read_only.zip(&shares) {
+        attach_securely(tree, root, share.at.trim_start_matches('/')).stage("shares")?;
+    }
+    layers::tidy(count).stage("layers")?;
+    Ok(hidden)
 }
 
-fn attach_all(root: &OwnedFd, trees: Trees) -> Result<(), Step> {
-    let Trees(trees) = trees;
+fn attach_all(root: &OwnedFd, Trees(trees): Trees) -> Result<(), Step> {
     for tree in trees {
         let at = tree.at.clone();
         if let Err(e) = place(root, tree) {
@@ -127,7 +180,7 @@ fn place(root: &OwnedFd, tree: Tree) -> io::Result<()> {
     }
 }
 
-fn make_dir(root: &OwnedFd, at: &Path) -> io::Result<()> {
+pub(super) fn make_dir(root: &OwnedFd, at: &Path) -> io::Result<()> {
     let mut done = std::path::PathBuf::new();
     for part in at.components() {
         done.push(part);
@@ -139,7 +192,7 @@ fn make_dir(root: &OwnedFd, at: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn make_file(root: &OwnedFd, at: &Path, text: &str) -> io::Result<()> {
+pub(super) fn make_file(root: &OwnedFd, at: &Path, text: &str) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(root, at, flags, Mode::from_raw_mode(0o644))?;
     io::Write::write_all(&mut std::fs::File::from(fd), text.as_bytes())
@@ -170,12 +223,51 @@ fn mount_at(
     attach(&new_fs(kind, options, flags)?, root, at)
 }
 
-fn attach(mount: &OwnedFd, root: &OwnedFd, at: &Path) -> io::Result<()> {
+pub(super) fn attach(mount: &OwnedFd, root: &OwnedFd, at: &Path) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     Ok(rustix::mount::move_mount(mount, "", root, at, flags)?)
 }
 
-fn attach_at(mount: &OwnedFd, at: &str) -> io::Result<()> {
+fn attach_new(mount: &OwnedFd, root: &OwnedFd, at: &str) -> io::Result<()> {
+    make_dir(root, Path::new(at))?;
+    attach(mount, root, Path::new(at))
+}
+
+/// Attaches at a place that may lie in a folder the inside writes to: whatever is in the way, a
+/// link for example, makes room.
+pub(super) fn attach_securely(mount: &OwnedFd, root: &OwnedFd, at: &str) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut dir = rustix::fs::openat(root, ".", flags, Mode::empty())?;
+    for part in at.split('/') {
+        dir = match rustix::fs::openat(&dir, part, flags, Mode::empty()) {
+            Ok(next) => next,
+            Err(error) => {
+                if error != rustix::io::Errno::NOENT {
+                    rustix::fs::unlinkat(&dir, part, AtFlags::empty())?;
+                }
+                rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o755))?;
+                rustix::fs::openat(&dir, part, flags, Mode::empty())?
+            }
+        };
+    }
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(mount, "", &dir, "", flags)?)
+}
+
+/// A detached copy of the mount at a path.
+pub(super) fn clone_of(path: impl rustix::path::Arg) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    Ok(rustix::mount::open_tree(CWD, path, flags)?)
+}
+
+fn stage(root: &OwnedFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    Ok(rustix::mount::move_mount(mount, "", CWD, at, flags)?)
+    let mut last = io::ErrorKind::NotFound.into();
+    for at in STAGING {
+        match rustix::mount::move_mount(root, "", CWD, at, flags) {
+            Ok(()) => return Ok(()),
+            Err(e) => last = e.into(),
+        }
+    }
+    Err(last)
 }

@@ -1,41 +1,62 @@
-//! What the host tells the launcher to build.
+//! What the host tells the launcher to build, in two parts: what can be built before it is known for
+//! which session, and what cannot.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Limits;
+use crate::{Limits, Share};
 
-/// The first frame on the control socket; with [`How::Staged`] a second one, for the program that
-/// is started on the stage, follows at once.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Plan {
-    /// The sandbox's state directory.
-    pub dir: PathBuf,
-    pub how: How,
+/// The first frame on the control stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Base {
+    /// Nothing isolates: the agent works in the state directory itself.
+    Host,
+    /// Lay out the inside's files where only other programs see them, and have those isolate. The
+    /// frames for [`Base::Given`] follow at once.
+    Staged(Stage),
+    /// Something else has isolated already (a container runtime, a machine of its own): folders are
+    /// where they are to appear. What it did is checked, and the rest of the lock-down done.
+    Given(Given),
+    /// The launcher isolates.
+    Namespaces(Namespaces),
 }
 
-/// What the launcher is to do.
+/// The second frame's body.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum How {
-    /// Nothing: the agent is a plain child process.
-    Plain,
-    /// Isolate itself.
-    Isolated(Isolate),
-    /// Lay out the inside's files where only another program sees them, and have that program
-    /// isolate.
-    Staged(Stage),
-    /// Another program has isolated this process: check that, and lock down what is left.
-    Inside(Inside),
+pub(crate) struct Bind {
+    /// The sandbox's state directory; of no meaning to [`Base::Given`].
+    pub dir: PathBuf,
+    pub limits: Limits,
+    pub shares: Vec<Share>,
+    pub layers: Vec<PathBuf>,
+    /// The whole environment of tools.
+    pub env: Vec<(String, String)>,
+    /// Whether to open the egress listener.
+    pub proxy: bool,
+}
+
+/// How the launcher isolates.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Namespaces {
+    pub ids: Ids,
+    /// `cgroup.procs` files to join.
+    pub groups: Vec<PathBuf>,
+    /// Whether the memory limit must be approximated per process for want of a control group.
+    pub memory_by_rlimit: bool,
+    pub root: Root,
 }
 
 /// A file tree in a mount namespace of its own, and the programs that turn it into a sandbox.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Stage {
     /// `cgroup.procs` files to join.
     pub groups: Vec<PathBuf>,
+    /// The ids that own what is kept.
+    pub ids: Ids,
     /// Whether the programs run in a user namespace of these ids and without a network.
-    pub ids: Option<Ids>,
+    pub confined: bool,
     pub root: Root,
     /// The user tools run as, as the made-up `/etc` names it.
     pub user: u32,
@@ -50,7 +71,7 @@ pub(crate) struct Stage {
 }
 
 /// A program of the host's.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Command {
     pub program: PathBuf,
     pub args: Vec<String>,
@@ -58,7 +79,7 @@ pub(crate) struct Command {
 }
 
 /// The standard input of a [`Command`].
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Input {
     /// The control socket.
     Control,
@@ -75,26 +96,10 @@ pub(crate) struct Program {
 }
 
 /// What is left to do for an agent in a sandbox that another program made.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Inside {
-    pub limits: Limits,
-    /// Whether to open the egress listener.
-    pub proxy: bool,
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Given {
     /// Whether this is a machine of its own, where the agent is root and does more itself.
     pub machine: bool,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Isolate {
-    pub ids: Ids,
-    /// `cgroup.procs` files to join.
-    pub groups: Vec<PathBuf>,
-    /// Whether the memory limit must be approximated per process for want of a control group.
-    pub memory_by_rlimit: bool,
-    pub limits: Limits,
-    pub root: Root,
-    /// Whether to open the egress listener.
-    pub proxy: bool,
 }
 
 /// How ids inside map to ids outside.
@@ -107,7 +112,7 @@ pub(crate) enum Ids {
 }
 
 /// Where the read-only system comes from.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Root {
     /// These top-level directories of the host, and a made-up `/etc`.
     Host { dirs: Vec<PathBuf> },

@@ -53,12 +53,22 @@ pub(super) enum SeccompError {
     Install(seccompiler::Error),
 }
 
-/// Installs both filters on the only thread; everything started later inherits them.
-pub(super) fn install() -> Result<(), SeccompError> {
-    for program in [allow_list()?, refusals()?] {
-        seccompiler::apply_filter(&program).map_err(SeccompError::Install)?;
+/// Both filters, ready to be installed.
+pub(super) struct Filters([BpfProgram; 2]);
+
+impl Filters {
+    /// Translates them.
+    pub(super) fn compile() -> Result<Self, SeccompError> {
+        Ok(Self([allow_list()?, refusals()?]))
     }
-    Ok(())
+
+    /// Installs both on the only thread; everything started later inherits them.
+    pub(super) fn install(&self) -> Result<(), SeccompError> {
+        for program in &self.0 {
+            seccompiler::apply_filter(program).map_err(SeccompError::Install)?;
+        }
+        Ok(())
+    }
 }
 
 fn allow_list() -> Result<BpfProgram, SeccompError> {

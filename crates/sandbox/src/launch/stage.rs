@@ -8,9 +8,9 @@
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
@@ -19,10 +19,11 @@ use rustix::fs::{MemfdFlags, Mode, SealFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::UnshareFlags;
 
-use super::idmap::Mapper;
-use super::plan::{AGENT_DIR, Command, Ids, Input, Plan, Stage};
+use super::folders::Folders;
+use super::keep::Control;
+use super::plan::{AGENT_DIR, Command, Ids, Input, Stage};
 use super::tree::Trees;
-use super::{InStage, Step, init, isolate, lockdown, mounts};
+use super::{InStage, Step, idmap, init, isolate, lockdown, mounts};
 
 /// What is kept of the programs' complaints, bytes.
 const LOG: u64 = 16 * 1024;
@@ -30,26 +31,32 @@ const LOG: u64 = 16 * 1024;
 const TOLD: usize = 600;
 
 /// Ends the process when everything it started has ended; returns only if it cannot start it.
-pub(super) fn stage(plan: &Plan, stage: &Stage, control: &UnixStream) -> Result<Infallible, Step> {
+pub(super) fn stage(stage: &Stage, control: &Control) -> Result<Infallible, Step> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let _lock = isolate::lock(&plan.dir)?;
+    let bind = super::bind(control)?;
+    let _lock = isolate::lock(&bind.dir)?;
     for procs in &stage.groups {
         fs::write(procs, "0").stage("control groups")?;
     }
-    let mut trees = Trees::without_devices(&plan.dir, &stage.root, stage.user)?;
+    let mut trees = Trees::without_devices(&stage.root, stage.user)?;
     if let Some(agent) = &stage.agent {
         trees
             .add_program(Path::new(AGENT_DIR), agent)
             .stage("agent")?;
     }
-    separate(stage.ids)?;
-    mounts::stage(&stage.at, trees)?;
+    let first = match stage.ids {
+        Ids::Range { first, .. } => Some(first),
+        Ids::Single => None,
+    };
+    let folders = Folders::lend(&bind, first)?;
+    separate(stage.confined.then_some(stage.ids))?;
+    mounts::on_stage(&stage.at, &bind, trees, folders)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).stage("subreaper")?;
     let children = init::child_signals().stage("signals")?;
     let mut log = log().stage("log")?;
     let mut started = Vec::new();
     for command in &stage.commands {
-        match start(command, control, &log) {
+        match start(command, &control.reader, &log) {
             Ok(child) => started.push(child),
             Err(e) => {
                 end_all();
@@ -57,7 +64,7 @@ pub(super) fn stage(plan: &Plan, stage: &Stage, control: &UnixStream) -> Result<
             }
         }
     }
-    let ended = watch(&started, stage.detaches, control, &children);
+    let ended = watch(&started, stage.detaches, &control.reader, &children);
     end_all();
     match ended {
         Ended::Well => std::process::exit(0),
@@ -70,22 +77,37 @@ pub(super) fn stage(plan: &Plan, stage: &Stage, control: &UnixStream) -> Result<
 
 /// A mount namespace of its own; with `ids` also a user namespace and no network.
 fn separate(ids: Option<Ids>) -> Result<(), Step> {
-    let mut flags = UnshareFlags::NEWNS;
-    let mut mapper = None;
-    if let Some(Ids::Range { first, count }) = ids {
-        flags |= UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWIPC;
-        mapper = Some(Mapper::start(first, count).stage("id map")?);
+    let Some(Ids::Range { first, count }) = ids else {
+        return enter(UnshareFlags::NEWNS).stage("namespaces");
+    };
+    // Only a process outside the new user namespace may map a range into it.
+    let (mut wait, mut go) = io::pipe().stage("id map")?;
+    let target = rustix::process::getpid();
+    let Some(helper) = init::fork().stage("id map")? else {
+        drop(go);
+        let told = wait.read_exact(&mut [0]);
+        let mapped = told.and_then(|()| idmap::range(target, first, count));
+        std::process::exit(i32::from(mapped.is_err()))
+    };
+    let flags = UnshareFlags::NEWNS
+        | UnshareFlags::NEWUSER
+        | UnshareFlags::NEWNET
+        | UnshareFlags::NEWIPC;
+    enter(flags).stage("namespaces")?;
+    go.write_all(&[1]).stage("id map")?;
+    let ended = rustix::process::waitpid(Some(helper), WaitOptions::empty()).stage("id map")?;
+    match ended.and_then(|(_, status)| status.exit_status()) {
+        Some(0) => lockdown::become_inside_root().stage("ids"),
+        _ => Err("the ids could not be mapped").stage("id map"),
     }
-    // SAFETY: the flags do not affect the file descriptor table.
-    unsafe { rustix::thread::unshare_unsafe(flags) }.stage("namespaces")?;
-    if let Some(mapper) = mapper {
-        mapper.finish().stage("id map")?;
-        lockdown::become_inside_root().stage("ids")?;
-    }
-    Ok(())
 }
 
-fn start(command: &Command, control: &UnixStream, log: &File) -> io::Result<Child> {
+fn enter(flags: UnshareFlags) -> rustix::io::Result<()> {
+    // SAFETY: no flag that is passed affects the file descriptor table.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
+fn start(command: &Command, control: &File, log: &File) -> io::Result<Child> {
     let stdin: OwnedFd = match &command.input {
         Input::Control => control.as_fd().try_clone_to_owned()?,
         Input::Listener(path) => UnixListener::bind(path)?.into(),
@@ -107,7 +129,7 @@ enum Ended {
 }
 
 /// Waits until nothing is left, the host goes, or a program ends that should not.
-fn watch(started: &[Child], detaches: bool, control: &UnixStream, children: &OwnedFd) -> Ended {
+fn watch(started: &[Child], detaches: bool, control: &File, children: &OwnedFd) -> Ended {
     loop {
         loop {
             let (pid, status) = match rustix::process::wait(WaitOptions::NOHANG) {

@@ -9,17 +9,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use super::plan::{HOME, LIBRARIES, LOADER, PROGRAM, Program, Root, USER};
+use super::plan::{LIBRARIES, LOADER, Namespaces, PROGRAM, Program, Root, USER};
 use super::{InStage, Step, devices, etc};
-use crate::spec;
 
-const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
-const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
-const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
-const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+pub(super) const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+pub(super) const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
+pub(super) const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
+pub(super) const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
 
 /// Top-level names of an image that the sandbox makes for itself.
-const OWN: [&str; 9] = [
+pub(super) const OWN: [&str; 9] = [
     "proc",
     "sys",
     "dev",
@@ -48,15 +47,15 @@ pub(super) enum What {
 pub(super) struct Trees(pub Vec<Tree>);
 
 impl Trees {
-    /// Everything the plan lends, in the order it is to be attached.
-    pub(super) fn clone_from_host(state: &Path, root: &Root) -> Result<Self, Step> {
-        let Self(mut trees) = Self::without_devices(state, root, USER)?;
+    /// The read-only system and the devices, in the order in which they are to be attached.
+    pub(super) fn of_the_system(how: &Namespaces) -> Result<Self, Step> {
+        let Self(mut trees) = Self::without_devices(&how.root, USER)?;
         trees.extend(devices::lent().stage("clone devices")?);
         Ok(Self(trees))
     }
 
-    /// The same without devices, for tools that run as `user`.
-    pub(super) fn without_devices(state: &Path, root: &Root, user: u32) -> Result<Self, Step> {
+    /// The read-only system alone, for tools that run as `user`.
+    pub(super) fn without_devices(root: &Root, user: u32) -> Result<Self, Step> {
         let mut trees = Vec::new();
         match root {
             Root::Host { dirs } => {
@@ -69,23 +68,6 @@ impl Trees {
                 }
             }
             Root::Image { dir } => trees.extend(image(dir).stage("clone image directories")?),
-        }
-        let own = [
-            ("workspace", spec::WORKSPACE, NOSUID | NODEV),
-            ("mnt/session/outputs", spec::OUTPUTS, NOSUID | NODEV),
-            (
-                "mnt/session/uploads",
-                spec::UPLOADS,
-                RDONLY | NOSUID | NODEV | NOEXEC,
-            ),
-            (&HOME[1..], spec::HOME, NOSUID | NODEV),
-        ];
-        for (at, dir, attributes) in own {
-            let fd = lend(&state.join(dir), attributes).stage("state directories")?;
-            trees.push(Tree {
-                at: at.into(),
-                what: What::Dir(fd),
-            });
         }
         Ok(Self(trees))
     }

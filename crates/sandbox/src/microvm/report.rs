@@ -55,7 +55,13 @@ impl MicrovmProvider {
             isolation: Isolation::Microvm,
             works: true,
             features,
-            unsupported: vec![Operation::Egress],
+            unsupported: vec![
+                Operation::Egress,
+                Operation::SetNetwork,
+                Operation::Snapshot,
+                Operation::Restore,
+                Operation::Pause,
+            ],
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{NAME, NamespaceProvider};
 use crate::launch::plan::{Ids, USER};
 use crate::protocol::Handshake;
-use crate::{Capabilities, Feature, Status};
+use crate::{Capabilities, Feature, Operation, Status};
 
 impl NamespaceProvider {
     /// The report on a sandbox that started and did its work.
@@ -85,7 +85,12 @@ impl NamespaceProvider {
             isolation: self.offers(),
             works: true,
             features,
-            unsupported: Vec::new(),
+            unsupported: vec![
+                Operation::SetNetwork,
+                Operation::Snapshot,
+                Operation::Restore,
+                Operation::Pause,
+            ],
         }
     }
 }

@@ -19,7 +19,6 @@ pub(super) struct Bundle<'a> {
     /// The staged tree.
     pub root: &'a Path,
     pub args: Vec<String>,
-    pub env: &'a [(String, String)],
     pub limits: &'a Limits,
     /// Whether the memory limit must be approximated per process for want of a control group.
     pub memory_by_rlimit: bool,
@@ -37,7 +36,6 @@ impl Bundle<'_> {
     /// The whole of `config.json`.
     pub(super) fn config(&self) -> Value {
         let none: [&str; 0] = [];
-        let env: Vec<String> = self.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let rlimits: Value = resources(self.limits, self.memory_by_rlimit)
             .into_iter()
             .map(|(name, _, value)| json!({ "type": name, "hard": value, "soft": value }))
@@ -48,7 +46,7 @@ impl Bundle<'_> {
                 "terminal": false,
                 "user": { "uid": self.user, "gid": self.user },
                 "args": self.args,
-                "env": env,
+                "env": none,
                 "cwd": "/",
                 "capabilities": {
                     "bounding": none, "effective": none, "inheritable": none,

@@ -67,11 +67,20 @@ impl OciProvider {
             isolation: self.offers(),
             works: true,
             features,
-            unsupported: if shares_kernel {
-                Vec::new()
-            } else {
-                vec![Operation::Egress]
-            },
+            unsupported: self.unsupported_operations(),
         }
+    }
+
+    fn unsupported_operations(&self) -> Vec<Operation> {
+        let mut all = vec![
+            Operation::SetNetwork,
+            Operation::Snapshot,
+            Operation::Restore,
+            Operation::Pause,
+        ];
+        if !self.config.runtime.shares_kernel() {
+            all.push(Operation::Egress);
+        }
+        all
     }
 }

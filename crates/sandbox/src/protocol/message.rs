@@ -30,8 +30,28 @@ pub(crate) enum Ask {
     Push { handle: u64 },
     /// Put the new file in place.
     Commit { handle: u64 },
-    /// Forget a handle; an uncommitted file goes.
+    /// Forget a handle; an uncommitted file goes, a program is killed.
     Close { handle: u64 },
+    /// Delete a file.
+    Delete { path: String },
+    /// Start a program; the body is a [`Command`] of `command` bytes, then its input. The ask's id
+    /// becomes its handle.
+    Exec { command: u32 },
+    /// Wait for output or the end of a program. Answered by `Output` or `Exited`.
+    Next { handle: u64 },
+    /// Kill a program and all it started.
+    Kill { handle: u64 },
+}
+
+/// A program to start.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Command {
+    pub argv: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub cwd: Option<String>,
+    /// Bytes of output to pass on.
+    pub output: u64,
 }
 
 /// Agent to host.
@@ -44,12 +64,32 @@ pub(crate) struct FromAgent {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Answer {
-    Reply { is_error: bool },
-    Listing { truncated: bool },
-    Opened { size: u64 },
-    Chunk { last: bool },
+    Reply {
+        is_error: bool,
+    },
+    Listing {
+        truncated: bool,
+    },
+    Opened {
+        size: u64,
+    },
+    Chunk {
+        last: bool,
+    },
     Done,
-    Failed { problem: Problem },
+    /// Some output of a program in the body.
+    Output {
+        error: bool,
+    },
+    /// It ended, and its handle is forgotten.
+    Exited {
+        code: Option<i32>,
+        signal: Option<i32>,
+        truncated: bool,
+    },
+    Failed {
+        problem: Problem,
+    },
 }
 
 /// Why the agent could not do what was asked.
@@ -60,6 +100,8 @@ pub(crate) enum Problem {
     Busy,
     /// The file system's answer.
     File(FileProblem),
+    /// A program could not be started; the body says why.
+    Exec,
     /// The host asked for something that makes no sense.
     Protocol,
 }
@@ -75,6 +117,12 @@ pub(crate) struct Handshake {
     pub seccomp: bool,
     /// Whether further user namespaces are also refused by the kernel's own limit.
     pub namespaces_capped: bool,
+    /// Whether the host's uptime is hidden.
+    pub time_namespace: bool,
+    /// Whether the mounts of kept folders say nothing of where they lie on the host.
+    pub hidden_paths: bool,
+    /// Whether what is kept is limited in bytes and inodes.
+    pub disk_quota: bool,
 }
 
 /// Why set-up failed.

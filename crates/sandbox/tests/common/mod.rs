@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use freehold_sandbox::{
-    IdMapping, Isolation, Launcher, Limits, NamespaceConfig, NamespaceProvider, NetworkPolicy,
-    Provider, Sandbox, SandboxSpec, ToolReply, ToolRequest,
+    Access, IdMapping, Isolation, Launcher, Limits, NamespaceConfig, NamespaceProvider,
+    NetworkPolicy, Provider, Sandbox, SandboxSpec, Share, ToolReply, ToolRequest,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -87,6 +87,13 @@ impl Bench {
             limits: Limits::default(),
             network: NetworkPolicy::None,
             min_isolation: Isolation::Namespaces,
+            shares: vec![Share {
+                folder: "uploads".to_owned(),
+                at: "/mnt/session/uploads".to_owned(),
+                access: Access::ReadOnly,
+            }],
+            layers: Vec::new(),
+            env: Vec::new(),
         }
     }
 
@@ -98,11 +105,8 @@ impl Bench {
 /// As `Bench::sandbox` for [`ordinary_user`]: the state directories must belong to that user.
 pub async fn ordinary_sandbox(bench: &Bench, id: &str) -> Arc<dyn Sandbox> {
     let spec = bench.spec(id);
-    for dir in ["", "workspace", "outputs", "uploads", "home"] {
-        let dir = spec.dir.join(dir);
-        std::fs::create_dir_all(&dir).unwrap();
-        std::os::unix::fs::chown(&dir, Some(12345), Some(12345)).unwrap();
-    }
+    std::fs::create_dir_all(&spec.dir).unwrap();
+    std::os::unix::fs::chown(&spec.dir, Some(12345), Some(12345)).unwrap();
     bench.provider.create(&spec).await.unwrap()
 }
 

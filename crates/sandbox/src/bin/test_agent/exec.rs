@@ -20,7 +20,9 @@ pub fn run(context: &AgentContext, input: &Value, cancel: &Cancel) -> Reply {
     let Some((program, args)) = argv.split_first() else {
         return Reply::error("argv is empty");
     };
-    let spawned = Command::new(program)
+    let mut command = Command::new(program);
+    context.fence.apply(&mut command);
+    let spawned = command
         .args(args)
         .current_dir(&context.workspace)
         .env_clear()

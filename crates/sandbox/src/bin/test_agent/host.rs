@@ -38,6 +38,9 @@ pub fn run(dir: PathBuf, instance: String, marker: &str) -> Result<(), SandboxEr
             limits: Limits::default(),
             network: NetworkPolicy::Public,
             min_isolation: Isolation::Namespaces,
+            shares: Vec::new(),
+            layers: Vec::new(),
+            env: Vec::new(),
         };
         let sandbox = provider.create(&spec).await?;
         let request = ToolRequest {

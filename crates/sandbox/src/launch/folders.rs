@@ -1,0 +1,108 @@
+//! The state directory's folders and the layers, as detached mounts: made where they can be
+//! reached, attached where they are to be seen.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+
+use super::plan::{Bind, USER};
+use super::tree::{NODEV, NOEXEC, NOSUID, RDONLY, lend};
+use super::{InStage, Step};
+use crate::{Access, spec};
+
+/// Scratch directories of overlays, in the store.
+pub(super) const WORK: &str = "work";
+/// What lies below a folder that nothing lies below.
+pub(super) const EMPTY: &str = "empty";
+
+/// What a sandbox sees of its own.
+pub(super) struct Folders {
+    /// Holds everything that is written and kept, each folder under its name.
+    pub store: OwnedFd,
+    /// Read-only shares, in the order of the plan.
+    pub shares: Vec<OwnedFd>,
+    /// Layers, in the order of the plan.
+    pub layers: Vec<OwnedFd>,
+}
+
+impl Folders {
+    /// Makes what is missing and lends all. `first` is the outside id of the inside's root where a
+    /// range is mapped.
+    pub(super) fn lend(bind: &Bind, first: Option<u32>) -> Result<Self, Step> {
+        prepare(bind, &bind.dir, first).stage("state directories")?;
+        let shares = bind.shares.iter();
+        let read_only = RDONLY | NOSUID | NODEV | NOEXEC;
+        let mut lent = Vec::new();
+        for share in shares.filter(|s| s.access == Access::ReadOnly) {
+            let dir = bind.dir.join(&share.folder);
+            make(&dir, None, 0o755).stage("state directories")?;
+            // Scripts of skills are run from where they lie.
+            lent.push(lend(&dir, read_only & !NOEXEC).stage("state directories")?);
+        }
+        let layers = bind.layers.iter();
+        let layers = layers.map(|dir| lend(dir, RDONLY | NOSUID | NODEV));
+        Ok(Self {
+            store: lend(&bind.dir, NOSUID | NODEV).stage("state directories")?,
+            shares: lent,
+            layers: layers.collect::<Result<_, _>>().stage("layers")?,
+        })
+    }
+
+    pub(super) fn into_fds(self) -> Vec<OwnedFd> {
+        let mut fds = vec![self.store];
+        fds.extend(self.shares);
+        fds.extend(self.layers);
+        fds
+    }
+
+    pub(super) fn from_fds(bind: &Bind, fds: Vec<OwnedFd>) -> io::Result<Self> {
+        let missing = || io::Error::other("a folder is missing");
+        let mut fds = fds.into_iter();
+        let store = fds.next().ok_or_else(missing)?;
+        let mut rest: Vec<_> = fds.collect();
+        let layers = rest.len().checked_sub(bind.layers.len());
+        let layers = rest.split_off(layers.ok_or_else(missing)?);
+        Ok(Self {
+            store,
+            shares: rest,
+            layers,
+        })
+    }
+}
+
+/// The names of folders the inside writes to, and where they appear.
+pub(super) fn writable(bind: &Bind) -> impl Iterator<Item = (&str, &str)> {
+    let shares = bind.shares.iter();
+    let shares = shares.filter(|s| s.access == Access::ReadWrite);
+    let shares = shares.map(|s| (s.folder.as_str(), s.at.as_str()));
+    spec::WRITABLE.into_iter().chain(shares)
+}
+
+/// Makes the folders in a store, owned by the tools' user. Only when missing: later their inside
+/// is the sandbox's.
+pub(super) fn prepare(bind: &Bind, store: &Path, first: Option<u32>) -> io::Result<()> {
+    if let Some(first) = first {
+        chown(store, Some(first), Some(first))?;
+    }
+    let user = first.map(|first| first + USER);
+    for (name, _) in writable(bind) {
+        make(&store.join(name), user, 0o755)?;
+        make(&store.join(WORK), first, 0o700)?;
+        make(&store.join(WORK).join(name), first, 0o700)?;
+    }
+    make(&store.join(EMPTY), first, 0o755)
+}
+
+fn make(dir: &Path, owner: Option<u32>, mode: u32) -> io::Result<()> {
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        other => other?,
+    }
+    fs::set_permissions(dir, PermissionsExt::from_mode(mode))?;
+    if owner.is_some() {
+        chown(dir, owner, owner)?;
+    }
+    Ok(())
+}

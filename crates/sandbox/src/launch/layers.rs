@@ -1,0 +1,145 @@
+//! Layers over the base system, and the folders that are written to. All paths are relative to the
+//! new root, which is the current directory.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use rustix::mount::MountAttrFlags;
+
+use super::mounts::{attach, attach_securely, clone_of, make_dir};
+use super::overlay::{Upper, overlay};
+use super::tree::OWN;
+
+/// Where the store is attached while the sandbox is built.
+pub(super) const STORE: &str = ".store";
+/// Where layers are, by number.
+pub(super) const LAYERS: &str = ".layers";
+
+const FLAGS: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
+const READ_ONLY: MountAttrFlags = FLAGS.union(MountAttrFlags::MOUNT_ATTR_RDONLY);
+
+/// Puts `count` layers over the system directories.
+pub(super) fn lay_over(root: &OwnedFd, count: usize) -> io::Result<()> {
+    let mut names: Vec<String> = Vec::new();
+    for layer in 0..count {
+        for entry in fs::read_dir(format!("{LAYERS}/{layer}"))? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let plain = !name.contains([':', ',', '\\']) && !OWN.contains(&name.as_str());
+            if plain && entry.file_type()?.is_dir() && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    for name in names {
+        if name == "etc" {
+            add_to_etc(root, count)?;
+            continue;
+        }
+        let base = match fs::symlink_metadata(&name) {
+            Ok(base) if base.is_dir() => true,
+            // `/bin` of a system that keeps it in `/usr`, for example.
+            Ok(_) => continue,
+            Err(_) => false,
+        };
+        let mut lower = having(count, &name);
+        lower.extend(base.then(|| name.clone()));
+        let tree = match lower.as_slice() {
+            [only] => clone_of(only)?,
+            several => overlay(several, None, READ_ONLY)?,
+        };
+        make_dir(root, Path::new(&name))?;
+        attach(&tree, root, Path::new(&name))?;
+    }
+    Ok(())
+}
+
+/// Layers that have the directory `name`, topmost first.
+fn having(count: usize, name: &str) -> Vec<String> {
+    let at = |layer| format!("{LAYERS}/{layer}/{name}");
+    let is_dir = |path: &String| fs::symlink_metadata(path).is_ok_and(|m| m.is_dir());
+    (0..count).rev().map(at).filter(is_dir).collect()
+}
+
+/// What layers have in `/etc` and the base has not: the base's is made of single files.
+fn add_to_etc(root: &OwnedFd, count: usize) -> io::Result<()> {
+    for dir in having(count, "etc") {
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            let at = PathBuf::from("etc").join(entry.file_name());
+            if fs::symlink_metadata(&at).is_ok() {
+                continue;
+            }
+            let kind = entry.file_type()?;
+            if kind.is_symlink() {
+                rustix::fs::symlinkat(fs::read_link(entry.path())?, root, &at)?;
+            } else if kind.is_dir() {
+                make_dir(root, &at)?;
+                attach(&clone_of(entry.path())?, root, &at)?;
+            } else if kind.is_file() {
+                super::mounts::make_file(root, &at, "")?;
+                attach(&clone_of(entry.path())?, root, &at)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Shows the store's folder `name` at `at`; whether its mount says nothing of where it lies.
+///
+/// On a file system of the sandbox's own a plain piece of it will do. Otherwise an overlay with
+/// nothing below hides the path.
+pub(super) fn writable(
+    root: &OwnedFd,
+    own_disk: bool,
+    layers: usize,
+    (name, at): (&str, &str),
+) -> io::Result<bool> {
+    let at = at.trim_start_matches('/');
+    let dir = format!("{STORE}/{name}");
+    let mut lower = having(layers, at);
+    let needed = !lower.is_empty();
+    if !needed {
+        lower.push(format!("{STORE}/{}", super::folders::EMPTY));
+    }
+    let laid = if own_disk && !needed {
+        None
+    } else {
+        let work = format!("{STORE}/{}/{name}", super::folders::WORK);
+        let upper = Upper {
+            dir: &dir,
+            work: &work,
+        };
+        match overlay(&lower, Some(upper), FLAGS) {
+            Ok(tree) => Some(tree),
+            Err(e) if needed => return Err(e),
+            // A file system that cannot be the upper one, an overlay for example.
+            Err(_) => None,
+        }
+    };
+    let hidden = own_disk || laid.is_some();
+    let tree = laid.map_or_else(|| clone_of(&dir), Ok)?;
+    attach_securely(&tree, root, at)?;
+    Ok(hidden)
+}
+
+/// Forgets where store and layers were attached.
+pub(super) fn tidy(count: usize) -> io::Result<()> {
+    let detach = |at: &str| -> io::Result<()> {
+        rustix::mount::unmount(at, rustix::mount::UnmountFlags::DETACH)?;
+        Ok(fs::remove_dir(at)?)
+    };
+    for layer in 0..count {
+        detach(&format!("{LAYERS}/{layer}"))?;
+    }
+    if count > 0 {
+        rustix::fs::unlinkat(CWD, LAYERS, rustix::fs::AtFlags::REMOVEDIR)?;
+    }
+    detach(STORE)
+}
