@@ -21,8 +21,9 @@ pub(crate) const MARKER: &str = "/freehold-guest";
 pub(crate) const MODULES: &str = "/modules";
 /// The name of the tree's file system.
 pub(crate) const TREE_TAG: &str = "tree";
-/// Where the control port appears.
-const PORT: &str = "/dev/vport0p1";
+/// What the control port's name in `/dev` begins with; the numbers that follow depend on the order
+/// of devices.
+const PORT: &str = "vport";
 /// Where the tree is mounted before it becomes the root.
 const TREE: &str = "/tree";
 /// How long devices may take to appear.
@@ -152,12 +153,16 @@ fn load_modules() -> io::Result<()> {
 fn wait_for_port() -> io::Result<File> {
     let start = Instant::now();
     loop {
-        match File::options().read(true).write(true).open(PORT) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound && start.elapsed() < DEVICES => {
-                std::thread::sleep(STEP);
+        for entry in fs::read_dir("/dev")? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(PORT) {
+                return File::options().read(true).write(true).open(entry.path());
             }
-            other => return other.map_err(|e| io::Error::other(format!("{PORT}: {e}"))),
         }
+        if start.elapsed() > DEVICES {
+            return Err(io::Error::other("the control port did not appear"));
+        }
+        std::thread::sleep(STEP);
     }
 }
 

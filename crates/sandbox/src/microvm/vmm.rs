@@ -53,7 +53,7 @@ pub(super) fn monitor(
     };
     let args = [
         "-machine".to_owned(),
-        "microvm,acpi=on,pcie=off,rtc=off,pit=off,pic=off,isa-serial=on,memory-backend=memory".to_owned(),
+        "microvm,acpi=on,pcie=off,rtc=on,pit=off,pic=off,isa-serial=off,memory-backend=memory".to_owned(),
         "-accel".to_owned(),
         accelerator,
         "-cpu".to_owned(),
@@ -72,7 +72,6 @@ pub(super) fn monitor(
         "-display".to_owned(),
         "none".to_owned(),
         "-no-reboot".to_owned(),
-        "-serial".to_owned(), "file:/tmp/vm-console.log".to_owned(),
         "-sandbox".to_owned(),
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".to_owned(),
         "-kernel".to_owned(),
@@ -107,7 +106,7 @@ fn command_line(accelerator: Accelerator, args: &[String]) -> String {
         _ => String::new(),
     };
     format!(
-        "console=ttyS0 edd=off reboot=t panic=-1{clock} -- {}",
+        "quiet edd=off reboot=t panic=-1{clock} -- {}",
         args.join(" ")
     )
 }
