@@ -195,13 +195,7 @@ impl MicrovmProvider {
         self.initramfs.get_or_try_init(write).await
     }
 
-    fn stage(
-        &self,
-        place: &Place,
-        spec: &SandboxSpec,
-        initramfs: &Path,
-        group: &Group,
-    ) -> Stage {
+    fn stage(&self, place: &Place, spec: &SandboxSpec, initramfs: &Path, group: &Group) -> Stage {
         let root = match &self.config.image {
             Some(dir) => Root::Image { dir: dir.clone() },
             None => Root::Host {

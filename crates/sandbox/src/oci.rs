@@ -26,8 +26,8 @@ use crate::launch::plan::{AGENT_DIR, Base, Command, Given, Ids, Input, Program, 
 use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, bind, prepare_dir};
 use crate::protocol::Handshake;
 use crate::{
-    Access, Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Operation, Provider, Sandbox, SandboxError,
-    SandboxSpec, program, spec,
+    Access, Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Operation, Provider, Sandbox,
+    SandboxError, SandboxSpec, program, spec,
 };
 
 use bundle::Bundle;

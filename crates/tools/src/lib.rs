@@ -23,6 +23,8 @@ mod write;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
@@ -50,6 +52,29 @@ pub struct Root {
     pub read_only: bool,
 }
 
+/// What is done to a program before it is started; nothing by default.
+#[derive(Clone, Default)]
+pub struct Prepare(Option<Arc<dyn Fn(&mut Command) + Send + Sync>>);
+
+impl Prepare {
+    /// With `change`.
+    pub fn with(change: impl Fn(&mut Command) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(change)))
+    }
+
+    fn apply(&self, command: &mut Command) {
+        if let Some(change) = &self.0 {
+            change(command);
+        }
+    }
+}
+
+impl std::fmt::Debug for Prepare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Prepare").field(&self.0.is_some()).finish()
+    }
+}
+
 /// The six tools over one workspace, and the shell that lives between calls of bash. Dropping it
 /// kills the shell and its process group.
 #[derive(Debug)]
@@ -61,7 +86,16 @@ pub struct ToolSet {
 impl ToolSet {
     /// Tools over `workspace`. `env` is all of bash's environment, save `PS1`, `PS2` and `TERM`.
     pub fn new(workspace: Workspace, env: Vec<(OsString, OsString)>) -> Self {
-        let bash = bash::Bash::new(workspace.root.clone(), env);
+        Self::prepared(workspace, env, Prepare::default())
+    }
+
+    /// As [`ToolSet::new`], with a last word on every program before it is started.
+    pub fn prepared(
+        workspace: Workspace,
+        env: Vec<(OsString, OsString)>,
+        prepare: Prepare,
+    ) -> Self {
+        let bash = bash::Bash::new(workspace.root.clone(), env, prepare);
         Self { workspace, bash }
     }
 

@@ -1,7 +1,7 @@
 //! The program inside a sandbox: the sandbox's agent with the built-in tools.
 
 use freehold_sandbox::agent::{AgentContext, Cancel, Handler, Reply};
-use freehold_tools::{Root, ToolSet, Workspace};
+use freehold_tools::{Prepare, Root, ToolSet, Workspace};
 use serde_json::value::RawValue;
 
 /// The tools of one sandbox.
@@ -18,7 +18,9 @@ pub fn handler(context: AgentContext) -> Box<dyn Handler> {
         root: context.workspace,
         extra_roots,
     };
-    Box::new(Tools(ToolSet::new(workspace, context.env)))
+    let fence = context.fence;
+    let prepare = Prepare::with(move |program| fence.apply(program));
+    Box::new(Tools(ToolSet::prepared(workspace, context.env, prepare)))
 }
 
 impl Handler for Tools {

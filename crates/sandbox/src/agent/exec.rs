@@ -55,7 +55,7 @@ impl Programs {
         Self {
             env: context.env.clone(),
             workspace: context.workspace.clone(),
-            fence: context.fence.clone(),
+            fence: context.fence,
             open: Mutex::default(),
         }
     }

@@ -1,43 +1,45 @@
 //! What keeps a program from signalling the agent that started it.
 
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::Arc;
 
-/// Puts programs out of reach of the agent and of each other's supervisors: each gets a Landlock
-/// domain below the agent's, from which no signal goes up. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Fence(Option<Arc<OwnedFd>>);
+/// Starts programs as the tools' user and nothing else. The agent itself acts as that user on files,
+/// but its real and saved ids are another's, and by those the kernel judges who may signal whom.
+/// Where only one id is mapped there is no such difference.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fence(Option<u32>);
 
 impl Fence {
-    /// A fence as strong as the kernel offers; the ruleset is made once.
-    pub(crate) fn new(ruleset: Option<OwnedFd>) -> Self {
-        Self(ruleset.map(Arc::new))
+    /// For an agent that runs beside the tools' user, or as it (`None`).
+    pub(crate) fn new(user: Option<u32>) -> Self {
+        Self(user)
     }
 
     /// Whether programs cannot signal the agent.
-    pub(crate) fn holds(&self) -> bool {
+    pub(crate) fn holds(self) -> bool {
         self.0.is_some()
     }
 
     /// Fences in the program `command` will start. Every process that runs what an agent asked for
     /// must be started with it.
-    pub fn apply(&self, command: &mut Command) {
-        let Some(ruleset) = self.0.clone() else {
-            return;
+    pub fn apply(self, command: &mut Command) {
+        if self.holds() {
+            // SAFETY: makes one system call, as a fork of a process with threads may.
+            unsafe { command.pre_exec(move || self.enter()) };
+        }
+    }
+
+    /// Puts the calling process, freshly forked, on the far side of the fence for good.
+    pub fn enter(self) -> std::io::Result<()> {
+        let Some(user) = self.0 else {
+            return Ok(());
         };
-        let enter = move || {
-            // SAFETY: takes a descriptor, which `ruleset` holds open, and no pointer.
-            let rc =
-                unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) };
-            if rc == 0 {
-                Ok(())
-            } else {
-                Err(std::io::Error::last_os_error())
-            }
-        };
-        // SAFETY: makes one system call, as a fork of a process with threads may.
-        unsafe { command.pre_exec(enter) };
+        // SAFETY: takes numbers only. The C library's function would tell other threads.
+        let rc = unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) };
+        if rc == 0 {
+            Ok(())
+        } else {
+            Err(std::io::Error::last_os_error())
+        }
     }
 }

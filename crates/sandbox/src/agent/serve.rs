@@ -1,7 +1,8 @@
 //! The agent's main loop: the first thread reads the control stream and never blocks on work; a
-//! second one starts a thread per ask. What tools start cannot signal any of them where the kernel
-//! has [`super::Fence`]; elsewhere a signal that kills or stops the agent makes the host find the
-//! sandbox lost, or a call at its limit.
+//! second one starts a thread per ask. What tools start cannot signal any of them where
+//! [`super::Fence`] holds. Elsewhere Landlock shuts the first thread off from it, where the kernel
+//! can; by the id of another thread it can still kill or stop the whole process, and the host finds
+//! the sandbox lost, or a call at its limit.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,7 +16,7 @@ use serde_json::value::RawValue;
 use super::exec::Programs;
 use super::files::Files;
 use super::{AgentContext, Cancel, Handler, Reply, listing};
-use crate::launch::Inside;
+use crate::launch::{Inside, protect_agent};
 use crate::protocol::{
     Answer, Ask, FromAgent, MAX_IN_FLIGHT, MAX_INPUT, MAX_OUTPUT, Problem, ToAgent, encode,
     read_frame,
@@ -56,23 +57,25 @@ pub(super) fn run(
     let (jobs, queue) = sync_channel::<Job>(MAX_IN_FLIGHT);
     let (ready, wait_ready) = sync_channel(1);
     let mut handshake = inside.handshake;
-    handshake.agent_protected = context.fence.holds();
     let worker = shared.clone();
     let started = std::thread::Builder::new()
         .name("dispatch".to_owned())
         .stack_size(STACK)
         .spawn(move || {
+            let fenced = context.fence.holds();
+            let protected = fenced || (context.isolated && protect_agent());
             let handler: Arc<dyn Handler> = Arc::from(make(context));
             // The reader waits for this; if it is gone there is no one to serve.
-            let _ = ready.send(());
+            let _ = ready.send((fenced, protected));
             dispatch(&worker, &queue, &handler);
         });
     let Ok(dispatcher) = started else {
         return 1;
     };
-    if wait_ready.recv().is_err() {
+    let Ok((fenced, protected)) = wait_ready.recv() else {
         return 1;
-    }
+    };
+    (handshake.agent_fenced, handshake.agent_protected) = (fenced, protected);
     if inside
         .announce
         .started(&shared.control, &handshake)

@@ -8,9 +8,10 @@ use rustix::process::{DumpableBehavior, Resource};
 use rustix::thread::CapabilitySet;
 
 use super::keep::Control;
-use super::plan::{Bind, Given};
+use super::plan::{Bind, Given, USER};
 use super::{InStage, Ready, Step, guest, init, isolate, landlock, lockdown, network, seccomp};
 use crate::Limits;
+use crate::agent::Fence;
 use crate::protocol::Handshake;
 
 /// Returns in the agent only; the process that was started reaps and ends with it.
@@ -43,7 +44,9 @@ pub(super) fn finish(given: Given, bind: &Bind, control: &Control) -> Result<Rea
         }
         None => {
             own_session().stage("session")?;
-            Ok(super::isolated(bind, handshake, listener))
+            // Elsewhere the runtime gave the agent one id and no way to another.
+            let fence = Fence::new(given.machine.then_some(USER));
+            Ok(super::isolated(bind, handshake, listener, fence))
         }
     }
 }

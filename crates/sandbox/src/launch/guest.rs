@@ -99,7 +99,13 @@ fn prepare() -> io::Result<(File, UnixStream, UnixStream)> {
 pub(super) fn mount_own(tmp_bytes: u64) -> io::Result<()> {
     let hard = MountFlags::NOSUID | MountFlags::NODEV;
     let no_exec = MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount("proc", "/proc", "proc", hard | no_exec, "hidepid=invisible,subset=pid")?;
+    mount(
+        "proc",
+        "/proc",
+        "proc",
+        hard | no_exec,
+        "hidepid=invisible,subset=pid",
+    )?;
     mount("dev", "/dev", "tmpfs", no_exec, "mode=755,size=64k")?;
     for (name, major, minor) in DEVICES_INSIDE {
         let at = Path::new("/dev").join(name);
@@ -114,8 +120,20 @@ pub(super) fn mount_own(tmp_bytes: u64) -> io::Result<()> {
     for dir in ["/dev/pts", "/dev/shm"] {
         fs::create_dir(dir)?;
     }
-    mount("devpts", "/dev/pts", "devpts", no_exec, "mode=0620,ptmxmode=0666,gid=5")?;
-    mount("shm", "/dev/shm", "tmpfs", hard, "mode=1777,size=64m,nr_inodes=10000")?;
+    mount(
+        "devpts",
+        "/dev/pts",
+        "devpts",
+        no_exec,
+        "mode=0620,ptmxmode=0666,gid=5",
+    )?;
+    mount(
+        "shm",
+        "/dev/shm",
+        "tmpfs",
+        hard,
+        "mode=1777,size=64m,nr_inodes=10000",
+    )?;
     let tmp = format!("mode=1777,size={tmp_bytes},nr_inodes=100000");
     mount("tmp", "/tmp", "tmpfs", hard, &tmp)
 }
@@ -139,7 +157,12 @@ fn load_modules() -> io::Result<()> {
         let flags = if plain { 0 } else { COMPRESSED };
         // SAFETY: the descriptor is open and the string of parameters is a static C string.
         let rc = unsafe {
-            libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), flags)
+            libc::syscall(
+                libc::SYS_finit_module,
+                file.as_raw_fd(),
+                c"".as_ptr(),
+                flags,
+            )
         };
         let error = io::Error::last_os_error();
         if rc != 0 && error.raw_os_error() != Some(libc::EEXIST) {

@@ -17,10 +17,11 @@ use rustix::thread::UnshareFlags;
 
 use super::folders::Folders;
 use super::keep::Control;
-use super::plan::{Bind, Ids, Namespaces};
+use super::plan::{Bind, Ids, Namespaces, USER};
 use super::tree::Trees;
 use super::{InStage, Ready, Step, handover, idmap, init, landlock, lockdown, mounts, network};
 use super::{seccomp, time};
+use crate::agent::Fence;
 use crate::protocol::Handshake;
 use crate::spec;
 
@@ -134,6 +135,7 @@ fn inside(
     filters.install().stage("seccomp")?;
     let handshake = Handshake {
         landlock,
+        agent_fenced: false,
         agent_protected: false,
         seccomp: true,
         namespaces_capped,
@@ -148,7 +150,11 @@ fn inside(
         }
         None => {
             rustix::process::setsid().stage("session")?;
-            Ok(super::isolated(&bind, handshake, listener))
+            let fence = match how.ids {
+                Ids::Range { .. } => Fence::new(Some(USER)),
+                Ids::Single => Fence::default(),
+            };
+            Ok(super::isolated(&bind, handshake, listener, fence))
         }
     }
 }

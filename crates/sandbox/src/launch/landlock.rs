@@ -1,11 +1,9 @@
 //! Landlock, best effort: a second opinion on what may be written, and the fence between tools and
 //! the agent. What the kernel really enforced is reported, not assumed.
 
-use std::os::fd::OwnedFd;
-
 use ::landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus, Scope,
 };
 
 /// The newest interface asked for; older kernels give what they have.
@@ -44,19 +42,21 @@ fn try_confine(writable: &[&str]) -> Result<RulesetStatus, Box<dyn std::error::E
     Ok(ruleset.restrict_self()?.ruleset)
 }
 
-/// Rules for a domain whose processes cannot signal any above it; `None` where the kernel has no
-/// such rule. Enforced by [`crate::agent::Fence`].
-pub(super) fn fence() -> Option<OwnedFd> {
-    let rules = || -> Result<Option<OwnedFd>, Box<dyn std::error::Error>> {
-        // A domain that does not speak of `Refer` refuses it, and with it links and renames from
-        // one directory to another.
-        let rules = Ruleset::default()
-            .set_compatibility(CompatLevel::HardRequirement)
-            .handle_access(AccessFs::Refer)?
-            .scope(Scope::Signal)?
-            .create()?
-            .add_rule(PathBeneath::new(PathFd::new("/")?, AccessFs::Refer))?;
-        Ok(rules.into())
-    };
-    rules().ok().flatten()
+/// Puts the calling thread, and all it starts from now on, into a domain of its own from which the
+/// process's other threads cannot be signalled: what there is where [`crate::agent::Fence`] does not
+/// hold. Whether the kernel enforces it.
+pub(crate) fn protect_agent() -> bool {
+    fence().is_ok_and(|status| status == RulesetStatus::FullyEnforced)
+}
+
+fn fence() -> Result<RulesetStatus, Box<dyn std::error::Error>> {
+    // A domain that does not speak of `Refer` refuses it, and with it links and renames from one
+    // directory to another.
+    let fence = Ruleset::default()
+        .handle_access(AccessFs::Refer)?
+        .scope(Scope::Signal)?
+        .create()?
+        .add_rule(PathBeneath::new(PathFd::new("/")?, AccessFs::Refer))?
+        .restrict_self()?;
+    Ok(fence.ruleset)
 }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid};
 
-use super::plan::USER;
+use super::plan::{AGENT, USER};
 use crate::Limits;
 
 /// Open files of one process.
@@ -16,7 +16,7 @@ const LOCKED: u64 = 8 << 20;
 
 /// Takes on id 0 of the new namespace, which is an unprivileged id outside.
 pub(super) fn become_inside_root() -> io::Result<()> {
-    set_ids(0)
+    set_ids(0, 0)
 }
 
 /// The kernel's own per-namespace limits on further namespaces, a second line beside seccomp.
@@ -64,7 +64,9 @@ pub(super) fn new_session_keyring() -> io::Result<()> {
     }
 }
 
-/// Becomes the tools' user, if it is `root` now, with no capability left and no way to regain one.
+/// Acts as the tools' user, if it is `root` now, with no capability left and no way to regain one.
+/// Real and saved ids stay apart, so that programs, which have none but the tools' user's, cannot
+/// signal the agent.
 pub(super) fn give_up_ids(root: bool) -> io::Result<()> {
     rustix::thread::set_capabilities_secure_bits(
         CapabilitiesSecureBits::NO_ROOT
@@ -75,7 +77,7 @@ pub(super) fn give_up_ids(root: bool) -> io::Result<()> {
     drop_bounding_set()?;
     if root {
         rustix::thread::set_thread_groups(&[])?;
-        set_ids(USER)?;
+        set_ids(AGENT, USER)?;
     }
     drop_capabilities()?;
     rustix::thread::set_no_new_privs(true)?;
@@ -148,10 +150,11 @@ pub(super) fn limit(limits: &Limits, memory_by_rlimit: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets real, effective and saved ids of the only thread.
-fn set_ids(id: u32) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
-    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+/// Sets real and saved user, and the effective one, of the only thread; all groups to the latter's.
+fn set_ids(real: u32, effective: u32) -> io::Result<()> {
+    let (real, user) = (Uid::from_raw(real), Uid::from_raw(effective));
+    let group = Gid::from_raw(effective);
+    rustix::thread::set_thread_res_gid(group, group, group)?;
+    rustix::thread::set_thread_res_uid(real, user, real)?;
     Ok(())
 }

@@ -45,6 +45,7 @@ use plan::{Base, Bind};
 
 pub(crate) use crate::agent::Roots;
 pub(crate) use keep::Control;
+pub(crate) use landlock::protect_agent;
 pub(crate) use lockdown::resources;
 pub(crate) use seccomp::profile;
 
@@ -94,7 +95,9 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
     let result = match &base {
         Base::Host => bind(&control).and_then(|bind| on_host(&bind)),
         Base::Staged(stage) => stage::stage(stage, &control).map(|never| match never {}),
-        Base::Given(given) => bind(&control).and_then(|bind| finish::finish(*given, &bind, &control)),
+        Base::Given(given) => {
+            bind(&control).and_then(|bind| finish::finish(*given, &bind, &control))
+        }
         Base::Namespaces(how) => isolate::isolate(how, &control),
     };
     match result {
@@ -159,7 +162,7 @@ fn on_host(bind: &Bind) -> Result<Ready, Step> {
 }
 
 /// An agent that sees folders where they are to appear.
-fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>) -> Ready {
+fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>, fence: Fence) -> Ready {
     let own = WRITABLE.iter().map(|(_, at)| (PathBuf::from(at), false));
     let shares = bind.shares.iter();
     let shares = shares.map(|s| (PathBuf::from(&s.at), s.access == Access::ReadOnly));
@@ -172,7 +175,7 @@ fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>) -> Rea
             extra_roots: all[1..].to_vec(),
             env: environment(bind),
             isolated: true,
-            fence: Fence::new(landlock::fence()),
+            fence,
         },
         handshake,
         listener,

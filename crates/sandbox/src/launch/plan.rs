@@ -128,7 +128,9 @@ pub(crate) const AGENT_DIR: &str = "/.freehold";
 pub(crate) const PROGRAM: &str = "agent";
 pub(crate) const LOADER: &str = "loader";
 pub(crate) const LIBRARIES: &str = "lib";
-/// Its home directory.
+/// The agent's real and saved user, where a range is mapped.
+pub(crate) const AGENT: u32 = 998;
+/// The home directory of [`USER`].
 pub(crate) const HOME: &str = "/home/agent";
 /// Where the egress proxy listens inside.
 pub(crate) const PROXY: (std::net::Ipv4Addr, u16) = (std::net::Ipv4Addr::LOCALHOST, 3128);

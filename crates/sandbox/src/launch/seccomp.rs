@@ -206,7 +206,7 @@ mod tests {
         for number in REFUSED.iter().chain(REFUSED_HERE) {
             assert!(
                 !ALLOWED.contains(number) && !ALLOWED_HERE.contains(number),
-                "{number}"
+                "{number:?}"
             );
         }
     }

@@ -89,10 +89,8 @@ fn separate(ids: Option<Ids>) -> Result<(), Step> {
         let mapped = told.and_then(|()| idmap::range(target, first, count));
         std::process::exit(i32::from(mapped.is_err()))
     };
-    let flags = UnshareFlags::NEWNS
-        | UnshareFlags::NEWUSER
-        | UnshareFlags::NEWNET
-        | UnshareFlags::NEWIPC;
+    let flags =
+        UnshareFlags::NEWNS | UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWIPC;
     enter(flags).stage("namespaces")?;
     go.write_all(&[1]).stage("id map")?;
     let ended = rustix::process::waitpid(Some(helper), WaitOptions::empty()).stage("id map")?;

@@ -55,7 +55,13 @@ mod tests {
         let names: Vec<_> = found.iter().map(|f| f.file_name().unwrap()).collect();
         assert_eq!(
             names,
-            ["virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "fuse.ko", "virtiofs.ko"]
+            [
+                "virtio_ring.ko",
+                "virtio.ko",
+                "virtio_mmio.ko",
+                "fuse.ko",
+                "virtiofs.ko"
+            ]
         );
         assert!(needed(&dir.path().join("none")).is_err());
     }

@@ -53,7 +53,8 @@ pub(super) fn monitor(
     };
     let args = [
         "-machine".to_owned(),
-        "microvm,acpi=on,pcie=off,rtc=on,pit=off,pic=off,isa-serial=off,memory-backend=memory".to_owned(),
+        "microvm,acpi=on,pcie=off,rtc=on,pit=off,pic=off,isa-serial=off,memory-backend=memory"
+            .to_owned(),
         "-accel".to_owned(),
         accelerator,
         "-cpu".to_owned(),

@@ -15,7 +15,14 @@ impl NamespaceProvider {
             _ => "tools run as the server's own user, confined".to_owned(),
         };
         let mut features = vec![
-            Feature::enforced("namespaces", "user, mount, pid, network, ipc, uts, cgroup"),
+            Feature::enforced(
+                "namespaces",
+                if handshake.time_namespace {
+                    "user, mount, pid, network, ipc, uts, cgroup, time"
+                } else {
+                    "user, mount, pid, network, ipc, uts, cgroup"
+                },
+            ),
             Feature::enforced("user mapping", ids),
             Feature::enforced(
                 "seccomp",
@@ -40,11 +47,15 @@ impl NamespaceProvider {
                 "a second line only; a kernel of 6.12 or newer with landlock in lsm= has it",
             ),
         });
-        features.push(if handshake.agent_protected {
-            Feature::enforced(
+        features.push(if handshake.agent_fenced {
+            Feature::enforced("agent protection", "tools cannot signal or see the agent")
+        } else if handshake.agent_protected {
+            Feature::weak(
                 "agent protection",
+                Status::Partial,
                 "tools cannot signal the agent's process id; by the id of one of its other threads \
                  they can, and the call then fails",
+                "run the server as root, so that tools get a user of their own",
             )
         } else {
             Feature::weak(
@@ -72,6 +83,16 @@ impl NamespaceProvider {
                 ),
                 "run as root, or in a systemd unit of its own with Delegate=yes; without them \
                  memory is limited for each process only, and CPU time is not limited",
+            )
+        });
+        features.push(if handshake.hidden_paths {
+            Feature::enforced("hidden paths", "kept folders do not show where they lie")
+        } else {
+            Feature::weak(
+                "hidden paths",
+                Status::Missing,
+                "a tool can read where its folders lie on the host",
+                "keep the data directory on a file system that can be the upper layer of an overlay",
             )
         });
         features.push(Feature::weak(

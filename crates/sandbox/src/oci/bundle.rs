@@ -96,16 +96,20 @@ impl Bundle<'_> {
     }
 
     fn mounts(&self) -> Vec<Value> {
-        let mount = |at: &str, kind: &str, options: &[&str]| {
-            json!({ "destination": at, "type": kind, "source": kind, "options": options })
-        };
+        let mount = |at: &str, kind: &str, options: &[&str]| json!({ "destination": at, "type": kind, "source": kind, "options": options });
         let tmp_size = format!("size={}", self.limits.tmp_bytes);
         let mut mounts = vec![match self.kind {
             RuntimeKind::Runsc => mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
             _ => mount(
                 "/proc",
                 "proc",
-                &["nosuid", "noexec", "nodev", "hidepid=invisible", "subset=pid"],
+                &[
+                    "nosuid",
+                    "noexec",
+                    "nodev",
+                    "hidepid=invisible",
+                    "subset=pid",
+                ],
             ),
         }];
         mounts.extend([
@@ -117,7 +121,13 @@ impl Bundle<'_> {
             mount(
                 "/dev/pts",
                 "devpts",
-                &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
+                &[
+                    "nosuid",
+                    "noexec",
+                    "newinstance",
+                    "ptmxmode=0666",
+                    "mode=0620",
+                ],
             ),
             mount(
                 "/dev/shm",

@@ -35,6 +35,20 @@ impl OciProvider {
                 "a second line only; a kernel of 6.12 or newer with landlock in lsm= has it",
             ),
         });
+        features.push(if handshake.agent_protected {
+            Feature::enforced(
+                "agent protection",
+                "tools cannot signal the agent's process id; by the id of one of its other threads \
+                 they can, and the call then fails",
+            )
+        } else {
+            Feature::weak(
+                "agent protection",
+                Status::Missing,
+                "a tool can stop or kill its own sandbox's agent; the call then fails",
+                "needs Landlock signal scoping, Linux 6.12 or newer; gVisor has none",
+            )
+        });
         features.push(if self.groups.complete() {
             Feature::enforced("control groups", self.groups.describe())
         } else {

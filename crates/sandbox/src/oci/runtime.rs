@@ -79,12 +79,7 @@ impl Runtime {
             // Its groups are made and joined by us; it has no devices and no network but loopback.
             // The tree is changed from outside while the sandbox lives.
             RuntimeKind::Runsc => args.extend(
-                [
-                    "--ignore-cgroups",
-                    "--network=none",
-                    "--file-access=shared",
-                ]
-                .map(String::from),
+                ["--ignore-cgroups", "--network=none", "--file-access=shared"].map(String::from),
             ),
         }
         args

@@ -111,7 +111,9 @@ pub(crate) enum Problem {
 pub(crate) struct Handshake {
     /// The Landlock state of the agent, in words; empty when unused.
     pub landlock: String,
-    /// Whether Landlock keeps tools from signalling the agent.
+    /// Whether tools cannot signal the agent at all.
+    pub agent_fenced: bool,
+    /// Whether tools cannot signal the agent's first thread.
     pub agent_protected: bool,
     /// Whether seccomp filters are installed.
     pub seccomp: bool,

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Result, reason};
-use crate::{Cancel, ToolOutput, input};
+use crate::{Cancel, Prepare, ToolOutput, input};
 use shell::{Ran, Shell};
 
 /// Most output of one call, bytes; the last are kept.
@@ -27,6 +27,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 struct Settings {
     directory: PathBuf,
     env: Vec<(OsString, OsString)>,
+    prepare: Prepare,
 }
 
 /// The bash tool.
@@ -51,9 +52,17 @@ struct Seat {
 }
 
 impl Bash {
-    pub(crate) fn new(directory: PathBuf, env: Vec<(OsString, OsString)>) -> Self {
+    pub(crate) fn new(
+        directory: PathBuf,
+        env: Vec<(OsString, OsString)>,
+        prepare: Prepare,
+    ) -> Self {
         Self {
-            settings: Settings { directory, env },
+            settings: Settings {
+                directory,
+                env,
+                prepare,
+            },
             turn: Arc::default(),
         }
     }

@@ -97,6 +97,7 @@ impl Shell {
         unsafe {
             command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
         }
+        settings.prepare.apply(&mut command);
         let group = Arc::new(Group::new(command.spawn()?));
         let shell = Self {
             group,

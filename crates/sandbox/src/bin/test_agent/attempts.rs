@@ -1,6 +1,7 @@
 //! Escape attempts by bare system call. Each runs in a forked child of the locked-down agent, so
 //! under exactly what every tool is under, and reports the error the kernel gave, 0 for success.
 
+use freehold_sandbox::agent::Fence;
 use libc::{c_int, c_long};
 use serde_json::{Value, json};
 
@@ -419,14 +420,14 @@ fn int_0x80() -> c_long {
 }
 
 /// `{"errno": n}` or `{"signal": n}`.
-pub fn run(name: &str) -> Value {
+pub fn run(fence: Fence, name: &str) -> Value {
     let Some((_, attempt)) = ATTEMPTS.iter().find(|(n, _)| *n == name) else {
         return json!({"unknown": name});
     };
     // SAFETY: the child makes system calls only and ends without running any destructor.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        let errno = if attempt() < 0 {
+        let errno = if fence.enter().is_err() || attempt() < 0 {
             std::io::Error::last_os_error()
                 .raw_os_error()
                 .unwrap_or(255)

@@ -20,7 +20,10 @@ impl Handler for Tools {
         match name {
             "echo" => text(input),
             "exec" => exec::run(&self.0, &input, cancel),
-            "attempt" => text(attempts::run(input["name"].as_str().unwrap_or_default())),
+            "attempt" => text(attempts::run(
+                self.0.fence,
+                input["name"].as_str().unwrap_or_default(),
+            )),
             "hostile" => hostile::run(&input),
             "panic" => panic!("as the test asked"),
             "blocks" => Reply {

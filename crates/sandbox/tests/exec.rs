@@ -1,0 +1,123 @@
+//! Programs started without a tool: streams, ends, bounds, and what they leave behind.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::*;
+use freehold_sandbox::{ExecEvent, ExecRequest, Finished, Sandbox, SandboxError};
+
+fn script(text: &str) -> ExecRequest {
+    ExecRequest::new(["/bin/bash", "-c", text])
+}
+
+async fn finish(sandbox: &Arc<dyn Sandbox>, request: ExecRequest) -> Finished {
+    sandbox.exec(request).await.unwrap().finish().await.unwrap()
+}
+
+#[tokio::test]
+async fn streams_and_ends_are_told_apart() {
+    let bench = bench("streams");
+    let mut spec = bench.spec("streams");
+    spec.env = vec![("OF_THE_SPEC".to_owned(), "a b".to_owned())];
+    let sandbox = freehold_sandbox::Provider::create(&bench.provider, &spec)
+        .await
+        .unwrap();
+    let mut request = script("cat; echo \"$OF_THE_SPEC $MINE $PWD\" >&2; exit 7");
+    request.stdin = vec![b'x'; 3 << 20].into();
+    request.env = vec![("MINE".to_owned(), "c".to_owned())];
+    request.cwd = Some("/tmp".to_owned());
+    let done = finish(&sandbox, request).await;
+    assert_eq!(done.stdout, vec![b'x'; 3 << 20]);
+    assert_eq!(done.stderr, b"a b c /tmp\n");
+    assert_eq!((done.exit.code, done.exit.signal), (Some(7), None));
+    let done = finish(&sandbox, script("kill -SEGV $$")).await;
+    assert_eq!(done.exit.signal, Some(libc::SIGSEGV));
+    // A program that does not read its input is no error.
+    let mut request = script("exec true");
+    request.stdin = vec![0; 1 << 20].into();
+    assert_eq!(finish(&sandbox, request).await.exit.code, Some(0));
+    let missing = sandbox.exec(ExecRequest::new(["/nonexistent"])).await;
+    assert!(matches!(missing, Err(SandboxError::Exec(_))), "{missing:?}");
+    let none = sandbox.exec(ExecRequest::new([""; 0])).await;
+    assert!(matches!(none, Err(SandboxError::Exec(_))), "{none:?}");
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn endless_output_is_cut_and_costs_no_memory() {
+    let bench = bench("endless");
+    let sandbox = bench.sandbox("endless").await;
+    let mut request = script("head -c 1G /dev/zero; echo done >&2");
+    request.output_bytes = 1 << 20;
+    let done = finish(&sandbox, request).await;
+    assert_eq!(done.stdout.len(), 1 << 20);
+    assert!(
+        done.stderr.is_empty(),
+        "the bound is for both streams together"
+    );
+    assert!(done.exit.truncated && done.exit.code == Some(0));
+    // Output comes while the program runs, and a consumer that leaves has it killed.
+    let mut yes = sandbox.exec(script("exec yes")).await.unwrap();
+    let first = yes.next().await.unwrap().unwrap();
+    assert!(matches!(first, ExecEvent::Stdout(bytes) if bytes.starts_with(b"y\ny\n")));
+    drop(yes);
+    while ok(&sandbox, "cat /proc/[0-9]*/comm | grep -cx yes || true").await != "0" {}
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn out_of_time_means_all_of_it_daemons_included() {
+    let bench = bench("daemons");
+    let sandbox = bench.sandbox("daemons").await;
+    let mut request = script(
+        "trap '' TERM
+         (setsid bash -c 'trap \"\" TERM HUP; (setsid sleep 1001 &) ; sleep 1002' </dev/null >/dev/null 2>&1 &)
+         sleep 1003",
+    );
+    request.timeout = Duration::from_millis(500);
+    let done = finish(&sandbox, request).await;
+    assert!(
+        done.exit.timed_out && done.exit.signal == Some(9),
+        "{done:?}"
+    );
+    let left = "cat /proc/[0-9]*/comm | grep -cx sleep || true";
+    assert_eq!(
+        ok(&sandbox, left).await,
+        "0",
+        "a daemon outlived its program's time"
+    );
+    // What a program leaves running when it ends by itself stays, and does not hold up its end.
+    let done = finish(&sandbox, script("(setsid yes & ) ; exit 3")).await;
+    assert_eq!(done.exit.code, Some(3));
+    // Killed by hand.
+    let handle = sandbox.exec(script("sleep 1000 & wait")).await.unwrap();
+    handle.kill();
+    let done = handle.finish().await.unwrap();
+    assert_eq!((done.exit.signal, done.exit.timed_out), (Some(9), false));
+    assert_eq!(ok(&sandbox, left).await, "0");
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_agent_is_out_of_reach_of_programs() {
+    if !is_root() {
+        not_run("only where ids can be mapped apart: needs root");
+        return;
+    }
+    let bench = bench("reach");
+    let sandbox = bench.sandbox("reach").await;
+    let attack = "import os, signal
+for pid in [-1] + [p for p in range(1, 400) if p != os.getpid()]:
+  for sig in (signal.SIGSTOP, signal.SIGKILL):
+    try: os.kill(pid, sig)
+    except (ProcessLookupError, PermissionError): pass
+print('still here')";
+    let done = finish(&sandbox, ExecRequest::new(["python3", "-c", attack])).await;
+    assert_eq!(done.exit.code, Some(0), "{done:?}");
+    assert!(sandbox.alive());
+    ok(&sandbox, "true").await;
+    assert_eq!(ok(&sandbox, "id -u; id -ru").await, "1000\n1000");
+    sandbox.destroy().await.unwrap();
+}
