@@ -74,7 +74,8 @@ pub struct MicrovmConfig {
     pub monitor: PathBuf,
     /// `virtiofsd`.
     pub file_server: PathBuf,
-    /// The machine's kernel, with virtio over mmio, virtio console and virtiofs.
+    /// The machine's kernel, with virtio over mmio, virtio console and virtiofs. Empty: there is
+    /// none, and the provider only says so.
     pub kernel: PathBuf,
     /// `/lib/modules/VERSION` of that kernel, if it needs modules for these.
     pub modules: Option<PathBuf>,
@@ -170,6 +171,9 @@ impl MicrovmProvider {
         }
         if self.config.accelerator == Accelerator::Tcg && !self.config.allow_emulation {
             return no("emulation is slow and must be allowed by name (allow_emulation)");
+        }
+        if self.config.kernel.as_os_str().is_empty() {
+            return no("no kernel for machines is configured (sandbox.microvm.kernel)");
         }
         let files = [
             &self.config.monitor,

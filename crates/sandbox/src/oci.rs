@@ -111,7 +111,7 @@ impl OciProvider {
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let group = self
             .groups
-            .create(&spec.id, &spec.limits)
+            .create(&spec.id, &runtime.outside(&spec.limits))
             .map_err(SandboxError::host("making a control group"))?;
         let place = Place::new(&self.config, &spec.id);
         let started = async {

@@ -6,12 +6,15 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::attacks::{agent_protected, check_hidden, check_signals, check_table};
+use common::suite::{self, Tasks};
 use common::*;
 use freehold_sandbox::{
     Accelerator, Isolation, MicrovmConfig, MicrovmProvider, OciConfig, OciProvider, Provider,
     Runtime, RuntimeKind, SandboxError,
 };
+use serde_json::json;
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 /// A place for state and one for what lives as long as a sandbox; both go at the end.
 struct Room {
@@ -99,14 +102,14 @@ fn kernel() -> (PathBuf, PathBuf) {
 #[tokio::test]
 async fn namespaces_do_what_all_must() {
     let bench = bench("suite_namespaces");
-    suite::whole(&bench.provider, bench.dir.path()).await;
+    suite::whole(&bench.provider, bench.dir.path(), Tasks::Refused).await;
 }
 
 #[tokio::test]
 async fn runc_does_what_all_must() {
     let room = Room::new();
     let provider = room.oci("suite_runc", RuntimeKind::Runc);
-    suite::whole(&provider, room.state.path()).await;
+    suite::whole(&provider, room.state.path(), Tasks::Refused).await;
     nothing_is_left(&room);
 }
 
@@ -114,7 +117,7 @@ async fn runc_does_what_all_must() {
 async fn runsc_does_what_all_must_and_is_stronger() {
     let room = Room::new();
     let provider = room.oci("suite_runsc", RuntimeKind::Runsc);
-    suite::whole(&provider, room.state.path()).await;
+    suite::whole(&provider, room.state.path(), Tasks::MayEndIt).await;
     let mut strong = suite::spec(room.state.path(), "strong");
     strong.min_isolation = Isolation::Gvisor;
     let sandbox = provider.create(&strong).await.unwrap();
@@ -126,12 +129,37 @@ async fn runsc_does_what_all_must_and_is_stronger() {
     nothing_is_left(&room);
 }
 
+/// gVisor has no limit of its own for tasks; the host's stops it, or ends it at worst.
+#[tokio::test]
+async fn a_fork_bomb_in_gvisor_stays_inside() {
+    let room = Room::new();
+    let provider = room.oci("forks_runsc", RuntimeKind::Runsc);
+    let spec = suite::spec(room.state.path(), "forks");
+    let sandbox = provider.create(&spec).await.unwrap();
+    ok(&sandbox, "echo kept > /workspace/kept").await;
+    let bomb = "import os,time\nn=0\ntry:\n  while n<2000:\n    if os.fork()==0: os.closerange(0,3); time.sleep(300)\n    n+=1\nexcept OSError: print(n)";
+    let call = request("exec", json!({"argv": ["python3", "-c", bomb]}));
+    let ended = sandbox.call(call, &CancellationToken::new()).await;
+    assert!(
+        matches!(ended, Ok(_) | Err(SandboxError::Lost { .. })),
+        "{ended:?}"
+    );
+    let most = u64::from(spec.limits.pids) + 256;
+    if let Ok(stats) = sandbox.stats().await {
+        assert!(stats.pids.is_some_and(|n| n <= most), "{stats:?}");
+    }
+    sandbox.destroy().await.unwrap();
+    let again = provider.create(&spec).await.unwrap();
+    assert_eq!(ok(&again, "cat kept").await, "kept");
+    again.destroy().await.unwrap();
+}
+
 /// Under emulation: there is no hardware virtualization where this was built.
 #[tokio::test]
 async fn machines_do_what_all_must() {
     let room = Room::new();
     let provider = room.machine("suite_machine", |_| ());
-    suite::whole(&provider, room.state.path()).await;
+    suite::whole(&provider, room.state.path(), Tasks::Refused).await;
 }
 
 #[tokio::test]
@@ -161,7 +189,7 @@ async fn kvm_is_believed_only_when_a_machine_has_run() {
     let provider = room.machine("kvm", |c| c.accelerator = Accelerator::Kvm);
     let found = provider.probe().await;
     if found.works {
-        suite::whole(&provider, room.state.path()).await;
+        suite::whole(&provider, room.state.path(), Tasks::Refused).await;
     } else {
         not_run(&format!(
             "hardware virtualization: {}",

@@ -9,6 +9,7 @@ use freehold_sandbox::Isolation;
 use serde::Deserialize;
 
 use super::flags::{LogFormat, SandboxKind};
+use super::isolation::{MicrovmTable, OciTable};
 use crate::exit::Failure;
 
 /// Greatest file, bytes.
@@ -56,6 +57,8 @@ pub(super) struct Sandbox {
     pub(super) max_live: Option<u32>,
     pub(super) idle_minutes: Option<u32>,
     pub(super) package_hosts: Vec<String>,
+    pub(super) oci: OciTable,
+    pub(super) microvm: MicrovmTable,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -160,6 +163,8 @@ mod tests {
             ("", ""),
             ("log.", "[log]"),
             ("sandbox.", "[sandbox]"),
+            ("sandbox.oci.", "[sandbox.oci]"),
+            ("sandbox.microvm.", "[sandbox.microvm]"),
             ("web.", "[web]"),
             ("retry.", "[retry]"),
             ("rehearsal.", "[rehearsal]"),
@@ -182,6 +187,8 @@ mod tests {
         let tables = [
             "log",
             "sandbox",
+            "sandbox.oci",
+            "sandbox.microvm",
             "web",
             "retry",
             "rehearsal",

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::Isolation;
 use crate::launch::plan::USER;
 use crate::namespaces::FIRST_ID;
+use crate::{Isolation, Limits};
 
 /// Where runtimes are looked for, in this order.
 const PLACES: [&str; 6] = [
@@ -15,6 +15,9 @@ const PLACES: [&str; 6] = [
     "/sbin",
     "/bin",
 ];
+
+/// Threads and processes gVisor takes for itself.
+const SENTRY_TASKS: u32 = 256;
 
 /// A kind of OCI runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +99,19 @@ impl Runtime {
         match self.kind {
             RuntimeKind::Runc | RuntimeKind::Crun => USER,
             RuntimeKind::Runsc => FIRST_ID + USER,
+        }
+    }
+
+    /// What of the host a sandbox of these limits may take: gVisor's own threads are tasks too.
+    pub(super) fn outside(&self, limits: &Limits) -> Limits {
+        Limits {
+            pids: limits.pids
+                + if self.shares_kernel() {
+                    0
+                } else {
+                    SENTRY_TASKS
+                },
+            ..*limits
         }
     }
 
