@@ -13,6 +13,7 @@
 pub mod agent;
 mod capability;
 mod cgroup;
+mod disk;
 pub mod egress;
 mod error;
 mod exec;
@@ -26,6 +27,7 @@ mod process;
 mod program;
 mod protocol;
 mod provider;
+mod report;
 mod snapshot;
 mod spec;
 mod trash;

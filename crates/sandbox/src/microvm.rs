@@ -24,13 +24,13 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use crate::cgroup::{Group, Groups};
-use crate::host::{Parts, Running, START_LIMIT, launch};
+use crate::host::{Parts, Running, START_LIMIT, fill, launch, verify};
 use crate::launch::plan::{Base, Given, Ids, Program, Root, Stage, USER};
-use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, bind, prepare_dir};
+use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, bind, disk_of, prepare_dir};
 use crate::protocol::Handshake;
 use crate::{
     Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Operation, Provider, Sandbox,
-    SandboxError, SandboxSpec, program,
+    SandboxError, SandboxSpec, Snapshot, program,
 };
 
 /// The provider's name.
@@ -119,6 +119,7 @@ impl MicrovmProvider {
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let place = Place::make(&self.config.run_dir, &spec.id)
             .map_err(SandboxError::host("preparing the machine's directory"))?;
+        let bind = bind(spec, disk_of(spec, &self.config.probe_dir, true).await?);
         let group = self
             .groups
             .create(&spec.id, &outside(&spec.limits))
@@ -128,9 +129,9 @@ impl MicrovmProvider {
             let waiting = launch(&self.config.launcher, &base).await?;
             let patience = self.config.accelerator.patience();
             let given = Given { machine: true };
-            waiting.stage(&bind(spec), given, patience).await
+            waiting.stage(&bind, given, patience).await
         };
-        let (ready, child) = match started.await {
+        let (mut ready, child) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 let removed = tokio::task::spawn_blocking(move || {
@@ -145,9 +146,12 @@ impl MicrovmProvider {
                 return Err(error);
             }
         };
+        ready.handshake.disk_quota = bind.disk.is_some();
         let parts = Parts {
             provider: NAME,
             holder: Box::new(child),
+            limits: spec.limits,
+            own_disk: bind.disk.is_some(),
             id: spec.id.clone(),
             group: Some(group),
             egress: None,
@@ -338,6 +342,19 @@ impl Provider for MicrovmProvider {
         let (running, handshake) = self.open(spec).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "machine started");
         Ok(Arc::new(running))
+    }
+
+    async fn restore(
+        &self,
+        snapshot: &Snapshot,
+        spec: &SandboxSpec,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        verify(snapshot).await?;
+        if spec.dir.exists() {
+            return Err(SandboxError::AlreadyOpen);
+        }
+        let (running, _) = self.open(spec).await?;
+        fill(self, running, snapshot, &spec.dir).await
     }
 
     async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError> {

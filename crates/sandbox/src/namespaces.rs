@@ -11,12 +11,12 @@ use async_trait::async_trait;
 
 use crate::cgroup::Groups;
 use crate::egress::{Egress, EgressConfig};
-use crate::host::{Parts, Running, launch};
+use crate::host::{Parts, Running, fill, launch, verify};
 use crate::launch::plan::{Base, Bind, HOME, Ids, Namespaces, PROXY, Root};
 use crate::protocol::Handshake;
 use crate::{
     Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Provider, Sandbox, SandboxError,
-    SandboxSpec,
+    SandboxSpec, Snapshot, disk, spec,
 };
 
 /// The provider's name.
@@ -34,7 +34,8 @@ pub struct NamespaceConfig {
     /// `[a-z0-9_]`; tells this provider's control groups from another's on the same host, and must
     /// be its alone.
     pub instance: String,
-    /// Where [`Provider::probe`] may make and delete a state directory.
+    /// Where [`Provider::probe`] may make and delete a state directory, and where templates of disks
+    /// are kept.
     pub probe_dir: PathBuf,
     /// An unpacked image whose directories become the read-only system; the host's own if `None`.
     pub image: Option<PathBuf>,
@@ -42,6 +43,9 @@ pub struct NamespaceConfig {
     pub ids: IdMapping,
     /// Whether to use control groups where they can be written.
     pub control_groups: bool,
+    /// Whether to keep each sandbox's files in a file system image of its own where that can be
+    /// mounted (as root, with loop devices and e2fsprogs), which limits their size and number.
+    pub own_disks: bool,
     /// How egress resolves names and judges addresses.
     pub egress: EgressConfig,
 }
@@ -56,6 +60,7 @@ impl NamespaceConfig {
             image: None,
             ids: IdMapping::Auto,
             control_groups: true,
+            own_disks: true,
             egress: EgressConfig::default(),
         }
     }
@@ -118,7 +123,8 @@ impl NamespaceProvider {
             .create(&spec.id, &spec.limits)
             .map_err(SandboxError::host("making a control group"))?;
         let base = self.base(ids, &group);
-        let bind = bind(spec);
+        let own_disk = self.config.own_disks && matches!(ids, Ids::Range { .. });
+        let bind = bind(spec, disk_of(spec, &self.config.probe_dir, own_disk).await?);
         let started = async {
             launch(&self.config.launcher, &base)
                 .await?
@@ -149,6 +155,8 @@ impl NamespaceProvider {
         let parts = Parts {
             provider: NAME,
             holder: Box::new(child),
+            limits: spec.limits,
+            own_disk: ready.handshake.disk_quota,
             id: spec.id.clone(),
             group: Some(group),
             egress,
@@ -219,8 +227,32 @@ fn maps_range(map: &str) -> bool {
     })
 }
 
+/// The template of the sandbox's disk, where this host can mount one (if `possible`) and its files
+/// do not lie outside one already. Templates are kept in `dir`.
+pub(crate) async fn disk_of(
+    spec: &SandboxSpec,
+    dir: &Path,
+    possible: bool,
+) -> Result<Option<PathBuf>, SandboxError> {
+    let image = spec.dir.join(spec::DISK).exists();
+    let plain = spec.dir.join(spec::WORKSPACE).exists();
+    if !image && (plain || !possible || !Path::new("/dev/loop-control").exists()) {
+        return Ok(None);
+    }
+    let (dir, limits) = (dir.to_owned(), spec.limits);
+    let made = tokio::task::spawn_blocking(move || disk::template(&dir, &limits)).await;
+    match made.map_err(|e| SandboxError::lost(e.to_string()))? {
+        Ok(template) => Ok(Some(template)),
+        Err(e) if image => Err(SandboxError::host("formatting a disk")(e)),
+        Err(error) => {
+            tracing::warn!(%error, "no disk for a sandbox: what it keeps is not limited");
+            Ok(None)
+        }
+    }
+}
+
 /// The part of a plan that follows from the spec.
-pub(crate) fn bind(spec: &SandboxSpec) -> Bind {
+pub(crate) fn bind(spec: &SandboxSpec, disk: Option<PathBuf>) -> Bind {
     let mut env = environment(&spec.network);
     env.extend_from_slice(&spec.env);
     Bind {
@@ -229,6 +261,7 @@ pub(crate) fn bind(spec: &SandboxSpec) -> Bind {
         shares: spec.shares.clone(),
         layers: spec.layers.clone(),
         env,
+        disk,
         proxy: spec.network.reaches_out(),
     }
 }
@@ -346,6 +379,19 @@ impl Provider for NamespaceProvider {
         let (running, handshake) = self.open(spec).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
         Ok(Arc::new(running))
+    }
+
+    async fn restore(
+        &self,
+        snapshot: &Snapshot,
+        spec: &SandboxSpec,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        verify(snapshot).await?;
+        if spec.dir.exists() {
+            return Err(SandboxError::AlreadyOpen);
+        }
+        let (running, _) = self.open(spec).await?;
+        fill(self, running, snapshot, &spec.dir).await
     }
 
     async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError> {

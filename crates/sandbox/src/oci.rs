@@ -21,13 +21,13 @@ use async_trait::async_trait;
 
 use crate::cgroup::{Group, Groups};
 use crate::egress::{Egress, EgressConfig};
-use crate::host::{Parts, Running, START_LIMIT, launch};
+use crate::host::{Parts, Running, START_LIMIT, fill, launch, verify};
 use crate::launch::plan::{AGENT_DIR, Base, Command, Given, Ids, Input, Program, Root, Stage};
-use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, bind, prepare_dir};
+use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, bind, disk_of, prepare_dir};
 use crate::protocol::Handshake;
 use crate::{
     Access, Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Operation, Provider, Sandbox,
-    SandboxError, SandboxSpec, program, spec,
+    SandboxError, SandboxSpec, Snapshot, program, spec,
 };
 
 use bundle::Bundle;
@@ -109,6 +109,7 @@ impl OciProvider {
         let claim = Claim::new(&self.open, &spec.id)?;
         let agent = program::needs(&self.config.launcher)?;
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
+        let bind = bind(spec, disk_of(spec, &self.config.probe_dir, true).await?);
         let group = self
             .groups
             .create(&spec.id, &runtime.outside(&spec.limits))
@@ -120,7 +121,7 @@ impl OciProvider {
             let base = Base::Staged(self.stage(&place, spec, agent, &group));
             let waiting = launch(&self.config.launcher, &base).await?;
             let given = Given { machine: false };
-            waiting.stage(&bind(spec), given, START_LIMIT).await
+            waiting.stage(&bind, given, START_LIMIT).await
         };
         let (mut ready, child) = match started.await {
             Ok(started) => started,
@@ -144,9 +145,12 @@ impl OciProvider {
             ),
             None => None,
         };
+        ready.handshake.disk_quota = bind.disk.is_some();
         let parts = Parts {
             provider: NAME,
             holder: Box::new(child),
+            limits: spec.limits,
+            own_disk: bind.disk.is_some(),
             id: spec.id.clone(),
             group: Some(group),
             egress,
@@ -319,6 +323,19 @@ impl Provider for OciProvider {
         let (running, handshake) = self.open(spec).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
         Ok(Arc::new(running))
+    }
+
+    async fn restore(
+        &self,
+        snapshot: &Snapshot,
+        spec: &SandboxSpec,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        verify(snapshot).await?;
+        if spec.dir.exists() {
+            return Err(SandboxError::AlreadyOpen);
+        }
+        let (running, _) = self.open(spec).await?;
+        fill(self, running, snapshot, &spec.dir).await
     }
 
     async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError> {

@@ -72,6 +72,7 @@ impl ProcessProvider {
             shares: spec.shares.clone(),
             layers: Vec::new(),
             env,
+            disk: None,
             proxy: false,
         };
         let waiting = launch(&self.config.launcher, &Base::Host).await?;
@@ -82,6 +83,8 @@ impl ProcessProvider {
                 provider: self.name(),
                 id: spec.id.clone(),
                 holder: Box::new(child),
+                limits: spec.limits,
+                own_disk: false,
                 group: None,
                 egress: None,
                 on_end: Box::new(|| ()),

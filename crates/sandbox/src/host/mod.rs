@@ -4,6 +4,7 @@ mod channel;
 mod files;
 mod programs;
 mod running;
+mod snapshots;
 mod start;
 
 pub(crate) use channel::Channel;
@@ -13,4 +14,5 @@ pub(crate) use channel::Channel;
 )]
 pub(crate) use running::Holder;
 pub(crate) use running::{Parts, Running};
+pub(crate) use snapshots::{fill, verify};
 pub(crate) use start::{START_LIMIT, launch};

@@ -1,5 +1,6 @@
 //! A sandbox that runs, and its end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,13 @@ use tokio::process::Child;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::channel::{Answered, Channel};
-use super::{files, programs};
+use super::{files, programs, snapshots};
 use crate::cgroup::Group;
 use crate::egress::Egress;
 use crate::protocol::{Answer, Ask, MAX_INPUT, MAX_OUTPUT};
 use crate::{
-    ExecHandle, ExecRequest, FileStream, Listing, Sandbox, SandboxError, Stats, ToolReply,
-    ToolRequest,
+    ExecHandle, ExecRequest, FileStream, Limits, Listing, Sandbox, SandboxError, Snapshot, Stats,
+    ToolReply, ToolRequest,
 };
 
 /// How long a cancelled call may take to answer before the sandbox is ended. Shorter than what the
@@ -59,6 +60,9 @@ pub(crate) struct Parts {
     pub provider: &'static str,
     pub id: String,
     pub holder: Box<dyn Holder>,
+    pub limits: Limits,
+    /// Whether what is kept lies on a file system of its own.
+    pub own_disk: bool,
     pub group: Option<Group>,
     pub egress: Option<Egress>,
     /// Runs when everything is gone; may block for a moment.
@@ -69,6 +73,8 @@ pub(crate) struct Parts {
 pub(crate) struct Running {
     provider: &'static str,
     id: String,
+    limits: Limits,
+    own_disk: bool,
     channel: Arc<Channel>,
     group: Option<Arc<Group>>,
     egress: Option<Arc<Egress>>,
@@ -95,6 +101,8 @@ impl Running {
         Self {
             provider: parts.provider,
             id: parts.id,
+            limits: parts.limits,
+            own_disk: parts.own_disk,
             group,
             egress,
             gone,
@@ -214,6 +222,10 @@ impl Sandbox for Running {
         programs::start(&self.channel, self.group.clone(), request).await
     }
 
+    async fn snapshot(&self, store: &Path) -> Result<Snapshot, SandboxError> {
+        snapshots::make(&self.channel, &self.limits, store).await
+    }
+
     fn provider(&self) -> &'static str {
         self.provider
     }
@@ -239,11 +251,20 @@ impl Sandbox for Running {
         if let Some(egress) = &self.egress {
             (stats.egress_allowed, stats.egress_denied) = egress.counts();
         }
+        if self.own_disk {
+            let (bytes, inodes) = files::usage(&self.channel).await?;
+            (stats.disk_bytes, stats.disk_inodes) = (Some(bytes), Some(inodes));
+        }
         Ok(stats)
     }
 }
 
 impl Running {
+    /// Unpacks a snapshot into a sandbox that has no files yet.
+    pub(crate) async fn unpack(&self, snapshot: &Snapshot) -> Result<(), SandboxError> {
+        snapshots::unpack(&self.channel, &self.limits, snapshot).await
+    }
+
     fn reply(&self, (answer, body): Answered) -> Result<ToolReply, SandboxError> {
         let Answer::Reply { is_error } = answer else {
             return Err(files::unexpected(&self.channel, answer));

@@ -3,13 +3,15 @@
 
 use std::io;
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Resource};
 use rustix::thread::CapabilitySet;
 
 use super::keep::Control;
 use super::plan::{Bind, Given, USER};
-use super::{InStage, Ready, Step, guest, init, isolate, landlock, lockdown, network, seccomp};
+use super::{
+    InStage, Kept, Ready, Step, folders, guest, init, isolate, landlock, lockdown, network, seccomp,
+};
 use crate::Limits;
 use crate::agent::Fence;
 use crate::protocol::Handshake;
@@ -29,7 +31,13 @@ pub(super) fn finish(given: Given, bind: &Bind, control: &Control) -> Result<Rea
     rustix::thread::set_no_new_privs(true).stage("capabilities")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).stage("capabilities")?;
     std::env::set_current_dir("/workspace").stage("workspace")?;
-    let landlock = landlock::confine(&isolate::writable(bind));
+    let mut kept = Kept::new();
+    for (name, at) in folders::writable(bind) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(at, flags, Mode::empty()).stage("state directories")?;
+        kept.push((name.to_owned(), folder));
+    }
+    let landlock = landlock::confine(&isolate::writable(bind), &kept);
     let filters = seccomp::Filters::compile().stage("seccomp")?;
     filters.install().stage("seccomp")?;
     let handshake = Handshake {
@@ -46,7 +54,7 @@ pub(super) fn finish(given: Given, bind: &Bind, control: &Control) -> Result<Rea
             own_session().stage("session")?;
             // Elsewhere the runtime gave the agent one id and no way to another.
             let fence = Fence::new(given.machine.then_some(USER));
-            Ok(super::isolated(bind, handshake, listener, fence))
+            Ok(super::isolated(bind, handshake, listener, fence, kept))
         }
     }
 }

@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
 use super::plan::{Bind, USER};
 use super::tree::{NODEV, NOEXEC, NOSUID, RDONLY, lend};
-use super::{InStage, Step};
+use super::{InStage, Step, disk};
 use crate::{Access, spec};
 
 /// Scratch directories of overlays, in the store.
@@ -21,6 +21,8 @@ pub(super) const EMPTY: &str = "empty";
 pub(super) struct Folders {
     /// Holds everything that is written and kept, each folder under its name.
     pub store: OwnedFd,
+    /// Whether the store is a file system of the sandbox's own.
+    pub own_disk: bool,
     /// Read-only shares, in the order of the plan.
     pub shares: Vec<OwnedFd>,
     /// Layers, in the order of the plan.
@@ -31,7 +33,7 @@ impl Folders {
     /// Makes what is missing and lends all. `first` is the outside id of the inside's root where a
     /// range is mapped.
     pub(super) fn lend(bind: &Bind, first: Option<u32>) -> Result<Self, Step> {
-        prepare(bind, &bind.dir, first).stage("state directories")?;
+        let (store, own_disk) = store(bind, first)?;
         let shares = bind.shares.iter();
         let read_only = RDONLY | NOSUID | NODEV | NOEXEC;
         let mut lent = Vec::new();
@@ -44,7 +46,8 @@ impl Folders {
         let layers = bind.layers.iter();
         let layers = layers.map(|dir| lend(dir, RDONLY | NOSUID | NODEV));
         Ok(Self {
-            store: lend(&bind.dir, NOSUID | NODEV).stage("state directories")?,
+            store,
+            own_disk,
             shares: lent,
             layers: layers.collect::<Result<_, _>>().stage("layers")?,
         })
@@ -66,9 +69,27 @@ impl Folders {
         let layers = rest.split_off(layers.ok_or_else(missing)?);
         Ok(Self {
             store,
+            own_disk: bind.disk.is_some(),
             shares: rest,
             layers,
         })
+    }
+}
+
+/// Everything that is written and kept, and whether it is a file system of its own.
+fn store(bind: &Bind, first: Option<u32>) -> Result<(OwnedFd, bool), Step> {
+    match &bind.disk {
+        Some(template) => {
+            let mount = disk::mount(&bind.dir.join(spec::DISK), template).stage("disk")?;
+            let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+            prepare(bind, Path::new(&path), first).stage("disk")?;
+            Ok((mount, true))
+        }
+        None => {
+            prepare(bind, &bind.dir, first).stage("state directories")?;
+            let tree = lend(&bind.dir, NOSUID | NODEV).stage("state directories")?;
+            Ok((tree, false))
+        }
     }
 }
 

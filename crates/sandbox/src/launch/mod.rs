@@ -5,6 +5,7 @@
 //! builds and reaps; and only the grandchild, the agent, returns. Nothing here may start a thread.
 
 mod devices;
+mod disk;
 mod etc;
 mod finish;
 mod folders;
@@ -56,7 +57,12 @@ pub(crate) struct Inside {
     pub context: AgentContext,
     pub handshake: Handshake,
     pub announce: Announce,
+    pub kept: Kept,
 }
+
+/// The folders that snapshots are made of, by name; below an overlay what it writes to, so that its
+/// marks are seen.
+pub(crate) type Kept = Vec<(String, OwnedFd)>;
 
 /// The process was not started by a [`crate::Launcher`].
 pub(crate) struct NotStarted;
@@ -107,6 +113,7 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
             context: ready.context,
             handshake: ready.handshake,
             announce: Announce(ready.listener),
+            kept: ready.kept,
         }),
         Err(step) => {
             report_failure(&control.writer, step);
@@ -131,6 +138,7 @@ pub(crate) struct Ready {
     pub context: AgentContext,
     pub handshake: Handshake,
     pub listener: Option<OwnedFd>,
+    pub kept: Kept,
 }
 
 /// No isolation: the agent serves from the state directory itself.
@@ -158,11 +166,18 @@ fn on_host(bind: &Bind) -> Result<Ready, Step> {
         },
         handshake: Handshake::default(),
         listener: None,
+        kept: Kept::new(),
     })
 }
 
 /// An agent that sees folders where they are to appear.
-fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>, fence: Fence) -> Ready {
+fn isolated(
+    bind: &Bind,
+    handshake: Handshake,
+    listener: Option<OwnedFd>,
+    fence: Fence,
+    kept: Kept,
+) -> Ready {
     let own = WRITABLE.iter().map(|(_, at)| (PathBuf::from(at), false));
     let shares = bind.shares.iter();
     let shares = shares.map(|s| (PathBuf::from(&s.at), s.access == Access::ReadOnly));
@@ -179,6 +194,7 @@ fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>, fence:
         },
         handshake,
         listener,
+        kept,
     }
 }
 

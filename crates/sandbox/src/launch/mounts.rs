@@ -14,7 +14,7 @@ use rustix::mount::{
 use super::folders::{self, Folders};
 use super::plan::{Bind, Ids, Namespaces};
 use super::tree::{Tree, Trees, What, set_attributes};
-use super::{InStage, Step, layers};
+use super::{InStage, Kept, Step, layers};
 use crate::Access;
 
 /// Size of the root tmpfs, which holds directories, links and the made-up `/etc` only.
@@ -34,6 +34,7 @@ pub(super) struct Built {
     pub hidden_paths: bool,
     /// Whether what is kept is limited.
     pub disk_quota: bool,
+    pub kept: Kept,
 }
 
 /// Places to attach the new root at until it is the only one: they hide nothing that is needed.
@@ -71,12 +72,7 @@ fn expected(root: &OwnedFd) -> Result<(), Step> {
 
 /// Builds the whole tree at `at`, without what a runtime brings itself, in this process's own mount
 /// namespace.
-pub(super) fn on_stage(
-    at: &Path,
-    bind: &Bind,
-    trees: Trees,
-    folders: Folders,
-) -> Result<Built, Step> {
+pub(super) fn on_stage(at: &Path, bind: &Bind, trees: Trees, folders: Folders) -> Result<(), Step> {
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", private).stage("private mounts")?;
     let root = new_fs("tmpfs", &[("size", ROOT_SIZE), ("mode", "755")], FLAGS).stage("root")?;
@@ -91,13 +87,9 @@ pub(super) fn on_stage(
     rustix::fs::chmodat(&root, "tmp", all, AtFlags::empty()).stage("directories")?;
     expected(&root)?;
     rustix::process::fchdir(&root).stage("root")?;
-    let hidden_paths = own(bind, &root, folders)?;
+    own(bind, &root, folders)?;
     std::env::set_current_dir("/").stage("root")?;
-    set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")?;
-    Ok(Built {
-        hidden_paths,
-        disk_quota: false,
-    })
+    set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")
 }
 
 /// Mount points a runtime fills.
@@ -117,18 +109,21 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
         ("mode", "1777"),
     ];
     mount_at(&root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
-    let hidden_paths = own(bind, &root, folders)?;
+    let own_disk = folders.own_disk;
+    let (hidden_paths, kept) = own(bind, &root, folders)?;
     set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")?;
     Ok(Built {
         hidden_paths,
-        disk_quota: false,
+        disk_quota: own_disk,
+        kept,
     })
 }
 
-/// Store, layers and shares; whether the mounts of what is written hide where it lies.
-fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
+/// Store, layers and shares; whether the mounts of what is written hide where it lies, and that.
+fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<(bool, Kept), Step> {
     let Folders {
         store,
+        own_disk,
         shares,
         layers,
     } = folders;
@@ -138,16 +133,19 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
         attach_new(layer, root, &format!("{}/{n}", layers::LAYERS)).stage("layers")?;
     }
     layers::lay_over(root, count).stage("layers")?;
-    let mut hidden = true;
+    let (mut hidden, mut kept) = (true, Kept::new());
     for folder in folders::writable(bind) {
-        hidden &= layers::writable(root, false, count, folder).stage("state directories")?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(&store, folder.0, flags, Mode::empty());
+        kept.push((folder.0.to_owned(), dir.stage("state directories")?));
+        hidden &= layers::writable(root, own_disk, count, folder).stage("state directories")?;
     }
     let read_only = bind.shares.iter().filter(|s| s.access == Access::ReadOnly);
     for (share, tree) in read_only.zip(&shares) {
         attach_securely(tree, root, share.at.trim_start_matches('/')).stage("shares")?;
     }
     layers::tidy(count).stage("layers")?;
-    Ok(hidden)
+    Ok((hidden, kept))
 }
 
 fn attach_all(root: &OwnedFd, Trees(trees): Trees) -> Result<(), Step> {

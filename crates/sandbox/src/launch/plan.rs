@@ -33,6 +33,8 @@ pub(crate) struct Bind {
     pub layers: Vec<PathBuf>,
     /// The whole environment of tools.
     pub env: Vec<(String, String)>,
+    /// The template of the sandbox's own file system; `None` keeps its folders in `dir` itself.
+    pub disk: Option<PathBuf>,
     /// Whether to open the egress listener.
     pub proxy: bool,
 }

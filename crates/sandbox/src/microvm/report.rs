@@ -2,7 +2,7 @@
 
 use super::{Accelerator, MicrovmProvider, NAME};
 use crate::protocol::Handshake;
-use crate::{Capabilities, Feature, Isolation, Operation, Status};
+use crate::{Capabilities, Feature, Isolation, Operation, Status, report};
 
 impl MicrovmProvider {
     /// The report on a machine that booted and did its work.
@@ -29,20 +29,11 @@ impl MicrovmProvider {
                 "an unprivileged user in namespaces of its own, without a network, under seccomp",
             ),
             Feature::enforced("memory and processors", "the machine's own"),
-            if self.groups.complete() {
-                Feature::enforced("control groups", self.groups.describe())
-            } else {
-                Feature::weak(
-                    "control groups",
-                    Status::Partial,
-                    self.groups.missing(),
-                    "run the server where it may write control groups",
-                )
-            },
-            Feature::enforced(
-                "inside",
-                format!("seccomp, no capabilities; landlock {}", handshake.landlock),
-            ),
+            Feature::enforced("inside", "no capabilities, seccomp, resource limits"),
+            report::landlock(handshake),
+            report::agent(handshake),
+            report::groups(&self.groups),
+            report::disk(handshake),
             Feature::weak(
                 "egress",
                 Status::Missing,
@@ -55,13 +46,7 @@ impl MicrovmProvider {
             isolation: Isolation::Microvm,
             works: true,
             features,
-            unsupported: vec![
-                Operation::Egress,
-                Operation::SetNetwork,
-                Operation::Snapshot,
-                Operation::Restore,
-                Operation::Pause,
-            ],
+            unsupported: vec![Operation::Egress, Operation::SetNetwork, Operation::Pause],
         }
     }
 }

@@ -95,23 +95,26 @@ impl NamespaceProvider {
                 "keep the data directory on a file system that can be the upper layer of an overlay",
             )
         });
-        features.push(Feature::weak(
-            "disk quota",
-            Status::Partial,
-            "the size of a single file is limited, not their sum",
-            "put the data directory on a file system of its own",
-        ));
+        features.push(if handshake.disk_quota {
+            Feature::enforced(
+                "disk quota",
+                "bytes and files, by a disk image for each sandbox",
+            )
+        } else {
+            Feature::weak(
+                "disk quota",
+                Status::Partial,
+                "the size of a single file is limited, not their sum",
+                "run the server as root with loop devices and e2fsprogs, or put the data directory \
+                 on a file system of its own",
+            )
+        });
         Capabilities {
             provider: NAME,
             isolation: self.offers(),
             works: true,
             features,
-            unsupported: vec![
-                Operation::SetNetwork,
-                Operation::Snapshot,
-                Operation::Restore,
-                Operation::Pause,
-            ],
+            unsupported: vec![Operation::SetNetwork, Operation::Pause],
         }
     }
 }

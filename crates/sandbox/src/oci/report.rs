@@ -2,7 +2,7 @@
 
 use super::{NAME, OciProvider};
 use crate::protocol::Handshake;
-use crate::{Capabilities, Feature, Operation, Status};
+use crate::{Capabilities, Feature, Operation, Status, report};
 
 impl OciProvider {
     /// The report on a sandbox that started and did its work.
@@ -26,43 +26,12 @@ impl OciProvider {
             "seccomp",
             "the runtime's filter and the agent's own",
         ));
-        features.push(match handshake.landlock.as_str() {
-            "fully enforced" => Feature::enforced("landlock", "fully enforced"),
-            other => Feature::weak(
-                "landlock",
-                Status::Missing,
-                other,
-                "a second line only; a kernel of 6.12 or newer with landlock in lsm= has it",
-            ),
-        });
-        features.push(if handshake.agent_protected {
-            Feature::enforced(
-                "agent protection",
-                "tools cannot signal the agent's process id; by the id of one of its other threads \
-                 they can, and the call then fails",
-            )
-        } else {
-            Feature::weak(
-                "agent protection",
-                Status::Missing,
-                "a tool can stop or kill its own sandbox's agent; the call then fails",
-                "needs Landlock signal scoping, Linux 6.12 or newer; gVisor has none",
-            )
-        });
-        features.push(if self.groups.complete() {
-            Feature::enforced("control groups", self.groups.describe())
-        } else {
-            Feature::weak(
-                "control groups",
-                Status::Partial,
-                format!(
-                    "have: {}; missing: {}",
-                    self.groups.describe(),
-                    self.groups.missing()
-                ),
-                "run the server where it may write control groups",
-            )
-        });
+        features.extend([
+            report::landlock(handshake),
+            report::agent(handshake),
+            report::groups(&self.groups),
+            report::disk(handshake),
+        ]);
         features.push(if shares_kernel {
             Feature::enforced(
                 "egress",
@@ -86,12 +55,7 @@ impl OciProvider {
     }
 
     fn unsupported_operations(&self) -> Vec<Operation> {
-        let mut all = vec![
-            Operation::SetNetwork,
-            Operation::Snapshot,
-            Operation::Restore,
-            Operation::Pause,
-        ];
+        let mut all = vec![Operation::SetNetwork, Operation::Pause];
         if !self.config.runtime.shares_kernel() {
             all.push(Operation::Egress);
         }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use freehold_sandbox::{
-    Access, FileProblem, Isolation, Limits, NetworkPolicy, Operation, Provider, Sandbox,
-    SandboxError, SandboxSpec, Share,
+    Access, Capabilities, FileProblem, Isolation, Limits, NetworkPolicy, Operation, Provider,
+    Sandbox, SandboxError, SandboxSpec, Share,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +55,8 @@ pub enum Tasks {
 /// All of them over one sandbox, then over a second one of the same directory.
 pub async fn whole(provider: &dyn Provider, dir: &std::path::Path, tasks: Tasks) {
     let spec = spec(dir, "suite");
+    let found = provider.probe().await;
+    assert!(found.works, "{found:#?}");
     let sandbox = provider.create(&spec).await.unwrap();
     looks_like_a_sandbox(&sandbox).await;
     files(&sandbox, &spec).await;
@@ -64,10 +66,13 @@ pub async fn whole(provider: &dyn Provider, dir: &std::path::Path, tasks: Tasks)
     }
     a_cancelled_call_ends(&sandbox).await;
     only_once(provider, &spec).await;
+    if !found.unsupported.contains(&Operation::Snapshot) {
+        snapshots(provider, &sandbox, dir).await;
+    }
     let stats = sandbox.stats().await.unwrap();
     assert!(stats.memory_bytes.is_some_and(|m| m > 0), "{stats:?}");
     the_end(provider, sandbox, &spec).await;
-    refusals(provider, &spec).await;
+    refusals(provider, &spec, &found).await;
 }
 
 async fn looks_like_a_sandbox(sandbox: &Arc<dyn Sandbox>) {
@@ -194,6 +199,22 @@ async fn too_many_tasks(sandbox: &Arc<dyn Sandbox>) {
     assert!(made < 96, "{made}");
 }
 
+/// What is kept comes back in another sandbox.
+async fn snapshots(provider: &dyn Provider, sandbox: &Arc<dyn Sandbox>, dir: &std::path::Path) {
+    let store = dir.join("snapshots");
+    std::fs::create_dir_all(&store).unwrap();
+    let snapshot = sandbox.snapshot(&store).await.unwrap();
+    let copy = provider
+        .restore(&snapshot, &spec(dir, "copy"))
+        .await
+        .unwrap();
+    assert_eq!(
+        ok(&copy, "cat out.txt /mnt/memory/notes/n ~/.rc").await,
+        "fine\nnote\nrc"
+    );
+    copy.destroy().await.unwrap();
+}
+
 async fn a_cancelled_call_ends(sandbox: &Arc<dyn Sandbox>) {
     let cancel = CancellationToken::new();
     let endless = request(
@@ -241,9 +262,7 @@ async fn the_end(provider: &dyn Provider, sandbox: Arc<dyn Sandbox>, spec: &Sand
     assert!(!spec.dir.exists());
 }
 
-async fn refusals(provider: &dyn Provider, spec: &SandboxSpec) {
-    let found = provider.probe().await;
-    assert!(found.works, "{found:#?}");
+async fn refusals(provider: &dyn Provider, spec: &SandboxSpec, found: &Capabilities) {
     if found.isolation < Isolation::Microvm {
         let mut strong = spec.clone();
         strong.min_isolation = Isolation::Microvm;
