@@ -32,6 +32,7 @@ pub(crate) fn provider(
         SandboxKind::Namespaces => {
             let mut config = NamespaceConfig::new(launcher, instance, probe_dir);
             config.image = settings.sandbox.image.clone();
+            config.egress.log = settings.sandbox.log_network;
             Arc::new(NamespaceProvider::new(config))
         }
         SandboxKind::Oci => Arc::new(OciProvider::new(OciConfig {

@@ -87,7 +87,7 @@ async fn one(
         id: format!("round_{round}"),
         dir: base.join(format!("state_{}_{round}", provider.name())),
         limits: Limits::default(),
-        network: NetworkPolicy::None,
+        network: NetworkPolicy::None.into(),
         min_isolation: Isolation::None,
         shares: Vec::new(),
         layers: Vec::new(),

@@ -37,7 +37,7 @@ pub use error::{FileProblem, SandboxError};
 pub use exec::{ExecEvent, ExecHandle, ExecRequest, Exit, Finished};
 pub use microvm::{Accelerator, MicrovmConfig, MicrovmProvider};
 pub use namespaces::{IdMapping, NamespaceConfig, NamespaceProvider};
-pub use network::{HostPattern, InvalidHostPattern, NetworkPolicy};
+pub use network::{HostPattern, Injection, InvalidHostPattern, Network, NetworkPolicy};
 pub use oci::{OciConfig, OciProvider, Runtime, RuntimeKind};
 pub use process::{ProcessConfig, ProcessProvider};
 pub use provider::{

@@ -26,7 +26,7 @@ use tokio::sync::OnceCell;
 use crate::cgroup::{Group, Groups};
 use crate::host::{Parts, Running, START_LIMIT, fill, launch, verify};
 use crate::launch::plan::{Base, Given, Ids, Program, Root, Stage, USER};
-use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, bind, disk_of, prepare_dir};
+use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, Way, bind, disk_of, prepare_dir};
 use crate::protocol::Handshake;
 use crate::{
     Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Operation, Provider, Sandbox,
@@ -107,7 +107,7 @@ impl MicrovmProvider {
     async fn open(&self, spec: &SandboxSpec) -> Result<(Running, Handshake), SandboxError> {
         spec.check()?;
         self.check_host()?;
-        if spec.network.reaches_out() {
+        if spec.network.policy.reaches_out() {
             return Err(SandboxError::Unsupported {
                 provider: NAME,
                 operation: Operation::Egress,
@@ -119,7 +119,8 @@ impl MicrovmProvider {
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let place = Place::make(&self.config.run_dir, &spec.id)
             .map_err(SandboxError::host("preparing the machine's directory"))?;
-        let bind = bind(spec, disk_of(spec, &self.config.probe_dir, true).await?);
+        let disk = disk_of(spec, &self.config.probe_dir, true).await?;
+        let bind = bind(spec, disk, &Way::default());
         let group = self
             .groups
             .create(&spec.id, &outside(&spec.limits))
@@ -128,7 +129,11 @@ impl MicrovmProvider {
         let started = async {
             let waiting = launch(&self.config.launcher, &base).await?;
             let patience = self.config.accelerator.patience();
-            let given = Given { machine: true };
+            let given = Given {
+                machine: true,
+                root: true,
+                outside: Vec::new(),
+            };
             waiting.stage(&bind, given, patience).await
         };
         let (mut ready, child) = match started.await {
@@ -322,7 +327,7 @@ impl Provider for MicrovmProvider {
             dir: self.config.probe_dir.join(&id),
             id,
             limits: Limits::default(),
-            network: NetworkPolicy::None,
+            network: NetworkPolicy::None.into(),
             min_isolation: Isolation::Microvm,
             shares: Vec::new(),
             layers: Vec::new(),

@@ -3,6 +3,7 @@
 mod report;
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,13 +11,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use crate::cgroup::Groups;
-use crate::egress::{Egress, EgressConfig};
+use crate::egress::{Authority, Egress, EgressConfig};
 use crate::host::{Parts, Running, fill, launch, verify};
-use crate::launch::plan::{Base, Bind, HOME, Ids, Namespaces, PROXY, Root};
+use crate::launch::plan::{
+    BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Namespaces, Outward, PROXY, Root,
+};
 use crate::protocol::Handshake;
 use crate::{
-    Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Provider, Sandbox, SandboxError,
-    SandboxSpec, Snapshot, disk, spec,
+    Capabilities, Isolation, Launcher, Limits, Network, NetworkPolicy, Provider, Sandbox,
+    SandboxError, SandboxSpec, Snapshot, disk, spec,
 };
 
 /// The provider's name.
@@ -123,8 +126,10 @@ impl NamespaceProvider {
             .create(&spec.id, &spec.limits)
             .map_err(SandboxError::host("making a control group"))?;
         let base = self.base(ids, &group);
+        let way = Way::out(spec, &self.config.egress)?;
         let own_disk = self.config.own_disks && matches!(ids, Ids::Range { .. });
-        let bind = bind(spec, disk_of(spec, &self.config.probe_dir, own_disk).await?);
+        let disk = disk_of(spec, &self.config.probe_dir, own_disk).await?;
+        let bind = bind(spec, disk, &way);
         let started = async {
             launch(&self.config.launcher, &base)
                 .await?
@@ -145,13 +150,8 @@ impl NamespaceProvider {
                 return Err(error);
             }
         };
-        let egress = match ready.listener.take() {
-            Some(listener) => Some(
-                Egress::serve(listener, spec.network.clone(), self.config.egress.clone())
-                    .map_err(SandboxError::host("serving the egress proxy"))?,
-            ),
-            None => None,
-        };
+        let sockets = std::mem::take(&mut ready.sockets);
+        let egress = way.serve(spec, sockets, &self.config.egress)?;
         let parts = Parts {
             provider: NAME,
             holder: Box::new(child),
@@ -251,8 +251,53 @@ pub(crate) async fn disk_of(
     }
 }
 
+/// How a sandbox reaches out: what its inside is told of it, and what is served to it.
+#[derive(Default)]
+pub(crate) struct Way {
+    authority: Option<Authority>,
+    outward: Option<Outward>,
+}
+
+impl Way {
+    /// None where the policy allows nothing. There is an authority to trust where secrets are to be
+    /// put into connections.
+    pub(crate) fn out(spec: &SandboxSpec, config: &EgressConfig) -> Result<Self, SandboxError> {
+        if !spec.network.policy.reaches_out() {
+            return Ok(Self::default());
+        }
+        let failed =
+            |e| SandboxError::host("making a certificate authority")(std::io::Error::other(e));
+        let wanted = !spec.network.injections.is_empty();
+        let authority = wanted.then(Authority::new).transpose().map_err(failed)?;
+        let outward = Outward {
+            redirect: config.redirect,
+            authority: authority.as_ref().map(|a| a.certificate().to_owned()),
+        };
+        Ok(Self {
+            authority,
+            outward: Some(outward),
+        })
+    }
+
+    /// Serves the sockets that the inside made.
+    pub(crate) fn serve(
+        self,
+        spec: &SandboxSpec,
+        sockets: Vec<OwnedFd>,
+        config: &EgressConfig,
+    ) -> Result<Option<Egress>, SandboxError> {
+        if self.outward.is_none() {
+            return Ok(None);
+        }
+        let (network, config) = (spec.network.clone(), config.clone());
+        Egress::serve(&spec.id, sockets, network, config, self.authority)
+            .map(Some)
+            .map_err(SandboxError::host("serving the egress proxy"))
+    }
+}
+
 /// The part of a plan that follows from the spec.
-pub(crate) fn bind(spec: &SandboxSpec, disk: Option<PathBuf>) -> Bind {
+pub(crate) fn bind(spec: &SandboxSpec, disk: Option<PathBuf>, way: &Way) -> Bind {
     let mut env = environment(&spec.network);
     env.extend_from_slice(&spec.env);
     Bind {
@@ -262,12 +307,12 @@ pub(crate) fn bind(spec: &SandboxSpec, disk: Option<PathBuf>) -> Bind {
         layers: spec.layers.clone(),
         env,
         disk,
-        proxy: spec.network.reaches_out(),
+        network: way.outward.clone(),
     }
 }
 
 /// What processes inside see; nothing is inherited from the server.
-fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
+fn environment(network: &Network) -> Vec<(String, String)> {
     let mut env = vec![
         (
             "PATH",
@@ -277,7 +322,7 @@ fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
         ("LANG", "C.UTF-8".to_owned()),
         ("TERM", "dumb".to_owned()),
     ];
-    if network.reaches_out() {
+    if network.policy.reaches_out() {
         let proxy = format!("http://{}:{}", PROXY.0, PROXY.1);
         for name in [
             "HTTP_PROXY",
@@ -294,9 +339,25 @@ fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
         }
         // Node reads the variables above only when told to.
         env.push(("NODE_USE_ENV_PROXY", "1".to_owned()));
+        if !network.injections.is_empty() {
+            // Node adds to what it trusts; the others replace it.
+            env.push(("NODE_EXTRA_CA_CERTS", CERTIFICATE.to_owned()));
+            env.extend(BUNDLE_VARIABLES.map(|name| (name, BUNDLE.to_owned())));
+        }
     }
     env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
 }
+
+/// What programs ask for the certificates they trust.
+const BUNDLE_VARIABLES: [&str; 7] = [
+    "AWS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+];
 
 /// Makes the state directory; what is in it is the launcher's.
 pub(crate) fn prepare_dir(dir: &Path) -> std::io::Result<()> {
@@ -359,7 +420,7 @@ impl Provider for NamespaceProvider {
             id: format!("probe_{}", std::process::id()),
             dir: dir.clone(),
             limits: Limits::default(),
-            network: NetworkPolicy::Public,
+            network: NetworkPolicy::Public.into(),
             min_isolation: Isolation::Namespaces,
             shares: Vec::new(),
             layers: Vec::new(),
@@ -445,7 +506,7 @@ mod tests {
     #[test]
     fn without_network_no_proxy_is_named() {
         assert!(
-            !environment(&NetworkPolicy::None)
+            !environment(&NetworkPolicy::None.into())
                 .iter()
                 .any(|(k, _)| k.to_lowercase().contains("proxy"))
         );

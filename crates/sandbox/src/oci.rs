@@ -20,10 +20,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use crate::cgroup::{Group, Groups};
-use crate::egress::{Egress, EgressConfig};
+use crate::egress::EgressConfig;
 use crate::host::{Parts, Running, START_LIMIT, fill, launch, verify};
 use crate::launch::plan::{AGENT_DIR, Base, Command, Given, Ids, Input, Program, Root, Stage};
-use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, bind, disk_of, prepare_dir};
+use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, Way, bind, disk_of, prepare_dir};
 use crate::protocol::Handshake;
 use crate::{
     Access, Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Operation, Provider, Sandbox,
@@ -100,7 +100,7 @@ impl OciProvider {
                 detail: "the oci provider needs root; the namespaces provider does not".to_owned(),
             });
         }
-        if spec.network.reaches_out() && !runtime.shares_kernel() {
+        if spec.network.policy.reaches_out() && !runtime.shares_kernel() {
             return Err(SandboxError::Unsupported {
                 provider: NAME,
                 operation: Operation::Egress,
@@ -109,7 +109,12 @@ impl OciProvider {
         let claim = Claim::new(&self.open, &spec.id)?;
         let agent = program::needs(&self.config.launcher)?;
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
-        let bind = bind(spec, disk_of(spec, &self.config.probe_dir, true).await?);
+        let way = Way::out(spec, &self.config.egress)?;
+        let disk = disk_of(spec, &self.config.probe_dir, true).await?;
+        let bind = bind(spec, disk, &way);
+        let given = self
+            .given()
+            .map_err(SandboxError::host("reading own namespaces"))?;
         let group = self
             .groups
             .create(&spec.id, &runtime.outside(&spec.limits))
@@ -120,7 +125,6 @@ impl OciProvider {
                 .map_err(SandboxError::host("writing the runtime's instructions"))?;
             let base = Base::Staged(self.stage(&place, spec, agent, &group));
             let waiting = launch(&self.config.launcher, &base).await?;
-            let given = Given { machine: false };
             waiting.stage(&bind, given, START_LIMIT).await
         };
         let (mut ready, child) = match started.await {
@@ -138,13 +142,8 @@ impl OciProvider {
                 return Err(error);
             }
         };
-        let egress = match ready.listener.take() {
-            Some(listener) => Some(
-                Egress::serve(listener, spec.network.clone(), self.config.egress.clone())
-                    .map_err(SandboxError::host("serving the egress proxy"))?,
-            ),
-            None => None,
-        };
+        let sockets = std::mem::take(&mut ready.sockets);
+        let egress = way.serve(spec, sockets, &self.config.egress)?;
         ready.handshake.disk_quota = bind.disk.is_some();
         let parts = Parts {
             provider: NAME,
@@ -160,6 +159,23 @@ impl OciProvider {
             }),
         };
         Ok((Running::new(ready.channel, parts), ready.handshake))
+    }
+
+    /// What the agent is told of where it finds itself.
+    fn given(&self) -> io::Result<Given> {
+        if !self.config.runtime.shares_kernel() {
+            return Ok(Given::default());
+        }
+        let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
+        let outside = kinds.map(|kind| {
+            let link = fs::read_link(format!("/proc/self/ns/{kind}"));
+            link.map(|link| (kind.to_owned(), link))
+        });
+        Ok(Given {
+            machine: false,
+            root: true,
+            outside: outside.into_iter().collect::<io::Result<_>>()?,
+        })
     }
 
     /// Writes the bundle.
@@ -178,7 +194,11 @@ impl OciProvider {
             args: program::command_line(agent, AGENT_DIR, &self.config.launcher.args),
             limits: &spec.limits,
             memory_by_rlimit: !self.groups.limits("memory"),
-            user: runtime.user(),
+            user: if runtime.shares_kernel() {
+                0
+            } else {
+                runtime.user()
+            },
             ids: (FIRST_ID, ID_COUNT),
             cgroup: if runtime.joins_groups() {
                 self.groups.oci_path(&spec.id)
@@ -300,9 +320,9 @@ impl Provider for OciProvider {
             id,
             limits: Limits::default(),
             network: if self.config.runtime.shares_kernel() {
-                NetworkPolicy::Public
+                NetworkPolicy::Public.into()
             } else {
-                NetworkPolicy::None
+                NetworkPolicy::None.into()
             },
             min_isolation: Isolation::Namespaces,
             shares: Vec::new(),

@@ -73,7 +73,7 @@ impl ProcessProvider {
             layers: Vec::new(),
             env,
             disk: None,
-            proxy: false,
+            network: None,
         };
         let waiting = launch(&self.config.launcher, &Base::Host).await?;
         let (ready, child) = waiting.bind(&bind).await?;
@@ -107,7 +107,7 @@ impl Provider for ProcessProvider {
                 .probe_dir
                 .join(format!("probe-{}", std::process::id())),
             limits: crate::Limits::default(),
-            network: crate::NetworkPolicy::None,
+            network: crate::NetworkPolicy::None.into(),
             min_isolation: Isolation::None,
             shares: Vec::new(),
             layers: Vec::new(),

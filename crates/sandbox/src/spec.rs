@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NetworkPolicy, SandboxError};
+use crate::{Network, SandboxError};
 
 /// Longest accepted [`SandboxSpec::id`], bytes.
 const MAX_ID: usize = 80;
@@ -18,8 +18,8 @@ pub struct SandboxSpec {
     pub dir: PathBuf,
     /// Resource limits.
     pub limits: Limits,
-    /// What the inside may reach.
-    pub network: NetworkPolicy,
+    /// What the inside may reach, and with which secrets.
+    pub network: Network,
     /// `create` fails rather than run with less than this.
     pub min_isolation: Isolation,
     /// Further folders of `dir` shown inside; at most [`MAX_SHARES`].
@@ -185,7 +185,7 @@ impl SandboxSpec {
                 return bad("two shares are in each other's way");
             }
         }
-        Ok(())
+        self.network.check()
     }
 }
 

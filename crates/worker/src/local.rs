@@ -149,7 +149,11 @@ impl SessionSandboxes {
             };
             slot.state.lock().await.unlisted = true;
             return match sandbox.call(call.request.clone(), cancel).await {
-                Ok(reply) => content::check(&reply),
+                Ok(reply) => {
+                    let mut reply = content::check(&reply);
+                    network::explain(&mut reply, &sandbox.take_denials());
+                    reply
+                }
                 Err(SandboxError::Lost { .. }) if attempts > 0 && !cancel.is_cancelled() => {
                     continue;
                 }
@@ -377,7 +381,7 @@ impl SessionSandboxes {
             id: sandbox_id(place.session),
             dir: self.dir(place.session),
             limits: self.options.limits,
-            network: network::policy(place.config, &self.options.package_hosts),
+            network: network::policy(place.config, &self.options.package_hosts, &[]).into(),
             min_isolation: self.options.min_isolation,
             shares: vec![uploads::share()],
             layers: Vec::new(),

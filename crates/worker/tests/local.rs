@@ -241,7 +241,7 @@ async fn one_sandbox_per_session_made_when_first_needed() {
     assert_eq!(setup.counts(), (2, 2));
     let specs = setup.provider.specs.lock().unwrap();
     assert_eq!(specs[0].dir, setup.root.path().join(a.as_str()));
-    assert_eq!(specs[0].network, NetworkPolicy::Public);
+    assert_eq!(specs[0].network.policy, NetworkPolicy::Public);
     assert_ne!(specs[0].id, specs[1].id);
 }
 

@@ -59,6 +59,7 @@ pub(super) struct Sandbox {
     pub(super) package_hosts: Vec<String>,
     pub(super) oci: OciTable,
     pub(super) microvm: MicrovmTable,
+    pub(super) log_network: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

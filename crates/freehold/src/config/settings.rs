@@ -42,6 +42,7 @@ pub(crate) struct SandboxSettings {
     pub(crate) package_hosts: Vec<HostPattern>,
     pub(crate) oci: Runtime,
     pub(crate) microvm: MicrovmSettings,
+    pub(crate) log_network: bool,
 }
 
 /// Hosts of package managers that can be listed.
@@ -183,6 +184,7 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
         package_hosts,
         oci: file.oci.runtime()?,
         microvm: file.microvm.settings(),
+        log_network: file.log_network,
     })
 }
 

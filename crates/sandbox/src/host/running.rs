@@ -13,11 +13,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::channel::{Answered, Channel};
 use super::{files, programs, snapshots};
 use crate::cgroup::Group;
-use crate::egress::Egress;
+use crate::egress::{Denial, Egress};
 use crate::protocol::{Answer, Ask, MAX_INPUT, MAX_OUTPUT};
 use crate::{
-    ExecHandle, ExecRequest, FileStream, Limits, Listing, Sandbox, SandboxError, Snapshot, Stats,
-    ToolReply, ToolRequest,
+    ExecHandle, ExecRequest, FileStream, Limits, Listing, Network, Sandbox, SandboxError, Snapshot,
+    Stats, ToolReply, ToolRequest,
 };
 
 /// How long a cancelled call may take to answer before the sandbox is ended. Shorter than what the
@@ -240,6 +240,26 @@ impl Sandbox for Running {
         !self.channel.closed.is_cancelled()
     }
 
+    async fn set_network(&self, network: Network) -> Result<(), SandboxError> {
+        network.check()?;
+        let cannot = |what: &str| Err(SandboxError::InvalidSpec(what.to_owned()));
+        match &self.egress {
+            None if network.policy.reaches_out() => {
+                cannot("a sandbox made without a network cannot be given one")
+            }
+            Some(egress) if !egress.set(network) => {
+                cannot("a sandbox made without credentials cannot be given any")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn take_denials(&self) -> Vec<Denial> {
+        self.egress
+            .as_ref()
+            .map_or_else(Vec::new, |e| e.take_denials())
+    }
+
     async fn stats(&self) -> Result<Stats, SandboxError> {
         if !self.alive() {
             return Err(self.channel.lost_error());
@@ -249,7 +269,10 @@ impl Sandbox for Running {
             group.stats(&mut stats);
         }
         if let Some(egress) = &self.egress {
-            (stats.egress_allowed, stats.egress_denied) = egress.counts();
+            let counts = egress.counts();
+            (stats.egress_allowed, stats.egress_denied) = (counts.allowed, counts.denied);
+            stats.egress_sent_bytes = counts.sent_bytes;
+            stats.egress_received_bytes = counts.received_bytes;
         }
         if self.own_disk {
             let (bytes, inodes) = files::usage(&self.channel).await?;

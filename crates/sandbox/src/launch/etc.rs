@@ -69,7 +69,7 @@ pub(super) fn made_up(user: u32) -> Vec<Tree> {
             "hosts",
             "127.0.0.1 localhost sandbox\n::1 localhost\n".to_owned(),
         ),
-        // Nothing answers there: names are resolved by the egress proxy, not inside.
+        // Answered by the server, where the network reaches out; by nobody where it does not.
         text(
             "resolv.conf",
             "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n".to_owned(),

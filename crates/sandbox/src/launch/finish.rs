@@ -2,6 +2,7 @@
 //! for is checked, not believed, and what an agent does for itself everywhere is done here too.
 
 use std::io;
+use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Resource};
@@ -17,17 +18,21 @@ use crate::agent::Fence;
 use crate::protocol::Handshake;
 
 /// Returns in the agent only; the process that was started reaps and ends with it.
-pub(super) fn finish(given: Given, bind: &Bind, control: &Control) -> Result<Ready, Step> {
+pub(super) fn finish(given: &Given, bind: &Bind, control: &Control) -> Result<Ready, Step> {
     if given.machine {
         set_up_machine(&bind.limits)?;
     }
+    check_namespaces(&given.outside).stage("namespaces")?;
+    let sockets = match &bind.network {
+        Some(outward) if given.root => network::open(outward.redirect).stage("egress sockets")?,
+        Some(_) => network::open_without_privileges().stage("egress sockets")?,
+        None => network::Sockets::default(),
+    };
+    if given.root {
+        lockdown::give_up_ids(true).stage("capabilities")?;
+    }
     check_privileges().stage("capabilities")?;
     check_limits(&bind.limits).stage("resource limits")?;
-    let listener = bind
-        .proxy
-        .then(network::listen)
-        .transpose()
-        .stage("egress listener")?;
     rustix::thread::set_no_new_privs(true).stage("capabilities")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).stage("capabilities")?;
     std::env::set_current_dir("/workspace").stage("workspace")?;
@@ -43,18 +48,19 @@ pub(super) fn finish(given: Given, bind: &Bind, control: &Control) -> Result<Rea
     let handshake = Handshake {
         landlock,
         seccomp: true,
+        ports_missing: sockets.ports_missing,
         ..Handshake::default()
     };
     match init::fork().stage("fork")? {
         Some(agent) => {
-            drop(listener);
+            drop(sockets.fds);
             init::reap(agent, &control.reader)
         }
         None => {
             own_session().stage("session")?;
             // Elsewhere the runtime gave the agent one id and no way to another.
-            let fence = Fence::new(given.machine.then_some(USER));
-            Ok(super::isolated(bind, handshake, listener, fence, kept))
+            let fence = Fence::new(given.root.then_some(USER));
+            Ok(super::isolated(bind, handshake, sockets.fds, fence, kept))
         }
     }
 }
@@ -66,8 +72,7 @@ fn set_up_machine(limits: &Limits) -> Result<(), Step> {
     network::loopback_up().stage("loopback")?;
     rustix::system::sethostname(isolate::HOSTNAME.as_bytes()).stage("host name")?;
     lockdown::new_session_keyring().stage("keyring")?;
-    lockdown::limit(limits, false).stage("resource limits")?;
-    lockdown::give_up_ids(true).stage("capabilities")
+    lockdown::limit(limits, false).stage("resource limits")
 }
 
 /// `setsid`, for kernels that are not Linux too: gVisor answers 0 instead of the session's id.
@@ -77,6 +82,20 @@ fn own_session() -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// Whether this process has left all of the host's namespaces.
+fn check_namespaces(outside: &[(String, PathBuf)]) -> Result<(), String> {
+    for (kind, theirs) in outside {
+        let own = std::fs::read_link(format!("/proc/self/ns/{kind}"));
+        let own = own.map_err(|e| format!("{kind}: {e}"))?;
+        if own == *theirs {
+            return Err(format!(
+                "the runtime left the agent in the host's {kind} namespace"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the limits are no higher than they should be.

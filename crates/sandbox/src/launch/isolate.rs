@@ -122,11 +122,10 @@ fn inside(
     };
     let built = mounts::finish(&bind, root, folders)?;
     let namespaces_capped = limits.close();
-    let listener = bind
-        .proxy
-        .then(network::listen)
-        .transpose()
-        .stage("egress listener")?;
+    let sockets = match &bind.network {
+        Some(outward) => network::open(outward.redirect).stage("egress sockets")?,
+        None => network::Sockets::default(),
+    };
     lockdown::give_up_ids(matches!(how.ids, Ids::Range { .. })).stage("capabilities")?;
     die_with_parent().stage("parent death signal")?;
     lockdown::limit(&bind.limits, how.memory_by_rlimit).stage("resource limits")?;
@@ -142,10 +141,11 @@ fn inside(
         time_namespace,
         hidden_paths: built.hidden_paths,
         disk_quota: built.disk_quota,
+        ports_missing: sockets.ports_missing,
     };
     match init::fork().stage("fork")? {
         Some(agent) => {
-            drop(listener);
+            drop(sockets.fds);
             init::reap(agent, &control.reader)
         }
         None => {
@@ -155,7 +155,11 @@ fn inside(
                 Ids::Single => Fence::default(),
             };
             Ok(super::isolated(
-                &bind, handshake, listener, fence, built.kept,
+                &bind,
+                handshake,
+                sockets.fds,
+                fence,
+                built.kept,
             ))
         }
     }

@@ -19,6 +19,7 @@ mod landlock;
 mod layers;
 mod lockdown;
 mod mounts;
+mod netlink;
 mod network;
 mod overlay;
 pub(crate) mod plan;
@@ -27,6 +28,7 @@ mod stage;
 mod syscalls;
 mod time;
 mod tree;
+mod trust;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -102,7 +104,7 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
         Base::Host => bind(&control).and_then(|bind| on_host(&bind)),
         Base::Staged(stage) => stage::stage(stage, &control).map(|never| match never {}),
         Base::Given(given) => {
-            bind(&control).and_then(|bind| finish::finish(*given, &bind, &control))
+            bind(&control).and_then(|bind| finish::finish(given, &bind, &control))
         }
         Base::Namespaces(how) => isolate::isolate(how, &control),
     };
@@ -112,7 +114,7 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
             roots: ready.roots,
             context: ready.context,
             handshake: ready.handshake,
-            announce: Announce(ready.listener),
+            announce: Announce(ready.sockets),
             kept: ready.kept,
         }),
         Err(step) => {
@@ -137,7 +139,8 @@ pub(crate) struct Ready {
     pub roots: Roots,
     pub context: AgentContext,
     pub handshake: Handshake,
-    pub listener: Option<OwnedFd>,
+    /// What the host serves; see [`network::Sockets`].
+    pub sockets: Vec<OwnedFd>,
     pub kept: Kept,
 }
 
@@ -165,7 +168,7 @@ fn on_host(bind: &Bind) -> Result<Ready, Step> {
             fence: Fence::default(),
         },
         handshake: Handshake::default(),
-        listener: None,
+        sockets: Vec::new(),
         kept: Kept::new(),
     })
 }
@@ -174,7 +177,7 @@ fn on_host(bind: &Bind) -> Result<Ready, Step> {
 fn isolated(
     bind: &Bind,
     handshake: Handshake,
-    listener: Option<OwnedFd>,
+    sockets: Vec<OwnedFd>,
     fence: Fence,
     kept: Kept,
 ) -> Ready {
@@ -193,7 +196,7 @@ fn isolated(
             fence,
         },
         handshake,
-        listener,
+        sockets,
         kept,
     }
 }
@@ -215,18 +218,19 @@ fn report_failure(mut control: &File, step: Step) {
     }
 }
 
-/// Tells the host that the sandbox is ready, handing over the egress listener.
-pub(crate) struct Announce(Option<OwnedFd>);
+/// Tells the host that the sandbox is ready, handing over the egress sockets.
+pub(crate) struct Announce(Vec<OwnedFd>);
 
 impl Announce {
     pub(crate) fn started(self, control: &Mutex<File>, hello: &Handshake) -> io::Result<()> {
         let frame = encode(hello, 0).map_err(io::Error::other)?;
         let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(protocol::MAX_SOCKETS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let fds: Vec<_> = self.0.iter().map(AsFd::as_fd).collect();
         if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(io::Error::other("no room for the listener"));
+            return Err(io::Error::other("no room for the egress sockets"));
         }
         let byte = [protocol::STARTED];
         let flags = SendFlags::NOSIGNAL;

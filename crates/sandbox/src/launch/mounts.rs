@@ -14,11 +14,11 @@ use rustix::mount::{
 use super::folders::{self, Folders};
 use super::plan::{Bind, Ids, Namespaces};
 use super::tree::{Tree, Trees, What, set_attributes};
-use super::{InStage, Kept, Step, layers};
+use super::{InStage, Kept, Step, layers, trust};
 use crate::Access;
 
-/// Size of the root tmpfs, which holds directories, links and the made-up `/etc` only.
-const ROOT_SIZE: &str = "1m";
+/// Size of the root tmpfs, which holds directories, links, the made-up `/etc` and certificates.
+const ROOT_SIZE: &str = "2m";
 /// Size of `/dev/shm`.
 const SHM_SIZE: &str = "64m";
 /// Files in `/tmp`.
@@ -88,6 +88,9 @@ pub(super) fn on_stage(at: &Path, bind: &Bind, trees: Trees, folders: Folders) -
     expected(&root)?;
     rustix::process::fchdir(&root).stage("root")?;
     own(bind, &root, folders)?;
+    if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
+        trust::add(&root, certificate).stage("certificates")?;
+    }
     std::env::set_current_dir("/").stage("root")?;
     set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")
 }
@@ -111,6 +114,9 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
     mount_at(&root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
     let own_disk = folders.own_disk;
     let (hidden_paths, kept) = own(bind, &root, folders)?;
+    if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
+        trust::add(&root, certificate).stage("certificates")?;
+    }
     set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")?;
     Ok(Built {
         hidden_paths,

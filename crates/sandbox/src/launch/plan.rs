@@ -1,6 +1,7 @@
 //! What the host tells the launcher to build, in two parts: what can be built before it is known for
 //! which session, and what cannot.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -35,8 +36,17 @@ pub(crate) struct Bind {
     pub env: Vec<(String, String)>,
     /// The template of the sandbox's own file system; `None` keeps its folders in `dir` itself.
     pub disk: Option<PathBuf>,
-    /// Whether to open the egress listener.
-    pub proxy: bool,
+    /// The way out; `None` for a network without one.
+    pub network: Option<Outward>,
+}
+
+/// What the inside gets of the server's egress proxy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Outward {
+    /// Whether to redirect every port, where the kernel can.
+    pub redirect: bool,
+    /// A certificate authority the inside is to trust, in PEM.
+    pub authority: Option<String>,
 }
 
 /// How the launcher isolates.
@@ -98,10 +108,15 @@ pub(crate) struct Program {
 }
 
 /// What is left to do for an agent in a sandbox that another program made.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Given {
-    /// Whether this is a machine of its own, where the agent is root and does more itself.
+    /// Whether this is a machine of its own, where the agent mounts and limits for itself.
     pub machine: bool,
+    /// Whether the agent starts as the inside's root, to arrange the network and to become
+    /// [`USER`], which no program it starts can undo.
+    pub root: bool,
+    /// The host's namespaces, by name, as `/proc/self/ns` shows them: the inside must be in none.
+    pub outside: Vec<(String, PathBuf)>,
 }
 
 /// How ids inside map to ids outside.
@@ -135,4 +150,12 @@ pub(crate) const AGENT: u32 = 998;
 /// The home directory of [`USER`].
 pub(crate) const HOME: &str = "/home/agent";
 /// Where the egress proxy listens inside.
-pub(crate) const PROXY: (std::net::Ipv4Addr, u16) = (std::net::Ipv4Addr::LOCALHOST, 3128);
+pub(crate) const PROXY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 3128);
+/// Where the resolver listens inside.
+pub(crate) const RESOLVER: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 53);
+/// The inside's own address; the first of the range from which names get theirs.
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The certificate of the sandbox's own authority, where it has one.
+pub(crate) const CERTIFICATE: &str = "/run/egress/ca.pem";
+/// The same and all that the system trusts.
+pub(crate) const BUNDLE: &str = "/run/egress/ca-bundle.pem";

@@ -29,11 +29,23 @@ impl NamespaceProvider {
                 "allow-list; refused calls answer EPERM or ENOSYS",
             ),
             Feature::enforced("capabilities", "none, bounding set empty, no_new_privs"),
-            Feature::enforced(
-                "egress",
-                "loopback only; outside through the server's proxy",
-            ),
         ];
+        features.push(match &handshake.ports_missing {
+            None => Feature::enforced(
+                "egress",
+                "no interface leads out; every TCP connection arrives at the server",
+            ),
+            Some(why) => Feature::weak(
+                "egress",
+                Status::Partial,
+                format!(
+                    "no interface leads out; without proxy variables only ports 22, 80 and 443 \
+                     arrive at the server ({why})"
+                ),
+                "a kernel with nftables and its tproxy expression (CONFIG_NF_TABLES, \
+                 CONFIG_NFT_TPROXY) carries every port",
+            ),
+        });
         features.push(match handshake.landlock.as_str() {
             "fully enforced" => Feature::enforced("landlock", "fully enforced"),
             other => Feature::weak(

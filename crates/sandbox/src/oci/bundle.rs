@@ -13,6 +13,16 @@ const SHM_SIZE: &str = "size=64m";
 /// Files in `/tmp`.
 const TMP_INODES: &str = "nr_inodes=100000";
 
+/// What the agent starts with where it is the inside's root, over the sandbox's own namespaces only:
+/// it opens the sockets of the way out, becomes the tools' user, and gives up all.
+const HELD: [&str; 5] = [
+    "CAP_NET_ADMIN",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+];
+
 /// What a bundle says.
 pub(super) struct Bundle<'a> {
     pub kind: RuntimeKind,
@@ -22,7 +32,7 @@ pub(super) struct Bundle<'a> {
     pub limits: &'a Limits,
     /// Whether the memory limit must be approximated per process for want of a control group.
     pub memory_by_rlimit: bool,
-    /// Who tools run as, inside.
+    /// Who the agent starts as, inside: its root, or the tools' user.
     pub user: u32,
     /// First outside id and count.
     pub ids: (u32, u32),
@@ -36,6 +46,7 @@ impl Bundle<'_> {
     /// The whole of `config.json`.
     pub(super) fn config(&self) -> Value {
         let none: [&str; 0] = [];
+        let held: &[&str] = if self.user == 0 { &HELD } else { &none };
         let rlimits: Value = resources(self.limits, self.memory_by_rlimit)
             .into_iter()
             .map(|(name, _, value)| json!({ "type": name, "hard": value, "soft": value }))
@@ -49,8 +60,8 @@ impl Bundle<'_> {
                 "env": none,
                 "cwd": "/",
                 "capabilities": {
-                    "bounding": none, "effective": none, "inheritable": none,
-                    "permitted": none, "ambient": none,
+                    "bounding": held, "effective": held, "permitted": held,
+                    "inheritable": none, "ambient": none,
                 },
                 "noNewPrivileges": true,
                 "rlimits": rlimits,

@@ -33,10 +33,7 @@ impl OciProvider {
             report::disk(handshake),
         ]);
         features.push(if shares_kernel {
-            Feature::enforced(
-                "egress",
-                "loopback only; outside through the server's proxy",
-            )
+            egress(handshake)
         } else {
             Feature::weak(
                 "egress",
@@ -60,5 +57,18 @@ impl OciProvider {
             all.push(Operation::Egress);
         }
         all
+    }
+}
+
+/// How much of the way out a program finds by itself.
+fn egress(handshake: &Handshake) -> Feature {
+    match &handshake.ports_missing {
+        None => Feature::enforced("egress", "every TCP connection goes through the server"),
+        Some(why) => Feature::weak(
+            "egress",
+            Status::Partial,
+            format!("only the proxy and a few ports reach out ({why})"),
+            "needs a kernel with nftables and tproxy",
+        ),
     }
 }

@@ -140,6 +140,8 @@ pub(crate) struct Handshake {
     pub seccomp: bool,
     /// Whether further user namespaces are also refused by the kernel's own limit.
     pub namespaces_capped: bool,
+    /// Why connections to only a few ports are carried out; `None` if all are, or none.
+    pub ports_missing: Option<String>,
     /// Whether the host's uptime is hidden.
     pub time_namespace: bool,
     /// Whether the mounts of kept folders say nothing of where they lie on the host.

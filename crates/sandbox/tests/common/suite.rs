@@ -24,7 +24,7 @@ pub fn spec(dir: &std::path::Path, id: &str) -> SandboxSpec {
             pids: 96,
             ..Limits::default()
         },
-        network: NetworkPolicy::None,
+        network: NetworkPolicy::None.into(),
         min_isolation: Isolation::Namespaces,
         shares: vec![
             Share {
@@ -275,7 +275,7 @@ async fn refusals(provider: &dyn Provider, spec: &SandboxSpec, found: &Capabilit
     }
     if found.unsupported.contains(&Operation::Egress) {
         let mut out = spec.clone();
-        out.network = NetworkPolicy::Public;
+        out.network = NetworkPolicy::Public.into();
         let refused = provider.create(&out).await.err();
         let egress = matches!(
             refused,
