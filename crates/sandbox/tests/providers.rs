@@ -9,8 +9,8 @@ use common::attacks::{agent_protected, check_hidden, check_signals, check_table}
 use common::suite::{self, Tasks};
 use common::*;
 use freehold_sandbox::{
-    Accelerator, Isolation, MicrovmConfig, MicrovmProvider, OciConfig, OciProvider, Provider,
-    Runtime, RuntimeKind, SandboxError,
+    Accelerator, Isolation, MicrovmConfig, MicrovmProvider, NetworkPolicy, OciConfig, OciProvider,
+    Provider, Runtime, RuntimeKind, SandboxError,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -210,6 +210,24 @@ async fn runc_answers_every_attempt_as_it_must() {
     check_table(&sandbox).await;
     check_hidden(&sandbox).await;
     check_signals(&sandbox, agent_protected(&provider).await).await;
+    sandbox.destroy().await.unwrap();
+}
+
+/// The way out is the namespaces provider's: whatever is dialled arrives at the server.
+#[tokio::test]
+async fn what_runc_dials_is_judged_by_the_server() {
+    let room = Room::new();
+    let provider = room.oci("egress_runc", RuntimeKind::Runc);
+    let mut spec = suite::spec(room.state.path(), "egress");
+    spec.network = NetworkPolicy::Public.into();
+    let sandbox = provider.create(&spec).await.unwrap();
+    // By address and port, by a program that knows of no proxy: the metadata service is refused.
+    let dial = "exec 3<>/dev/tcp/169.254.169.254/8080 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3";
+    let dialled = bash(&sandbox, dial).await;
+    let stats = sandbox.stats().await.unwrap();
+    assert_eq!(stats.egress_denied, 1, "{dialled:?} {stats:?}");
+    assert_eq!(stats.egress_allowed, 0, "{stats:?}");
+    check_table(&sandbox).await;
     sandbox.destroy().await.unwrap();
 }
 
