@@ -4,9 +4,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use freehold_sandbox::egress::EgressConfig;
 use freehold_sandbox::{
-    Capabilities, Launcher, NamespaceConfig, NamespaceProvider, ProcessConfig, ProcessProvider,
-    Provider,
+    Capabilities, Launcher, MicrovmConfig, MicrovmProvider, NamespaceConfig, NamespaceProvider,
+    OciConfig, OciProvider, ProcessConfig, ProcessProvider, Provider,
 };
 use freehold_worker::local;
 
@@ -34,6 +35,31 @@ pub(crate) fn provider(
             config.egress.log = sandbox.log_network;
             Arc::new(NamespaceProvider::new(config))
         }
+        SandboxKind::Oci => Arc::new(OciProvider::new(OciConfig {
+            runtime: settings.sandbox.oci.clone(),
+            launcher,
+            run_dir: run_dir(&instance),
+            instance,
+            probe_dir,
+            image: settings.sandbox.image.clone(),
+            egress: EgressConfig::default(),
+        })),
+        SandboxKind::Microvm => {
+            let microvm = settings.sandbox.microvm.clone();
+            Arc::new(MicrovmProvider::new(MicrovmConfig {
+                launcher,
+                run_dir: run_dir(&instance),
+                instance,
+                probe_dir,
+                image: settings.sandbox.image.clone(),
+                monitor: microvm.qemu,
+                file_server: microvm.virtiofsd,
+                kernel: microvm.kernel.unwrap_or_default(),
+                modules: microvm.modules,
+                accelerator: microvm.accelerator,
+                allow_emulation: microvm.allow_emulation,
+            }))
+        }
         SandboxKind::Process => {
             let path = PATH.to_owned();
             Arc::new(ProcessProvider::new(ProcessConfig {
@@ -43,6 +69,12 @@ pub(crate) fn provider(
             }))
         }
     }
+}
+
+/// Where sandboxes made by other programs keep what lasts as long as they do. These providers need
+/// root, so it is there to be made.
+fn run_dir(instance: &str) -> PathBuf {
+    Path::new("/run/freehold").join(instance)
 }
 
 /// A name for a data directory that no other directory of this host has, and that stays when the

@@ -146,6 +146,15 @@ pub(crate) fn remedy(stage: &str, detail: &str) -> Option<String> {
              procMount: Unmasked and hostUsers: false, or Docker with \
              --security-opt systempaths=unconfined"
         }
+        "machine" => {
+            "name QEMU, virtiofsd and a kernel in the settings of the microvm provider; on a host \
+             without hardware virtualization set sandbox.microvm.accelerator to tcg and \
+             sandbox.microvm.allow_emulation to true"
+        }
+        "runtime" => {
+            "try the command by hand, or another runtime (sandbox.oci.runtime); the namespaces \
+             provider needs none"
+        }
         "seccomp" => "the kernel must be built with CONFIG_SECCOMP_FILTER",
         "state directories" => {
             "every parent of the data directory must be enterable by the server's user"

@@ -3,6 +3,7 @@
 mod report;
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,7 @@ use async_trait::async_trait;
 
 use crate::cgroup::Groups;
 use crate::egress::{Authority, Egress, EgressConfig};
-use crate::host::{Parts, Running, launch, verify};
+use crate::host::{Parts, Running, fill, launch, verify};
 use crate::launch::plan::{
     BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Namespaces, Outward, PROXY, Root,
 };
@@ -24,9 +25,9 @@ use crate::{
 /// The provider's name.
 const NAME: &str = "namespaces";
 /// First outside id of the range that sandboxes started by root use.
-const FIRST_ID: u32 = 100_000;
+pub(crate) const FIRST_ID: u32 = 100_000;
 /// How many ids.
-const ID_COUNT: u32 = 65_536;
+pub(crate) const ID_COUNT: u32 = 65_536;
 
 /// Settings of [`NamespaceProvider`].
 #[derive(Clone)]
@@ -125,12 +126,10 @@ impl NamespaceProvider {
             .create(&spec.id, &spec.limits)
             .map_err(SandboxError::host("making a control group"))?;
         let base = self.base(ids, &group);
-        let authority = authority(&spec.network)?;
-        let network = spec.network.policy.reaches_out().then(|| Outward {
-            redirect: self.config.egress.redirect,
-            authority: authority.as_ref().map(|a| a.certificate().to_owned()),
-        });
-        let bind = bind(spec, self.disk(spec, ids).await?, network);
+        let way = Way::out(spec, &self.config.egress)?;
+        let own_disk = self.config.own_disks && matches!(ids, Ids::Range { .. });
+        let disk = disk_of(spec, &self.config.probe_dir, own_disk).await?;
+        let bind = bind(spec, disk, &way);
         let started = async {
             launch(&self.config.launcher, &base)
                 .await?
@@ -151,14 +150,8 @@ impl NamespaceProvider {
                 return Err(error);
             }
         };
-        let egress = if spec.network.policy.reaches_out() {
-            let sockets = std::mem::take(&mut ready.sockets);
-            let (network, config) = (spec.network.clone(), self.config.egress.clone());
-            let egress = Egress::serve(&spec.id, sockets, network, config, authority);
-            Some(egress.map_err(SandboxError::host("serving the egress proxy"))?)
-        } else {
-            None
-        };
+        let sockets = std::mem::take(&mut ready.sockets);
+        let egress = way.serve(spec, sockets, &self.config.egress)?;
         let parts = Parts {
             provider: NAME,
             holder: Box::new(child),
@@ -185,27 +178,6 @@ impl NamespaceProvider {
             memory_by_rlimit: !self.groups.limits("memory"),
             root,
         })
-    }
-
-    /// The template of the sandbox's disk, where this host can mount one and its files do not lie
-    /// outside one already.
-    async fn disk(&self, spec: &SandboxSpec, ids: Ids) -> Result<Option<PathBuf>, SandboxError> {
-        let image = spec.dir.join(spec::DISK).exists();
-        let plain = spec.dir.join(spec::WORKSPACE).exists();
-        let possible = self.config.own_disks && matches!(ids, Ids::Range { .. });
-        if !image && (plain || !possible || !Path::new("/dev/loop-control").exists()) {
-            return Ok(None);
-        }
-        let (dir, limits) = (self.config.probe_dir.clone(), spec.limits);
-        let made = tokio::task::spawn_blocking(move || disk::template(&dir, &limits)).await;
-        match made.map_err(|e| SandboxError::lost(e.to_string()))? {
-            Ok(template) => Ok(Some(template)),
-            Err(e) if image => Err(SandboxError::host("formatting a disk")(e)),
-            Err(error) => {
-                tracing::warn!(%error, "no disk for a sandbox: what it keeps is not limited");
-                Ok(None)
-            }
-        }
     }
 
     fn ids(&self) -> Result<Ids, SandboxError> {
@@ -237,7 +209,7 @@ impl NamespaceProvider {
 }
 
 /// Top-level directories of the host that make up the system.
-const SYSTEM: [&str; 8] = [
+pub(crate) const SYSTEM: [&str; 8] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec",
 ];
 
@@ -255,16 +227,77 @@ fn maps_range(map: &str) -> bool {
     })
 }
 
-/// What the inside is to trust, where secrets are to be put into its connections.
-fn authority(network: &Network) -> Result<Option<Authority>, SandboxError> {
-    if network.injections.is_empty() || !network.policy.reaches_out() {
+/// The template of the sandbox's disk, where this host can mount one (if `possible`) and its files
+/// do not lie outside one already. Templates are kept in `dir`.
+pub(crate) async fn disk_of(
+    spec: &SandboxSpec,
+    dir: &Path,
+    possible: bool,
+) -> Result<Option<PathBuf>, SandboxError> {
+    let image = spec.dir.join(spec::DISK).exists();
+    let plain = spec.dir.join(spec::WORKSPACE).exists();
+    if !image && (plain || !possible || !Path::new("/dev/loop-control").exists()) {
         return Ok(None);
     }
-    let failed = |e| SandboxError::host("making a certificate authority")(std::io::Error::other(e));
-    Authority::new().map(Some).map_err(failed)
+    let (dir, limits) = (dir.to_owned(), spec.limits);
+    let made = tokio::task::spawn_blocking(move || disk::template(&dir, &limits)).await;
+    match made.map_err(|e| SandboxError::lost(e.to_string()))? {
+        Ok(template) => Ok(Some(template)),
+        Err(e) if image => Err(SandboxError::host("formatting a disk")(e)),
+        Err(error) => {
+            tracing::warn!(%error, "no disk for a sandbox: what it keeps is not limited");
+            Ok(None)
+        }
+    }
 }
 
-fn bind(spec: &SandboxSpec, disk: Option<PathBuf>, network: Option<Outward>) -> Bind {
+/// How a sandbox reaches out: what its inside is told of it, and what is served to it.
+#[derive(Default)]
+pub(crate) struct Way {
+    authority: Option<Authority>,
+    outward: Option<Outward>,
+}
+
+impl Way {
+    /// None where the policy allows nothing. There is an authority to trust where secrets are to be
+    /// put into connections.
+    pub(crate) fn out(spec: &SandboxSpec, config: &EgressConfig) -> Result<Self, SandboxError> {
+        if !spec.network.policy.reaches_out() {
+            return Ok(Self::default());
+        }
+        let failed =
+            |e| SandboxError::host("making a certificate authority")(std::io::Error::other(e));
+        let wanted = !spec.network.injections.is_empty();
+        let authority = wanted.then(Authority::new).transpose().map_err(failed)?;
+        let outward = Outward {
+            redirect: config.redirect,
+            authority: authority.as_ref().map(|a| a.certificate().to_owned()),
+        };
+        Ok(Self {
+            authority,
+            outward: Some(outward),
+        })
+    }
+
+    /// Serves the sockets that the inside made.
+    pub(crate) fn serve(
+        self,
+        spec: &SandboxSpec,
+        sockets: Vec<OwnedFd>,
+        config: &EgressConfig,
+    ) -> Result<Option<Egress>, SandboxError> {
+        if self.outward.is_none() {
+            return Ok(None);
+        }
+        let (network, config) = (spec.network.clone(), config.clone());
+        Egress::serve(&spec.id, sockets, network, config, self.authority)
+            .map(Some)
+            .map_err(SandboxError::host("serving the egress proxy"))
+    }
+}
+
+/// The part of a plan that follows from the spec.
+pub(crate) fn bind(spec: &SandboxSpec, disk: Option<PathBuf>, way: &Way) -> Bind {
     let mut env = environment(&spec.network);
     env.extend_from_slice(&spec.env);
     Bind {
@@ -274,7 +307,7 @@ fn bind(spec: &SandboxSpec, disk: Option<PathBuf>, network: Option<Outward>) -> 
         layers: spec.layers.clone(),
         env,
         disk,
-        network,
+        network: way.outward.clone(),
     }
 }
 
@@ -327,7 +360,7 @@ const BUNDLE_VARIABLES: [&str; 7] = [
 ];
 
 /// Makes the state directory; what is in it is the launcher's.
-fn prepare_dir(dir: &Path) -> std::io::Result<()> {
+pub(crate) fn prepare_dir(dir: &Path) -> std::io::Result<()> {
     if !dir.is_dir() {
         std::fs::create_dir_all(dir)?;
         std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700))?;
@@ -336,13 +369,13 @@ fn prepare_dir(dir: &Path) -> std::io::Result<()> {
 }
 
 /// An id in use; given back when dropped.
-struct Claim {
+pub(crate) struct Claim {
     open: Arc<Mutex<HashSet<String>>>,
     id: String,
 }
 
 impl Claim {
-    fn new(open: &Arc<Mutex<HashSet<String>>>, id: &str) -> Result<Self, SandboxError> {
+    pub(crate) fn new(open: &Arc<Mutex<HashSet<String>>>, id: &str) -> Result<Self, SandboxError> {
         let fresh = open
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -419,16 +452,7 @@ impl Provider for NamespaceProvider {
             return Err(SandboxError::AlreadyOpen);
         }
         let (running, _) = self.open(spec).await?;
-        if let Err(error) = running.unpack(snapshot).await {
-            running.destroy().await?;
-            self.remove_state(&spec.dir)?;
-            // A sandbox that was lost over it was lost to it: out of memory, for example.
-            return Err(match error {
-                SandboxError::Lost { reason } => SandboxError::Snapshot(reason),
-                other => other,
-            });
-        }
-        Ok(Arc::new(running))
+        fill(self, running, snapshot, &spec.dir).await
     }
 
     async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError> {

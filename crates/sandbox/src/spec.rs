@@ -102,6 +102,10 @@ pub enum Isolation {
     Namespaces,
     /// As `Namespaces`, with memory, process and CPU limits enforced by control groups.
     NamespacesAndLimits,
+    /// A kernel of its own in user space (gVisor), with the same limits.
+    Gvisor,
+    /// A virtual machine with a kernel of its own, with the same limits.
+    Microvm,
 }
 
 impl std::fmt::Display for Isolation {
@@ -110,6 +114,8 @@ impl std::fmt::Display for Isolation {
             Self::None => "none",
             Self::Namespaces => "namespaces",
             Self::NamespacesAndLimits => "namespaces and limits",
+            Self::Gvisor => "gvisor",
+            Self::Microvm => "microvm",
         })
     }
 }

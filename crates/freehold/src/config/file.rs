@@ -9,6 +9,7 @@ use freehold_sandbox::Isolation;
 use serde::Deserialize;
 
 use super::flags::{LogFormat, SandboxKind};
+use super::isolation::{MicrovmTable, OciTable};
 use crate::exit::Failure;
 
 /// Greatest file, bytes.
@@ -57,6 +58,8 @@ pub(super) struct Sandbox {
     pub(super) max_live: Option<u32>,
     pub(super) idle_minutes: Option<u32>,
     pub(super) package_hosts: Vec<String>,
+    pub(super) oci: OciTable,
+    pub(super) microvm: MicrovmTable,
     pub(super) log_network: bool,
 }
 
@@ -169,6 +172,8 @@ mod tests {
             ("", ""),
             ("log.", "[log]"),
             ("sandbox.", "[sandbox]"),
+            ("sandbox.oci.", "[sandbox.oci]"),
+            ("sandbox.microvm.", "[sandbox.microvm]"),
             ("web.", "[web]"),
             ("retry.", "[retry]"),
             ("secrets.", "[secrets]"),
@@ -192,6 +197,8 @@ mod tests {
         let tables = [
             "log",
             "sandbox",
+            "sandbox.oci",
+            "sandbox.microvm",
             "web",
             "retry",
             "secrets",

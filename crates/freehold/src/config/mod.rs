@@ -3,6 +3,7 @@
 
 mod file;
 mod flags;
+mod isolation;
 mod keys;
 mod settings;
 

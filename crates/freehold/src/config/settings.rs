@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use freehold_engine::Backoff;
 use freehold_model::CatalogConfig;
-use freehold_sandbox::{HostPattern, Isolation, Limits};
+use freehold_sandbox::{HostPattern, Isolation, Limits, Runtime};
 
 use super::file::{self, File};
 use super::flags::{LogFormat, SandboxKind, ServeFlags};
+use super::isolation::MicrovmSettings;
 use crate::environment;
 use crate::exit::Failure;
 
@@ -51,6 +52,8 @@ pub(crate) struct SandboxSettings {
     pub(crate) max_live: usize,
     pub(crate) idle: Duration,
     pub(crate) package_hosts: Vec<HostPattern>,
+    pub(crate) oci: Runtime,
+    pub(crate) microvm: MicrovmSettings,
     pub(crate) log_network: bool,
 }
 
@@ -207,7 +210,10 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
     }
     let kind = kind.or(file.provider).unwrap_or(SandboxKind::Namespaces);
     let min_isolation = match kind {
-        SandboxKind::Namespaces => file.min_isolation.unwrap_or(Isolation::Namespaces),
+        SandboxKind::Namespaces | SandboxKind::Oci => {
+            file.min_isolation.unwrap_or(Isolation::Namespaces)
+        }
+        SandboxKind::Microvm => file.min_isolation.unwrap_or(Isolation::Microvm),
         SandboxKind::Process => Isolation::None,
     };
     Ok(SandboxSettings {
@@ -218,6 +224,8 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
         max_live: max_live as usize,
         idle: Duration::from_secs(u64::from(idle_minutes) * 60),
         package_hosts,
+        oci: file.oci.runtime()?,
+        microvm: file.microvm.settings(),
         log_network: file.log_network,
     })
 }
@@ -313,6 +321,7 @@ mod tests {
                 "sandbox.package_hosts[0]",
             ),
             ("[sandbox]\nmax_live = 0", "sandbox.max_live"),
+            ("[sandbox.oci]\nruntime = 'youki'", "sandbox.oci.runtime"),
             ("[retry]\nattempts = 0", "retry.attempts"),
             (
                 "[secrets]\nkey_env = 'A'\nkey_file = 'b'",

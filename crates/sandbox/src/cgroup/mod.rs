@@ -105,6 +105,19 @@ impl Groups {
         Group::create(&self.parents, id, limits)
     }
 
+    /// A sandbox's group as an OCI bundle names it; `None` where there are no groups. A runtime
+    /// takes a relative path as one below its own group, as ours are, and with version 2 an
+    /// absolute one as below the place where all runtimes expect that version.
+    pub(crate) fn oci_path(&self, id: &str) -> Option<String> {
+        let parent = self.parents.first()?;
+        if parent.version2 {
+            let dir = parent.dir.strip_prefix("/sys/fs/cgroup").ok()?;
+            return Some(format!("/{}/{id}", dir.display()));
+        }
+        let name = parent.dir.file_name()?.to_string_lossy();
+        Some(format!("{name}/{id}"))
+    }
+
     /// Removes what `prepare` made, as far as it is empty.
     pub(crate) fn withdraw(&self) {
         for parent in &self.parents {

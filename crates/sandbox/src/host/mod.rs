@@ -14,5 +14,5 @@ pub(crate) use channel::Channel;
 )]
 pub(crate) use running::Holder;
 pub(crate) use running::{Parts, Running};
-pub(crate) use snapshots::verify;
-pub(crate) use start::launch;
+pub(crate) use snapshots::{fill, verify};
+pub(crate) use start::{START_LIMIT, launch};

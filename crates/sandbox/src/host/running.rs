@@ -65,7 +65,7 @@ pub(crate) struct Parts {
     pub own_disk: bool,
     pub group: Option<Group>,
     pub egress: Option<Egress>,
-    /// Runs when everything is gone.
+    /// Runs when everything is gone; may block for a moment.
     pub on_end: Box<dyn FnOnce() + Send>,
 }
 
@@ -141,16 +141,18 @@ impl Ending {
             self.holder.kill().await;
             self.holder.ended().await;
         }
-        if let Some(group) = self.group.take() {
-            let removed = tokio::task::spawn_blocking(move || {
+        let (group, on_end) = (self.group.take(), self.on_end);
+        let removed = tokio::task::spawn_blocking(move || {
+            let removed = group.map_or(Ok(()), |group| {
                 group.kill();
                 group.remove()
             });
-            if let Ok(Err(error)) = removed.await {
-                tracing::warn!(sandbox = %self.id, %error, "a control group could not be removed");
-            }
+            on_end();
+            removed
+        });
+        if let Ok(Err(error)) = removed.await {
+            tracing::warn!(sandbox = %self.id, %error, "a control group could not be removed");
         }
-        (self.on_end)();
         self.gone.cancel();
         tracing::debug!(sandbox = %self.id, "sandbox ended");
     }

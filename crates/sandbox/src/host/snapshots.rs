@@ -8,13 +8,33 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 
+use super::Running;
 use super::channel::{Answered, Channel};
 use super::files::{exchange, exchange_with_id, unexpected, violation};
 use crate::protocol::{Answer, Ask, CHUNK, Problem};
-use crate::{Limits, SandboxError, Snapshot};
+use crate::{Limits, Provider, Sandbox, SandboxError, Snapshot};
 
 /// What compression may add to incompressible content, bytes.
 const SLACK: u64 = 64 << 20;
+
+/// Fills a fresh sandbox from a snapshot; one that cannot be filled is removed again.
+pub(crate) async fn fill(
+    provider: &dyn Provider,
+    sandbox: Running,
+    snapshot: &Snapshot,
+    dir: &Path,
+) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    if let Err(error) = sandbox.unpack(snapshot).await {
+        sandbox.destroy().await?;
+        provider.remove_state(dir)?;
+        // A sandbox that was lost over it was lost to it: out of memory, for example.
+        return Err(match error {
+            SandboxError::Lost { reason } => SandboxError::Snapshot(reason),
+            other => other,
+        });
+    }
+    Ok(Arc::new(sandbox))
+}
 
 /// Has an archive made and stores it in `store`.
 pub(super) async fn make(

@@ -15,12 +15,12 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use super::Channel;
-use crate::launch::plan::{Base, Bind};
+use crate::launch::plan::{Base, Bind, Given};
 use crate::protocol::{FAILED, Failure, Handshake, MAX_BIND, MAX_SOCKETS, Prefix, STARTED, encode};
 use crate::{Launcher, SandboxError};
 
 /// How long set-up may take, waiting for an earlier sandbox over the same directory included.
-const START_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// A launcher that has been told how to isolate, not yet for whom.
 pub(crate) struct Waiting {
@@ -74,7 +74,30 @@ impl Waiting {
 
     /// Tells it for whom, and waits until the sandbox stands.
     pub(crate) async fn bind(self, bind: &Bind) -> Result<(Ready, Child), SandboxError> {
-        let shaken = tokio::time::timeout(START_LIMIT, shake_hands(self.control, bind)).await;
+        self.bind_within(bind, START_LIMIT).await
+    }
+
+    /// As [`Waiting::bind`] where the launcher stages: it and the agent are both told.
+    pub(crate) async fn stage(
+        mut self,
+        bind: &Bind,
+        given: Given,
+        patience: Duration,
+    ) -> Result<(Ready, Child), SandboxError> {
+        let mut frames = bind_frame(bind)?;
+        let given = encode(&Base::Given(given), 0).map_err(|e| failed("launch", e.to_string()))?;
+        frames.extend(given);
+        // What went wrong is told on the same socket, so a write that fails is no news.
+        let _ = self.control.write_all(&frames).await;
+        self.bind_within(bind, patience).await
+    }
+
+    async fn bind_within(
+        self,
+        bind: &Bind,
+        patience: Duration,
+    ) -> Result<(Ready, Child), SandboxError> {
+        let shaken = tokio::time::timeout(patience, shake_hands(self.control, bind)).await;
         match shaken {
             Ok(ready) => Ok((ready?, self.child)),
             Err(_) => {
@@ -85,16 +108,20 @@ impl Waiting {
     }
 }
 
-async fn shake_hands(mut control: UnixStream, bind: &Bind) -> Result<Ready, SandboxError> {
+fn bind_frame(bind: &Bind) -> Result<Vec<u8>, SandboxError> {
     let body = serde_json::to_vec(bind).map_err(|e| failed("launch", e.to_string()))?;
     if body.len() > MAX_BIND {
         let what = "paths, shares and variables are too long together";
         return Err(SandboxError::InvalidSpec(what.to_owned()));
     }
-    let frame = encode(&(), body.len()).map_err(|e| failed("launch", e.to_string()))?;
+    let mut frame = encode(&(), body.len()).map_err(|e| failed("launch", e.to_string()))?;
+    frame.extend(body);
+    Ok(frame)
+}
+
+async fn shake_hands(mut control: UnixStream, bind: &Bind) -> Result<Ready, SandboxError> {
     // What went wrong before is told on the same socket, so a write that fails is no news.
-    let _ = control.write_all(&frame).await;
-    let _ = control.write_all(&body).await;
+    let _ = control.write_all(&bind_frame(bind)?).await;
     let broken = |e: io::Error| failed("launch", e.to_string());
     let (tag, sockets) = first_byte(&control).await.map_err(broken)?;
     match tag {

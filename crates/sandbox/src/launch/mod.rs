@@ -7,7 +7,9 @@
 mod devices;
 mod disk;
 mod etc;
+mod finish;
 mod folders;
+pub(crate) mod guest;
 mod handover;
 mod idmap;
 mod init;
@@ -22,6 +24,7 @@ mod network;
 mod overlay;
 pub(crate) mod plan;
 mod seccomp;
+mod stage;
 mod syscalls;
 mod time;
 mod tree;
@@ -35,7 +38,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use crate::Access;
@@ -47,6 +49,8 @@ use plan::{Base, Bind};
 pub(crate) use crate::agent::Roots;
 pub(crate) use keep::Control;
 pub(crate) use landlock::protect_agent;
+pub(crate) use lockdown::resources;
+pub(crate) use seccomp::profile;
 
 /// The agent, ready to serve.
 pub(crate) struct Inside {
@@ -88,13 +92,20 @@ impl<T, E: std::fmt::Display> InStage<T> for Result<T, E> {
 
 /// Sets up what the host's plan says. Returns in the agent only.
 pub(crate) fn enter() -> Result<Inside, NotStarted> {
-    let control = keep::take_control().ok_or(NotStarted)?;
+    let control = if guest::here() {
+        guest::enter()
+    } else {
+        keep::take_control().ok_or(NotStarted)?
+    };
     let Ok(Some((base, _))) = read_frame::<Base>(&control.reader, 0) else {
         return Err(NotStarted);
     };
     let result = match &base {
         Base::Host => bind(&control).and_then(|bind| on_host(&bind)),
-        Base::Given => bind(&control).and_then(|bind| given(&bind)),
+        Base::Staged(stage) => stage::stage(stage, &control).map(|never| match never {}),
+        Base::Given(given) => {
+            bind(&control).and_then(|bind| finish::finish(given, &bind, &control))
+        }
         Base::Namespaces(how) => isolate::isolate(how, &control),
     };
     match result {
@@ -160,32 +171,6 @@ fn on_host(bind: &Bind) -> Result<Ready, Step> {
         sockets: Vec::new(),
         kept: Kept::new(),
     })
-}
-
-/// Isolated by something else: everything is where it is to appear.
-fn given(bind: &Bind) -> Result<Ready, Step> {
-    std::env::set_current_dir(WRITABLE[0].1).stage("workspace")?;
-    let sockets = match &bind.network {
-        Some(_) => network::open_without_privileges().stage("egress sockets")?,
-        None => network::Sockets::default(),
-    };
-    let handshake = Handshake {
-        ports_missing: sockets.ports_missing,
-        ..Handshake::default()
-    };
-    let mut kept = Kept::new();
-    for (name, at) in folders::writable(bind) {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(at, flags, Mode::empty()).stage("state directories")?;
-        kept.push((name.to_owned(), folder));
-    }
-    Ok(isolated(
-        bind,
-        handshake,
-        sockets.fds,
-        Fence::default(),
-        kept,
-    ))
 }
 
 /// An agent that sees folders where they are to appear.

@@ -41,18 +41,12 @@ pub(super) struct Built {
 const STAGING: [&str; 3] = ["/sys", "/dev", "/proc"];
 
 /// Builds as much of the new root as is the same for every session.
-pub(super) fn begin(how: &Namespaces, Trees(trees): Trees) -> Result<OwnedFd, Step> {
+pub(super) fn begin(how: &Namespaces, trees: Trees) -> Result<OwnedFd, Step> {
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", private).stage("private mounts")?;
     let root = new_fs("tmpfs", &[("size", ROOT_SIZE), ("mode", "755")], FLAGS).stage("root")?;
     stage(&root).stage("root")?;
-    for tree in trees {
-        let at = tree.at.clone();
-        if let Err(e) = place(&root, tree) {
-            let detail = format!("{}: {e}", at.display());
-            return Err(detail).stage("attach directories");
-        }
-    }
+    attach_all(&root, trees)?;
     let shm = [("size", SHM_SIZE), ("nr_inodes", "10000"), ("mode", "1777")];
     mount_at(&root, "dev/shm", "tmpfs", &shm, FLAGS).stage("shm")?;
     let mut pts = vec![("mode", "0620"), ("ptmxmode", "0666")];
@@ -64,12 +58,45 @@ pub(super) fn begin(how: &Namespaces, Trees(trees): Trees) -> Result<OwnedFd, St
     mount_at(&root, "dev/pts", "devpts", &pts, no_suid).stage("pts")?;
     let proc = [("hidepid", "invisible"), ("subset", "pid")];
     mount_at(&root, "proc", "proc", &proc, FLAGS | NOEXEC).stage("proc")?;
-    for dir in ["run", "var", "sys", "root"] {
-        make_dir(&root, Path::new(dir)).stage("directories")?;
-    }
-    rustix::fs::symlinkat("/tmp", &root, "var/tmp").stage("directories")?;
+    expected(&root)?;
     Ok(root)
 }
+
+/// Empty directories programs expect.
+fn expected(root: &OwnedFd) -> Result<(), Step> {
+    for dir in ["run", "var", "sys", "root"] {
+        make_dir(root, Path::new(dir)).stage("directories")?;
+    }
+    rustix::fs::symlinkat("/tmp", root, "var/tmp").stage("directories")
+}
+
+/// Builds the whole tree at `at`, without what a runtime brings itself, in this process's own mount
+/// namespace.
+pub(super) fn on_stage(at: &Path, bind: &Bind, trees: Trees, folders: Folders) -> Result<(), Step> {
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    rustix::mount::mount_change("/", private).stage("private mounts")?;
+    let root = new_fs("tmpfs", &[("size", ROOT_SIZE), ("mode", "755")], FLAGS).stage("root")?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(&root, "", CWD, at, flags).stage("root")?;
+    attach_all(&root, trees)?;
+    for dir in BROUGHT {
+        make_dir(&root, Path::new(dir)).stage("directories")?;
+    }
+    // Runtimes give what they mount there the mode of the directory below.
+    let all = Mode::from_raw_mode(0o1777);
+    rustix::fs::chmodat(&root, "tmp", all, AtFlags::empty()).stage("directories")?;
+    expected(&root)?;
+    rustix::process::fchdir(&root).stage("root")?;
+    own(bind, &root, folders)?;
+    if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
+        trust::add(&root, certificate).stage("certificates")?;
+    }
+    std::env::set_current_dir("/").stage("root")?;
+    set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")
+}
+
+/// Mount points a runtime fills.
+const BROUGHT: [&str; 3] = ["proc", "dev", "tmp"];
 
 /// Attaches what is the session's own and makes the new root the only one.
 pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Built, Step> {
@@ -125,6 +152,17 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<(bool, Kept), St
     }
     layers::tidy(count).stage("layers")?;
     Ok((hidden, kept))
+}
+
+fn attach_all(root: &OwnedFd, Trees(trees): Trees) -> Result<(), Step> {
+    for tree in trees {
+        let at = tree.at.clone();
+        if let Err(e) = place(root, tree) {
+            let detail = format!("{}: {e}", at.display());
+            return Err(detail).stage("attach directories");
+        }
+    }
+    Ok(())
 }
 
 fn place(root: &OwnedFd, tree: Tree) -> io::Result<()> {

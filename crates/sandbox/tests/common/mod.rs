@@ -1,7 +1,9 @@
 //! Shared by the integration tests.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod attacks;
 pub mod net;
+pub mod suite;
 
 use std::path::Path;
 use std::sync::Arc;
