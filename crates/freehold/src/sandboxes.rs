@@ -36,22 +36,22 @@ pub(crate) fn provider(
             Arc::new(NamespaceProvider::new(config))
         }
         SandboxKind::Oci => Arc::new(OciProvider::new(OciConfig {
-            runtime: settings.sandbox.oci.clone(),
+            runtime: sandbox.oci.clone(),
             launcher,
             run_dir: run_dir(&instance),
             instance,
             probe_dir,
-            image: settings.sandbox.image.clone(),
+            image: sandbox.image.clone(),
             egress: EgressConfig::default(),
         })),
         SandboxKind::Microvm => {
-            let microvm = settings.sandbox.microvm.clone();
+            let microvm = sandbox.microvm.clone();
             Arc::new(MicrovmProvider::new(MicrovmConfig {
                 launcher,
                 run_dir: run_dir(&instance),
                 instance,
                 probe_dir,
-                image: settings.sandbox.image.clone(),
+                image: sandbox.image.clone(),
                 monitor: microvm.qemu,
                 file_server: microvm.virtiofsd,
                 kernel: microvm.kernel.unwrap_or_default(),
