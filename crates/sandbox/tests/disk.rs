@@ -92,6 +92,22 @@ async fn bytes_and_files_are_limited_together() {
 }
 
 #[tokio::test]
+async fn where_nothing_limits_the_disk_that_is_said() {
+    let bench = bench_with("unlimited", |c| c.own_disks = false);
+    let report = bench.provider.probe().await;
+    let quota = report
+        .features
+        .iter()
+        .find(|f| f.name == "disk quota")
+        .unwrap();
+    assert_eq!(quota.status, Status::Partial);
+    assert!(quota.remedy.is_some());
+    let sandbox = bench.sandbox("unlimited").await;
+    assert_eq!(sandbox.stats().await.unwrap().disk_bytes, None);
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_launcher_killed_outright_costs_no_file() {
     if !is_root() {
         not_run("a disk of its own needs root");
