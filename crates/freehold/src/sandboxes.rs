@@ -16,6 +16,9 @@ use crate::config::{SandboxKind, SandboxSettings};
 /// `PATH` of tools that run without isolation.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Sandboxes prepared ahead once the first one was made.
+const WARM: usize = 3;
+
 /// The provider. `instance` tells its control groups from those of others on this host;
 /// `probe_dir` is where it may try itself out.
 pub(crate) fn provider(
@@ -33,6 +36,7 @@ pub(crate) fn provider(
             let mut config = NamespaceConfig::new(launcher, instance, probe_dir);
             config.image = sandbox.image.clone();
             config.egress.log = sandbox.log_network;
+            config.warm = WARM;
             Arc::new(NamespaceProvider::new(config))
         }
         SandboxKind::Oci => Arc::new(OciProvider::new(OciConfig {

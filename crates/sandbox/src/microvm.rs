@@ -359,7 +359,8 @@ impl Provider for MicrovmProvider {
             return Err(SandboxError::AlreadyOpen);
         }
         let (running, _) = self.open(spec).await?;
-        fill(self, running, snapshot, &spec.dir).await
+        let running = fill(self, running, snapshot, &spec.dir).await?;
+        Ok(Arc::new(running))
     }
 
     async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError> {

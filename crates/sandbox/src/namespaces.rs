@@ -1,22 +1,26 @@
 //! The default provider: Linux namespaces, as root or as an ordinary user.
 
+mod pool;
 mod report;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
+use tokio::process::Child;
 
-use crate::cgroup::Groups;
+use crate::cgroup::{Group, Groups};
 use crate::egress::{Authority, Egress, EgressConfig};
-use crate::host::{Parts, Running, fill, launch, verify};
+use crate::host::{Parts, Ready, Running, fill, verify};
 use crate::launch::plan::{
     BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Namespaces, Outward, PROXY, Root,
 };
 use crate::protocol::Handshake;
+use pool::{Kind, Pool, Warm};
+
 use crate::{
     Capabilities, Isolation, Launcher, Limits, Network, NetworkPolicy, Provider, Sandbox,
     SandboxError, SandboxSpec, Snapshot, disk, spec,
@@ -49,6 +53,8 @@ pub struct NamespaceConfig {
     /// Whether to keep each sandbox's files in a file system image of its own where that can be
     /// mounted (as root, with loop devices and e2fsprogs), which limits their size and number.
     pub own_disks: bool,
+    /// Sandboxes prepared ahead, for quicker creation; none while nothing is created.
+    pub warm: usize,
     /// How egress resolves names and judges addresses.
     pub egress: EgressConfig,
 }
@@ -64,6 +70,7 @@ impl NamespaceConfig {
             ids: IdMapping::Auto,
             control_groups: true,
             own_disks: true,
+            warm: 0,
             egress: EgressConfig::default(),
         }
     }
@@ -82,8 +89,16 @@ pub enum IdMapping {
 pub struct NamespaceProvider {
     config: NamespaceConfig,
     groups: Groups,
+    /// Ids of sandboxes that live, and handles to them as long as anyone has one.
     open: Arc<Mutex<HashSet<String>>>,
+    handles: Mutex<HashMap<String, Weak<Running>>>,
+    /// Names of control groups in use.
+    names: Arc<Mutex<HashSet<String>>>,
+    pool: Arc<Pool>,
 }
+
+/// A sandbox that stands, its launcher, its groups and their name.
+type Bound = ((Ready, Child), Group, Claim);
 
 impl NamespaceProvider {
     /// Prepares control groups; starts nothing.
@@ -93,10 +108,14 @@ impl NamespaceProvider {
         } else {
             Groups::none("control groups are switched off")
         };
+        let names: Arc<Mutex<HashSet<String>>> = Arc::default();
         Self {
+            pool: Pool::new(config.warm, names.clone()),
             config,
             groups,
             open: Arc::default(),
+            handles: Mutex::default(),
+            names,
         }
     }
 
@@ -121,34 +140,19 @@ impl NamespaceProvider {
         let claim = Claim::new(&self.open, &spec.id)?;
         let ids = self.ids()?;
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
-        let group = self
-            .groups
-            .create(&spec.id, &spec.limits)
-            .map_err(SandboxError::host("making a control group"))?;
-        let base = self.base(ids, &group);
         let way = Way::out(spec, &self.config.egress)?;
         let own_disk = self.config.own_disks && matches!(ids, Ids::Range { .. });
         let disk = disk_of(spec, &self.config.probe_dir, own_disk).await?;
         let bind = bind(spec, disk, &way);
-        let started = async {
-            launch(&self.config.launcher, &base)
-                .await?
-                .bind(&bind)
-                .await
-        };
-        let (mut ready, child) = match started.await {
-            Ok(started) => started,
-            Err(error) => {
-                // The launcher was killed with the error; its group empties at once.
-                let removed = tokio::task::spawn_blocking(move || {
-                    group.kill();
-                    group.remove()
-                });
-                if let Ok(Err(e)) = removed.await {
-                    tracing::warn!(sandbox = %spec.id, error = %e, "a control group was left behind");
+        let ((mut ready, child), group, name) = match self.pool.claim(&spec.limits) {
+            Some(warm) => match self.bind(warm, &bind, &spec.id).await {
+                // What was prepared may have died meanwhile.
+                Err(SandboxError::Start { stage, .. }) if stage == "launch" => {
+                    self.cold(spec, ids, &bind).await?
                 }
-                return Err(error);
-            }
+                bound => bound?,
+            },
+            None => self.cold(spec, ids, &bind).await?,
         };
         let sockets = std::mem::take(&mut ready.sockets);
         let egress = way.serve(spec, sockets, &self.config.egress)?;
@@ -160,24 +164,51 @@ impl NamespaceProvider {
             id: spec.id.clone(),
             group: Some(group),
             egress,
-            on_end: Box::new(move || drop(claim)),
+            on_end: Box::new(move || drop((claim, name))),
         };
         Ok((Running::new(ready.channel, parts), ready.handshake))
     }
 
-    fn base(&self, ids: Ids, group: &crate::cgroup::Group) -> Base {
+    async fn cold(&self, spec: &SandboxSpec, ids: Ids, bind: &Bind) -> Result<Bound, SandboxError> {
+        let kind = self.kind(ids);
+        let warm = kind.start(&self.names, &spec.id, &spec.limits).await?;
+        self.bind(warm, bind, &spec.id).await
+    }
+
+    async fn bind(&self, warm: Warm, bind: &Bind, id: &str) -> Result<Bound, SandboxError> {
+        let Warm {
+            waiting,
+            group,
+            name,
+        } = warm;
+        match waiting.bind(bind).await {
+            Ok(started) => Ok((started, group, name)),
+            Err(error) => {
+                // The launcher was killed with the error; its group empties at once.
+                forget(group, id).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn kind(&self, ids: Ids) -> Kind {
         let root = match &self.config.image {
             Some(dir) => Root::Image { dir: dir.clone() },
             None => Root::Host {
                 dirs: SYSTEM.iter().map(PathBuf::from).collect(),
             },
         };
-        Base::Namespaces(Namespaces {
+        Kind {
+            launcher: self.config.launcher.clone(),
             ids,
-            groups: group.procs(),
-            memory_by_rlimit: !self.groups.limits("memory"),
             root,
-        })
+            groups: self.groups.clone(),
+        }
+    }
+
+    /// How many sandboxes are prepared ahead now.
+    pub fn prepared(&self) -> usize {
+        self.pool.len()
     }
 
     fn ids(&self) -> Result<Ids, SandboxError> {
@@ -248,6 +279,26 @@ pub(crate) async fn disk_of(
             tracing::warn!(%error, "no disk for a sandbox: what it keeps is not limited");
             Ok(None)
         }
+    }
+}
+
+fn base(kind: &Kind, group: &Group) -> Base {
+    Base::Namespaces(Namespaces {
+        ids: kind.ids,
+        groups: group.procs(),
+        memory_by_rlimit: !kind.groups.limits("memory"),
+        root: kind.root.clone(),
+    })
+}
+
+/// Removes the groups of a sandbox that did not come to be.
+async fn forget(group: Group, id: &str) {
+    let removed = tokio::task::spawn_blocking(move || {
+        group.kill();
+        group.remove()
+    });
+    if let Ok(Err(error)) = removed.await {
+        tracing::warn!(sandbox = %id, %error, "a control group was left behind");
     }
 }
 
@@ -401,6 +452,8 @@ impl Drop for Claim {
 
 impl Drop for NamespaceProvider {
     fn drop(&mut self) {
+        // Those that wait leave their groups first.
+        self.pool = Pool::new(0, self.names.clone());
         self.groups.withdraw();
     }
 }
@@ -439,7 +492,8 @@ impl Provider for NamespaceProvider {
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let (running, handshake) = self.open(spec).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
-        Ok(Arc::new(running))
+        self.pool.fill(self.kind(self.ids()?));
+        Ok(self.hand_out(running))
     }
 
     async fn restore(
@@ -452,13 +506,20 @@ impl Provider for NamespaceProvider {
             return Err(SandboxError::AlreadyOpen);
         }
         let (running, _) = self.open(spec).await?;
-        fill(self, running, snapshot, &spec.dir).await
+        let running = fill(self, running, snapshot, &spec.dir).await?;
+        Ok(self.hand_out(running))
+    }
+
+    async fn attach(&self, id: &str) -> Result<Option<Arc<dyn Sandbox>>, SandboxError> {
+        let running = self.handles().get(id).and_then(Weak::upgrade);
+        let alive = running.filter(|running| running.alive());
+        Ok(alive.map(|running| running as Arc<dyn Sandbox>))
     }
 
     async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError> {
         let mut keep = keep.clone();
         keep.extend(
-            self.open
+            self.names
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .iter()
@@ -473,6 +534,18 @@ impl Provider for NamespaceProvider {
 }
 
 impl NamespaceProvider {
+    fn hand_out(&self, running: Running) -> Arc<dyn Sandbox> {
+        let running = Arc::new(running);
+        let mut handles = self.handles();
+        handles.retain(|_, handle| handle.strong_count() > 0);
+        handles.insert(running.id().to_owned(), Arc::downgrade(&running));
+        running
+    }
+
+    fn handles(&self) -> std::sync::MutexGuard<'_, HashMap<String, Weak<Running>>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs a sandbox and has it write and read a file.
     async fn try_out(&self, spec: &SandboxSpec) -> Result<Handshake, SandboxError> {
         let (sandbox, handshake) = self.open(spec).await?;

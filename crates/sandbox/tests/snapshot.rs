@@ -211,7 +211,7 @@ async fn hostile_archives_are_refused_and_leave_nothing() {
     let mut spec = bench.spec("victim");
     spec.limits.disk_bytes = 32 << 20;
     spec.limits.disk_inodes = 512;
-    let mut refused = async |name: &str, snapshot: &Snapshot| {
+    let refused = async |name: &str, snapshot: &Snapshot| {
         let error = bench.provider.restore(snapshot, &spec).await.err();
         assert!(
             matches!(error, Some(SandboxError::Snapshot(_))),

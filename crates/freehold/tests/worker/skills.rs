@@ -60,5 +60,5 @@ async fn a_workers_sandbox_shows_the_skills_its_session_was_made_with() {
     assert!(results[3].0, "{results:?}");
     assert_eq!(results[4].1, "counting");
     worker.terminate();
-    assert!(worker.wait().0.success());
+    assert!(worker.wait().await.0.success());
 }

@@ -143,7 +143,6 @@ impl Files {
         let place = self.roots.locate(path)?;
         let name = place.rest.file_name().ok_or(FileProblem::NotRegular)?;
         let parent = place.rest.parent().unwrap_or(Path::new(""));
-        // `openat2` takes no other flags beside `O_PATH`, and `open_below` has some.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let parent = open_below(&place.root, parent, flags, Mode::empty())?;
         rustix::fs::unlinkat(&parent, name, AtFlags::empty()).map_err(problem)

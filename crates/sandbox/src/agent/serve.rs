@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use super::exec::Programs;
 use super::files::Files;
+use super::still::Still;
 use super::transfer::Transfers;
 use super::{AgentContext, Cancel, Handler, Reply, listing};
 use crate::launch::{Inside, protect_agent};
@@ -42,6 +43,7 @@ struct Shared {
     files: Files,
     programs: Programs,
     transfers: Transfers,
+    still: Mutex<Option<Still>>,
 }
 
 /// Serves until the host goes away; the exit code.
@@ -56,6 +58,7 @@ pub(super) fn run(
         files: Files::new(inside.roots),
         programs: Programs::new(&context),
         transfers: Transfers::new(inside.kept),
+        still: Mutex::default(),
     });
     let (jobs, queue) = sync_channel::<Job>(MAX_IN_FLIGHT);
     let (ready, wait_ready) = sync_channel(1);
@@ -194,6 +197,15 @@ fn serve(shared: &Shared, handler: &dyn Handler, job: Job) -> (Answer, Vec<u8>) 
         Ask::PackNext { handle } => return transfers.next(handle),
         Ask::Unpack { bytes, entries } => return transfers.unpack(job.id, bytes, entries),
         Ask::UnpackPush { handle } => return transfers.push(handle, job.body),
+        Ask::Still { on } => {
+            let mut still = shared.still.lock().unwrap_or_else(PoisonError::into_inner);
+            match on {
+                true if still.is_none() => *still = Some(Still::new()),
+                true => {}
+                false => *still = None,
+            }
+            done(Ok(()))
+        }
         Ask::Usage => files
             .usage()
             .map(|(bytes, inodes)| (Answer::Usage { bytes, inodes }, Vec::new())),

@@ -2,6 +2,7 @@
 
 mod channel;
 mod files;
+mod pause;
 mod programs;
 mod running;
 mod snapshots;
@@ -15,4 +16,4 @@ pub(crate) use channel::Channel;
 pub(crate) use running::Holder;
 pub(crate) use running::{Parts, Running};
 pub(crate) use snapshots::{fill, verify};
-pub(crate) use start::{START_LIMIT, launch};
+pub(crate) use start::{Ready, START_LIMIT, Waiting, launch};

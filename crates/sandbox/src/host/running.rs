@@ -11,6 +11,7 @@ use tokio::process::Child;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::channel::{Answered, Channel};
+use super::pause::Pause;
 use super::{files, programs, snapshots};
 use crate::cgroup::Group;
 use crate::egress::{Denial, Egress};
@@ -76,6 +77,7 @@ pub(crate) struct Running {
     limits: Limits,
     own_disk: bool,
     channel: Arc<Channel>,
+    pause: Pause,
     group: Option<Arc<Group>>,
     egress: Option<Arc<Egress>>,
     /// Fires when processes and groups are gone.
@@ -103,6 +105,7 @@ impl Running {
             id: parts.id,
             limits: parts.limits,
             own_disk: parts.own_disk,
+            pause: Pause::new(),
             group,
             egress,
             gone,
@@ -133,6 +136,10 @@ impl Ending {
         self.channel.fail("it has ended");
         if let Some(egress) = &self.egress {
             egress.stop();
+        }
+        if let Some(group) = self.group.clone() {
+            // Pid 1 must be able to see the socket close. If it cannot, it is killed below.
+            let _ = tokio::task::spawn_blocking(move || group.thaw()).await;
         }
         if tokio::time::timeout(END_GRACE, self.holder.ended())
             .await
@@ -178,6 +185,10 @@ impl Sandbox for Running {
             return too_large(request.name.len(), MAX_NAME);
         }
         let ask = Ask::Call { name: request.name };
+        tokio::select! {
+            () = self.pause.over(&self.channel) => {}
+            () = cancel.cancelled() => return Err(SandboxError::Cancelled),
+        }
         let mut asked = self.channel.ask(ask, input, MAX_OUTPUT).await?;
         // Also when this future is dropped: nobody wants the result then.
         let kill = KillOnDrop::new(&self.channel, asked.id);
@@ -203,27 +214,45 @@ impl Sandbox for Running {
     }
 
     async fn list_files(&self, dir: &str) -> Result<Listing, SandboxError> {
+        self.pause.over(&self.channel).await;
         files::list(&self.channel, dir).await
     }
 
     async fn read_file(&self, path: &str, max: u64) -> Result<FileStream, SandboxError> {
+        self.pause.over(&self.channel).await;
         files::read(&self.channel, path, max).await
     }
 
     async fn write_file(&self, path: &str, bytes: Bytes) -> Result<(), SandboxError> {
+        self.pause.over(&self.channel).await;
         files::write(&self.channel, path, bytes).await
     }
 
     async fn delete_file(&self, path: &str) -> Result<(), SandboxError> {
+        self.pause.over(&self.channel).await;
         files::delete(&self.channel, path).await
     }
 
     async fn exec(&self, request: ExecRequest) -> Result<ExecHandle, SandboxError> {
+        self.pause.over(&self.channel).await;
         programs::start(&self.channel, self.group.clone(), request).await
     }
 
     async fn snapshot(&self, store: &Path) -> Result<Snapshot, SandboxError> {
+        self.pause.over(&self.channel).await;
         snapshots::make(&self.channel, &self.limits, store).await
+    }
+
+    async fn pause(&self) -> Result<(), SandboxError> {
+        self.pause
+            .set(&self.channel, self.group.as_ref(), true)
+            .await
+    }
+
+    async fn resume(&self) -> Result<(), SandboxError> {
+        self.pause
+            .set(&self.channel, self.group.as_ref(), false)
+            .await
     }
 
     fn provider(&self) -> &'static str {
@@ -274,7 +303,8 @@ impl Sandbox for Running {
             stats.egress_sent_bytes = counts.sent_bytes;
             stats.egress_received_bytes = counts.received_bytes;
         }
-        if self.own_disk {
+        // A frozen agent cannot say.
+        if self.own_disk && !self.pause.is_on() {
             let (bytes, inodes) = files::usage(&self.channel).await?;
             (stats.disk_bytes, stats.disk_inodes) = (Some(bytes), Some(inodes));
         }

@@ -23,7 +23,7 @@ pub(crate) async fn fill(
     sandbox: Running,
     snapshot: &Snapshot,
     dir: &Path,
-) -> Result<Arc<dyn Sandbox>, SandboxError> {
+) -> Result<Running, SandboxError> {
     if let Err(error) = sandbox.unpack(snapshot).await {
         sandbox.destroy().await?;
         provider.remove_state(dir)?;
@@ -33,7 +33,7 @@ pub(crate) async fn fill(
             other => other,
         });
     }
-    Ok(Arc::new(sandbox))
+    Ok(sandbox)
 }
 
 /// Has an archive made and stores it in `store`.

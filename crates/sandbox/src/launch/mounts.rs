@@ -1,7 +1,8 @@
 //! The inside's file system: a small read-only tmpfs with the lent directories attached. Built in
 //! two steps, before and after it is known for which session.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -17,8 +18,9 @@ use super::tree::{Tree, Trees, What, set_attributes};
 use super::{InStage, Kept, Step, layers, trust};
 use crate::Access;
 
-/// Size of the root tmpfs, which holds directories, links, the made-up `/etc` and certificates.
-const ROOT_SIZE: &str = "2m";
+/// Size of the root tmpfs, which holds directories, links, certificates and the made-up `/etc` with
+/// what layers add to it.
+const ROOT_SIZE: &str = "4m";
 /// Size of `/dev/shm`.
 const SHM_SIZE: &str = "64m";
 /// Files in `/tmp`.
@@ -180,7 +182,7 @@ fn place(root: &OwnedFd, tree: Tree) -> io::Result<()> {
             attach(&fd, root, at)
         }
         What::Link(target) => Ok(rustix::fs::symlinkat(target, root, at)?),
-        What::Text(text) => make_file(root, at, &text),
+        What::Text(text) => make_file(root, at, &text).map(drop),
     }
 }
 
@@ -196,10 +198,12 @@ pub(super) fn make_dir(root: &OwnedFd, at: &Path) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn make_file(root: &OwnedFd, at: &Path, text: &str) -> io::Result<()> {
+pub(super) fn make_file(root: &OwnedFd, at: &Path, text: &str) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(root, at, flags, Mode::from_raw_mode(0o644))?;
-    io::Write::write_all(&mut std::fs::File::from(fd), text.as_bytes())
+    let mut file = File::from(fd);
+    file.write_all(text.as_bytes())?;
+    Ok(file)
 }
 
 fn new_fs(kind: &str, options: &[(&str, &str)], flags: MountAttrFlags) -> io::Result<OwnedFd> {

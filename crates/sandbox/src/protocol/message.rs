@@ -51,6 +51,8 @@ pub(crate) enum Ask {
     UnpackPush { handle: u64 },
     /// Answered by `Usage`.
     Usage,
+    /// Stop every process but the agent, or let them go on.
+    Still { on: bool },
 }
 
 /// A program to start.
