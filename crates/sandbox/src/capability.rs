@@ -130,6 +130,9 @@ pub(crate) fn remedy(stage: &str, detail: &str) -> Option<String> {
             "the sandbox program could not be run or ended at once; check that the server's own \
              executable still exists and may be executed"
         }
+        "disk" => {
+            "the session's files lie in a disk image, which takes root, loop devices and ext4 to mount"
+        }
         "lock" => "another server process holds this sandbox's directory; stop it first",
         "namespaces" | "id map" => {
             "allow user namespaces: sysctl user.max_user_namespaces above 0, \

@@ -25,6 +25,16 @@ pub struct ProcessConfig {
     pub probe_dir: PathBuf,
 }
 
+/// The agent's processes are the user's own among all others: they cannot be stopped together.
+const UNSUPPORTED: [Operation; 6] = [
+    Operation::SetNetwork,
+    Operation::Egress,
+    Operation::Layers,
+    Operation::Snapshot,
+    Operation::Restore,
+    Operation::Pause,
+];
+
 /// See the module's documentation.
 pub struct ProcessProvider {
     config: ProcessConfig,
@@ -89,7 +99,8 @@ impl ProcessProvider {
                 egress: None,
                 on_end: Box::new(|| ()),
             },
-        ))
+        )
+        .without(&UNSUPPORTED))
     }
 }
 
@@ -128,14 +139,7 @@ impl Provider for ProcessProvider {
                     "none: tools run as the server's user, with its files and its network",
                     "use the namespaces provider; this one is for development",
                 )],
-                unsupported: vec![
-                    Operation::SetNetwork,
-                    Operation::Egress,
-                    Operation::Layers,
-                    Operation::Snapshot,
-                    Operation::Restore,
-                    Operation::Pause,
-                ],
+                unsupported: UNSUPPORTED.to_vec(),
             },
             Err(error) => Capabilities::broken(self.name(), &error),
         }

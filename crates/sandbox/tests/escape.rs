@@ -5,6 +5,7 @@ mod common;
 
 use common::attacks::{agent_protected, check_hidden, check_signals, check_table};
 use common::*;
+use freehold_sandbox::SandboxError;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -67,6 +68,17 @@ async fn without_isolation_the_attempts_succeed() {
         assert_eq!(got["errno"].as_i64(), Some(0), "{name}: {got}");
     }
     assert_eq!(provider.probe().await.isolation, Isolation::None);
+    // What would reach beyond the agent's own processes is refused.
+    let paused = sandbox.pause().await;
+    assert!(
+        matches!(paused, Err(SandboxError::Unsupported { .. })),
+        "{paused:?}"
+    );
+    let kept = sandbox.snapshot(bench.dir.path()).await;
+    assert!(
+        matches!(kept, Err(SandboxError::Unsupported { .. })),
+        "{kept:?}"
+    );
     spec.min_isolation = Isolation::Namespaces;
     assert!(provider.create(&spec).await.is_err());
     sandbox.destroy().await.unwrap();

@@ -44,6 +44,7 @@ struct Shared {
     programs: Programs,
     transfers: Transfers,
     still: Mutex<Option<Still>>,
+    isolated: bool,
 }
 
 /// Serves until the host goes away; the exit code.
@@ -59,6 +60,7 @@ pub(super) fn run(
         programs: Programs::new(&context),
         transfers: Transfers::new(inside.kept),
         still: Mutex::default(),
+        isolated: context.isolated,
     });
     let (jobs, queue) = sync_channel::<Job>(MAX_IN_FLIGHT);
     let (ready, wait_ready) = sync_channel(1);
@@ -197,6 +199,8 @@ fn serve(shared: &Shared, handler: &dyn Handler, job: Job) -> (Answer, Vec<u8>) 
         Ask::PackNext { handle } => return transfers.next(handle),
         Ask::Unpack { bytes, entries } => return transfers.unpack(job.id, bytes, entries),
         Ask::UnpackPush { handle } => return transfers.push(handle, job.body),
+        // Outside a sandbox "all others" would be the user's whole machine.
+        Ask::Still { .. } if !shared.isolated => return failed(Problem::Busy),
         Ask::Still { on } => {
             let mut still = shared.still.lock().unwrap_or_else(PoisonError::into_inner);
             match on {

@@ -17,8 +17,8 @@ use crate::cgroup::Group;
 use crate::egress::{Denial, Egress};
 use crate::protocol::{Answer, Ask, MAX_INPUT, MAX_OUTPUT};
 use crate::{
-    ExecHandle, ExecRequest, FileStream, Limits, Listing, Network, Sandbox, SandboxError, Snapshot,
-    Stats, ToolReply, ToolRequest,
+    ExecHandle, ExecRequest, FileStream, Limits, Listing, Network, Operation, Sandbox,
+    SandboxError, Snapshot, Stats, ToolReply, ToolRequest,
 };
 
 /// How long a cancelled call may take to answer before the sandbox is ended. Shorter than what the
@@ -74,6 +74,7 @@ pub(crate) struct Parts {
 pub(crate) struct Running {
     provider: &'static str,
     id: String,
+    unsupported: &'static [Operation],
     limits: Limits,
     own_disk: bool,
     channel: Arc<Channel>,
@@ -103,6 +104,7 @@ impl Running {
         Self {
             provider: parts.provider,
             id: parts.id,
+            unsupported: &[],
             limits: parts.limits,
             own_disk: parts.own_disk,
             pause: Pause::new(),
@@ -239,17 +241,20 @@ impl Sandbox for Running {
     }
 
     async fn snapshot(&self, store: &Path) -> Result<Snapshot, SandboxError> {
+        self.supports(Operation::Snapshot)?;
         self.pause.over(&self.channel).await;
         snapshots::make(&self.channel, &self.limits, store).await
     }
 
     async fn pause(&self) -> Result<(), SandboxError> {
+        self.supports(Operation::Pause)?;
         self.pause
             .set(&self.channel, self.group.as_ref(), true)
             .await
     }
 
     async fn resume(&self) -> Result<(), SandboxError> {
+        self.supports(Operation::Pause)?;
         self.pause
             .set(&self.channel, self.group.as_ref(), false)
             .await
@@ -313,6 +318,19 @@ impl Sandbox for Running {
 }
 
 impl Running {
+    /// The same, with some operations refused.
+    pub(crate) fn without(mut self, unsupported: &'static [Operation]) -> Self {
+        self.unsupported = unsupported;
+        self
+    }
+
+    fn supports(&self, operation: Operation) -> Result<(), SandboxError> {
+        if self.unsupported.contains(&operation) {
+            return Err(self.unsupported(operation));
+        }
+        Ok(())
+    }
+
     /// Unpacks a snapshot into a sandbox that has no files yet.
     pub(crate) async fn unpack(&self, snapshot: &Snapshot) -> Result<(), SandboxError> {
         snapshots::unpack(&self.channel, &self.limits, snapshot).await
