@@ -15,6 +15,9 @@ use crate::config::{SandboxKind, Settings};
 /// `PATH` of tools that run without isolation.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Sandboxes prepared ahead once the first one was made.
+const WARM: usize = 3;
+
 /// The provider. `instance` tells its control groups from those of others on this host;
 /// `probe_dir` is where it may try itself out.
 pub(crate) fn provider(
@@ -31,6 +34,7 @@ pub(crate) fn provider(
         SandboxKind::Namespaces => {
             let mut config = NamespaceConfig::new(launcher, instance, probe_dir);
             config.image = settings.sandbox.image.clone();
+            config.warm = WARM;
             Arc::new(NamespaceProvider::new(config))
         }
         SandboxKind::Process => {

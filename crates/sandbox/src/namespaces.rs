@@ -1,22 +1,26 @@
 //! The default provider: Linux namespaces, as root or as an ordinary user.
 
+mod pool;
 mod report;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
+use tokio::process::Child;
 
-use crate::cgroup::Groups;
+use crate::cgroup::{Group, Groups};
 use crate::egress::{Egress, EgressConfig};
-use crate::host::{Parts, Running, launch};
+use crate::host::{Parts, Ready, Running, verify};
 use crate::launch::plan::{Base, Bind, HOME, Ids, Namespaces, PROXY, Root};
 use crate::protocol::Handshake;
+use pool::{Kind, Pool, Warm};
+
 use crate::{
     Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Provider, Sandbox, SandboxError,
-    SandboxSpec, disk, spec,
+    SandboxSpec, Snapshot, disk, spec,
 };
 
 /// The provider's name.
@@ -46,6 +50,8 @@ pub struct NamespaceConfig {
     /// Whether to keep each sandbox's files in a file system image of its own where that can be
     /// mounted (as root, with loop devices and e2fsprogs), which limits their size and number.
     pub own_disks: bool,
+    /// Sandboxes prepared ahead, for quicker creation; none while nothing is created.
+    pub warm: usize,
     /// How egress resolves names and judges addresses.
     pub egress: EgressConfig,
 }
@@ -61,6 +67,7 @@ impl NamespaceConfig {
             ids: IdMapping::Auto,
             control_groups: true,
             own_disks: true,
+            warm: 0,
             egress: EgressConfig::default(),
         }
     }
@@ -79,8 +86,16 @@ pub enum IdMapping {
 pub struct NamespaceProvider {
     config: NamespaceConfig,
     groups: Groups,
+    /// Ids of sandboxes that live, and handles to them as long as anyone has one.
     open: Arc<Mutex<HashSet<String>>>,
+    handles: Mutex<HashMap<String, Weak<Running>>>,
+    /// Names of control groups in use.
+    names: Arc<Mutex<HashSet<String>>>,
+    pool: Arc<Pool>,
 }
+
+/// A sandbox that stands, its launcher, its groups and their name.
+type Bound = ((Ready, Child), Group, Claim);
 
 impl NamespaceProvider {
     /// Prepares control groups; starts nothing.
@@ -90,10 +105,14 @@ impl NamespaceProvider {
         } else {
             Groups::none("control groups are switched off")
         };
+        let names: Arc<Mutex<HashSet<String>>> = Arc::default();
         Self {
+            pool: Pool::new(config.warm, names.clone()),
             config,
             groups,
             open: Arc::default(),
+            handles: Mutex::default(),
+            names,
         }
     }
 
@@ -118,31 +137,16 @@ impl NamespaceProvider {
         let claim = Claim::new(&self.open, &spec.id)?;
         let ids = self.ids()?;
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
-        let group = self
-            .groups
-            .create(&spec.id, &spec.limits)
-            .map_err(SandboxError::host("making a control group"))?;
-        let base = self.base(ids, &group);
         let bind = bind(spec, self.disk(spec, ids).await?);
-        let started = async {
-            launch(&self.config.launcher, &base)
-                .await?
-                .bind(&bind)
-                .await
-        };
-        let (mut ready, child) = match started.await {
-            Ok(started) => started,
-            Err(error) => {
-                // The launcher was killed with the error; its group empties at once.
-                let removed = tokio::task::spawn_blocking(move || {
-                    group.kill();
-                    group.remove()
-                });
-                if let Ok(Err(e)) = removed.await {
-                    tracing::warn!(sandbox = %spec.id, error = %e, "a control group was left behind");
+        let ((mut ready, child), group, name) = match self.pool.claim(&spec.limits) {
+            Some(warm) => match self.bind(warm, &bind, &spec.id).await {
+                // What was prepared may have died meanwhile.
+                Err(SandboxError::Start { stage, .. }) if stage == "launch" => {
+                    self.cold(spec, ids, &bind).await?
                 }
-                return Err(error);
-            }
+                bound => bound?,
+            },
+            None => self.cold(spec, ids, &bind).await?,
         };
         let egress = match ready.listener.take() {
             Some(listener) => Some(
@@ -154,27 +158,56 @@ impl NamespaceProvider {
         let parts = Parts {
             provider: NAME,
             holder: Box::new(child),
+            limits: spec.limits,
+            own_disk: ready.handshake.disk_quota,
             id: spec.id.clone(),
             group: Some(group),
             egress,
-            on_end: Box::new(move || drop(claim)),
+            on_end: Box::new(move || drop((claim, name))),
         };
         Ok((Running::new(ready.channel, parts), ready.handshake))
     }
 
-    fn base(&self, ids: Ids, group: &crate::cgroup::Group) -> Base {
+    async fn cold(&self, spec: &SandboxSpec, ids: Ids, bind: &Bind) -> Result<Bound, SandboxError> {
+        let kind = self.kind(ids);
+        let warm = kind.start(&self.names, &spec.id, &spec.limits).await?;
+        self.bind(warm, bind, &spec.id).await
+    }
+
+    async fn bind(&self, warm: Warm, bind: &Bind, id: &str) -> Result<Bound, SandboxError> {
+        let Warm {
+            waiting,
+            group,
+            name,
+        } = warm;
+        match waiting.bind(bind).await {
+            Ok(started) => Ok((started, group, name)),
+            Err(error) => {
+                // The launcher was killed with the error; its group empties at once.
+                forget(group, id).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn kind(&self, ids: Ids) -> Kind {
         let root = match &self.config.image {
             Some(dir) => Root::Image { dir: dir.clone() },
             None => Root::Host {
                 dirs: SYSTEM.iter().map(PathBuf::from).collect(),
             },
         };
-        Base::Namespaces(Namespaces {
+        Kind {
+            launcher: self.config.launcher.clone(),
             ids,
-            groups: group.procs(),
-            memory_by_rlimit: !self.groups.limits("memory"),
             root,
-        })
+            groups: self.groups.clone(),
+        }
+    }
+
+    /// How many sandboxes are prepared ahead now.
+    pub fn prepared(&self) -> usize {
+        self.pool.len()
     }
 
     /// The template of the sandbox's disk, where this host can mount one and its files do not lie
@@ -243,6 +276,26 @@ fn maps_range(map: &str) -> bool {
         };
         inside <= FIRST_ID.into() && inside + count >= u64::from(FIRST_ID) + u64::from(ID_COUNT)
     })
+}
+
+fn base(kind: &Kind, group: &Group) -> Base {
+    Base::Namespaces(Namespaces {
+        ids: kind.ids,
+        groups: group.procs(),
+        memory_by_rlimit: !kind.groups.limits("memory"),
+        root: kind.root.clone(),
+    })
+}
+
+/// Removes the groups of a sandbox that did not come to be.
+async fn forget(group: Group, id: &str) {
+    let removed = tokio::task::spawn_blocking(move || {
+        group.kill();
+        group.remove()
+    });
+    if let Ok(Err(error)) = removed.await {
+        tracing::warn!(sandbox = %id, %error, "a control group was left behind");
+    }
 }
 
 fn bind(spec: &SandboxSpec, disk: Option<PathBuf>) -> Bind {
@@ -333,6 +386,8 @@ impl Drop for Claim {
 
 impl Drop for NamespaceProvider {
     fn drop(&mut self) {
+        // Those that wait leave their groups first.
+        self.pool = Pool::new(0, self.names.clone());
         self.groups.withdraw();
     }
 }
@@ -371,13 +426,42 @@ impl Provider for NamespaceProvider {
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let (running, handshake) = self.open(spec).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
-        Ok(Arc::new(running))
+        self.pool.fill(self.kind(self.ids()?));
+        Ok(self.hand_out(running))
+    }
+
+    async fn restore(
+        &self,
+        snapshot: &Snapshot,
+        spec: &SandboxSpec,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        verify(snapshot).await?;
+        if spec.dir.exists() {
+            return Err(SandboxError::AlreadyOpen);
+        }
+        let (running, _) = self.open(spec).await?;
+        if let Err(error) = running.unpack(snapshot).await {
+            running.destroy().await?;
+            self.remove_state(&spec.dir)?;
+            // A sandbox that was lost over it was lost to it: out of memory, for example.
+            return Err(match error {
+                SandboxError::Lost { reason } => SandboxError::Snapshot(reason),
+                other => other,
+            });
+        }
+        Ok(self.hand_out(running))
+    }
+
+    async fn attach(&self, id: &str) -> Result<Option<Arc<dyn Sandbox>>, SandboxError> {
+        let running = self.handles().get(id).and_then(Weak::upgrade);
+        let alive = running.filter(|running| running.alive());
+        Ok(alive.map(|running| running as Arc<dyn Sandbox>))
     }
 
     async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError> {
         let mut keep = keep.clone();
         keep.extend(
-            self.open
+            self.names
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .iter()
@@ -392,6 +476,18 @@ impl Provider for NamespaceProvider {
 }
 
 impl NamespaceProvider {
+    fn hand_out(&self, running: Running) -> Arc<dyn Sandbox> {
+        let running = Arc::new(running);
+        let mut handles = self.handles();
+        handles.retain(|_, handle| handle.strong_count() > 0);
+        handles.insert(running.id().to_owned(), Arc::downgrade(&running));
+        running
+    }
+
+    fn handles(&self) -> std::sync::MutexGuard<'_, HashMap<String, Weak<Running>>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs a sandbox and has it write and read a file.
     async fn try_out(&self, spec: &SandboxSpec) -> Result<Handshake, SandboxError> {
         let (sandbox, handshake) = self.open(spec).await?;

@@ -83,6 +83,8 @@ impl ProcessProvider {
                 provider: self.name(),
                 id: spec.id.clone(),
                 holder: Box::new(child),
+                limits: spec.limits,
+                own_disk: false,
                 group: None,
                 egress: None,
                 on_end: Box::new(|| ()),

@@ -90,7 +90,8 @@ async fn check_table(sandbox: &Arc<dyn Sandbox>) {
     assert!(tried > 90, "{tried}");
 }
 
-/// Tools must not signal the agent or pid 1; needs Landlock's signal scoping for the agent.
+/// Tools must not signal the agent or pid 1; for the agent that needs a user of its own, which only
+/// root can give it, or Landlock's signal scoping.
 async fn check_signals(sandbox: &Arc<dyn Sandbox>, protected: bool) {
     let pid_one = call(sandbox, "attempt", json!({"name": "kill init"})).await;
     // Either refused or, by the kernel's rule for pid 1, without effect.
@@ -117,7 +118,7 @@ async fn check_signals(sandbox: &Arc<dyn Sandbox>, protected: bool) {
     assert_eq!(ok(sandbox, "echo still here").await, "still here");
 }
 
-/// The agent and pid 1 run as the tools' own user, yet must not be seen.
+/// The agent and pid 1 act as the tools' own user, yet must not be seen.
 async fn check_hidden(sandbox: &Arc<dyn Sandbox>) {
     let seen = bash(
         sandbox,
@@ -134,7 +135,7 @@ async fn agent_protected(bench: &Bench) -> bool {
     capabilities
         .features
         .iter()
-        .any(|f| f.name == "agent protection" && f.status == Status::Enforced)
+        .any(|f| f.name == "agent protection" && f.status != Status::Missing)
 }
 
 #[tokio::test]

@@ -124,7 +124,7 @@ fn inside(
     die_with_parent().stage("parent death signal")?;
     lockdown::limit(how, &bind.limits).stage("resource limits")?;
     std::env::set_current_dir("/workspace").stage("workspace")?;
-    let landlock = landlock::confine(&writable(&bind));
+    let landlock = landlock::confine(&writable(&bind), &built.kept);
     filters.install().stage("seccomp")?;
     let handshake = Handshake {
         landlock,
@@ -147,7 +147,9 @@ fn inside(
                 Ids::Range { .. } => Fence::new(Some(USER)),
                 Ids::Single => Fence::default(),
             };
-            Ok(super::isolated(&bind, handshake, listener, fence))
+            Ok(super::isolated(
+                &bind, handshake, listener, fence, built.kept,
+            ))
         }
     }
 }

@@ -33,6 +33,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use crate::Access;
@@ -52,7 +53,12 @@ pub(crate) struct Inside {
     pub context: AgentContext,
     pub handshake: Handshake,
     pub announce: Announce,
+    pub kept: Kept,
 }
+
+/// The folders that snapshots are made of, by name; below an overlay what it writes to, so that its
+/// marks are seen.
+pub(crate) type Kept = Vec<(String, OwnedFd)>;
 
 /// The process was not started by a [`crate::Launcher`].
 pub(crate) struct NotStarted;
@@ -96,6 +102,7 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
             context: ready.context,
             handshake: ready.handshake,
             announce: Announce(ready.listener),
+            kept: ready.kept,
         }),
         Err(step) => {
             report_failure(&control.writer, step);
@@ -120,6 +127,7 @@ pub(crate) struct Ready {
     pub context: AgentContext,
     pub handshake: Handshake,
     pub listener: Option<OwnedFd>,
+    pub kept: Kept,
 }
 
 /// No isolation: the agent serves from the state directory itself.
@@ -147,6 +155,7 @@ fn on_host(bind: &Bind) -> Result<Ready, Step> {
         },
         handshake: Handshake::default(),
         listener: None,
+        kept: Kept::new(),
     })
 }
 
@@ -154,16 +163,29 @@ fn on_host(bind: &Bind) -> Result<Ready, Step> {
 fn given(bind: &Bind) -> Result<Ready, Step> {
     std::env::set_current_dir(WRITABLE[0].1).stage("workspace")?;
     let listener = bind.proxy.then(network::listen).transpose();
+    let mut kept = Kept::new();
+    for (name, at) in folders::writable(bind) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(at, flags, Mode::empty()).stage("state directories")?;
+        kept.push((name.to_owned(), folder));
+    }
     Ok(isolated(
         bind,
         Handshake::default(),
         listener.stage("egress listener")?,
         Fence::default(),
+        kept,
     ))
 }
 
 /// An agent that sees folders where they are to appear.
-fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>, fence: Fence) -> Ready {
+fn isolated(
+    bind: &Bind,
+    handshake: Handshake,
+    listener: Option<OwnedFd>,
+    fence: Fence,
+    kept: Kept,
+) -> Ready {
     let own = WRITABLE.iter().map(|(_, at)| (PathBuf::from(at), false));
     let shares = bind.shares.iter();
     let shares = shares.map(|s| (PathBuf::from(&s.at), s.access == Access::ReadOnly));
@@ -180,6 +202,7 @@ fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>, fence:
         },
         handshake,
         listener,
+        kept,
     }
 }
 

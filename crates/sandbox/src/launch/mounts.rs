@@ -1,7 +1,8 @@
 //! The inside's file system: a small read-only tmpfs with the lent directories attached. Built in
 //! two steps, before and after it is known for which session.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -14,11 +15,12 @@ use rustix::mount::{
 use super::folders::{self, Folders};
 use super::plan::{Bind, Ids, Namespaces};
 use super::tree::{Tree, Trees, What, set_attributes};
-use super::{InStage, Step, layers};
+use super::{InStage, Kept, Step, layers};
 use crate::Access;
 
-/// Size of the root tmpfs, which holds directories, links and the made-up `/etc` only.
-const ROOT_SIZE: &str = "1m";
+/// Size of the root tmpfs, which holds directories, links and the made-up `/etc` with what layers
+/// add to it.
+const ROOT_SIZE: &str = "4m";
 /// Size of `/dev/shm`.
 const SHM_SIZE: &str = "64m";
 /// Files in `/tmp`.
@@ -34,6 +36,7 @@ pub(super) struct Built {
     pub hidden_paths: bool,
     /// Whether what is kept is limited.
     pub disk_quota: bool,
+    pub kept: Kept,
 }
 
 /// Places to attach the new root at until it is the only one: they hide nothing that is needed.
@@ -85,16 +88,17 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
     ];
     mount_at(&root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
     let own_disk = folders.own_disk;
-    let hidden_paths = own(bind, &root, folders)?;
+    let (hidden_paths, kept) = own(bind, &root, folders)?;
     set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")?;
     Ok(Built {
         hidden_paths,
         disk_quota: own_disk,
+        kept,
     })
 }
 
-/// Store, layers and shares; whether the mounts of what is written hide where it lies.
-fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
+/// Store, layers and shares; whether the mounts of what is written hide where it lies, and that.
+fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<(bool, Kept), Step> {
     let Folders {
         store,
         own_disk,
@@ -107,8 +111,11 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
         attach_new(layer, root, &format!("{}/{n}", layers::LAYERS)).stage("layers")?;
     }
     layers::lay_over(root, count).stage("layers")?;
-    let mut hidden = true;
+    let (mut hidden, mut kept) = (true, Kept::new());
     for folder in folders::writable(bind) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(&store, folder.0, flags, Mode::empty());
+        kept.push((folder.0.to_owned(), dir.stage("state directories")?));
         hidden &= layers::writable(root, own_disk, count, folder).stage("state directories")?;
     }
     let read_only = bind.shares.iter().filter(|s| s.access == Access::ReadOnly);
@@ -116,7 +123,7 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
         attach_securely(tree, root, share.at.trim_start_matches('/')).stage("shares")?;
     }
     layers::tidy(count).stage("layers")?;
-    Ok(hidden)
+    Ok((hidden, kept))
 }
 
 fn place(root: &OwnedFd, tree: Tree) -> io::Result<()> {
@@ -134,7 +141,7 @@ fn place(root: &OwnedFd, tree: Tree) -> io::Result<()> {
             attach(&fd, root, at)
         }
         What::Link(target) => Ok(rustix::fs::symlinkat(target, root, at)?),
-        What::Text(text) => make_file(root, at, &text),
+        What::Text(text) => make_file(root, at, &text).map(drop),
     }
 }
 
@@ -150,10 +157,12 @@ pub(super) fn make_dir(root: &OwnedFd, at: &Path) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn make_file(root: &OwnedFd, at: &Path, text: &str) -> io::Result<()> {
+pub(super) fn make_file(root: &OwnedFd, at: &Path, text: &str) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(root, at, flags, Mode::from_raw_mode(0o644))?;
-    io::Write::write_all(&mut std::fs::File::from(fd), text.as_bytes())
+    let mut file = File::from(fd);
+    file.write_all(text.as_bytes())?;
+    Ok(file)
 }
 
 fn new_fs(kind: &str, options: &[(&str, &str)], flags: MountAttrFlags) -> io::Result<OwnedFd> {

@@ -95,6 +95,16 @@ impl NamespaceProvider {
                 "keep the data directory on a file system that can be the upper layer of an overlay",
             )
         });
+        features.push(if self.groups.freezes() {
+            Feature::enforced("pause", "by the control groups' freezer")
+        } else {
+            Feature::weak(
+                "pause",
+                Status::Partial,
+                "the agent stops everything but itself by signal",
+                "needs a writable control group of version 2, or the version 1 freezer",
+            )
+        });
         features.push(if handshake.disk_quota {
             Feature::enforced(
                 "disk quota",
@@ -114,12 +124,7 @@ impl NamespaceProvider {
             isolation: self.offers(),
             works: true,
             features,
-            unsupported: vec![
-                Operation::SetNetwork,
-                Operation::Snapshot,
-                Operation::Restore,
-                Operation::Pause,
-            ],
+            unsupported: vec![Operation::SetNetwork],
         }
     }
 }
