@@ -45,6 +45,10 @@ fn help_texts_are_as_reviewed() {
         &["workspaces", "list"],
         &["models"],
         &["doctor"],
+        &["worker"],
+        &["worker", "poll"],
+        &["worker", "run"],
+        &["worker", "webhook"],
     ] {
         let output = freehold(home.path())
             .args(words)
