@@ -47,6 +47,10 @@ fn help_texts_are_as_reviewed() {
         &["secrets", "rotate"],
         &["models"],
         &["doctor"],
+        &["worker"],
+        &["worker", "poll"],
+        &["worker", "run"],
+        &["worker", "webhook"],
     ] {
         let output = freehold(home.path())
             .args(words)

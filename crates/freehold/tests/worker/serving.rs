@@ -151,3 +151,64 @@ async fn no_credential_is_anywhere_in_a_sandbox() {
     assert_eq!(results(&history), [(false, "/workspace/plant".to_owned())]);
     drop(worker);
 }
+
+#[tokio::test]
+async fn memory_stores_are_folders_that_are_saved() {
+    let world = World::new().await;
+    let store = world
+        .post("/v1/memory_stores", json!({ "name": "notes" }))
+        .await;
+    let store = crate::world::id(&store);
+    let path = format!("/v1/memory_stores/{store}/memories");
+    world
+        .post(
+            &path,
+            json!({ "path": "/before.md", "content": "from the store" }),
+        )
+        .await;
+    let agent = json!({
+        "name": "agent", "model": "rehearsal", "tools": [{ "type": "agent_toolset_20260401" }],
+    });
+    let agent = crate::world::id(&world.post("/v1/agents", agent).await);
+    let session = json!({
+        "agent": agent, "environment_id": world.environment,
+        "resources": [
+            { "type": "memory_store", "memory_store_id": store, "access": "read_write" },
+        ],
+    });
+    let session = world.post("/v1/sessions", session).await;
+    let folder = session["resources"][0]["mount_path"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let session = crate::world::id(&session);
+    let worker = world.worker("one", &[]);
+    world
+        .say(
+            &session,
+            &format!("read: {folder}/before.md\nbash: echo new > {folder}/after.md\nsay: over"),
+        )
+        .await;
+    let history = world.settled(&session).await;
+    assert_eq!(
+        results(&history),
+        [
+            (false, "from the store".to_owned()),
+            (false, "(no output)".to_owned())
+        ]
+    );
+    worker.terminate();
+    let (status, said) = worker.wait().await;
+    assert!(status.success(), "{said}");
+    let memories = world.get(&format!("{path}?view=full")).await;
+    let kept: Vec<_> = memories["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| (m["path"].as_str().unwrap(), m["content"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        kept,
+        [("/after.md", "new\n"), ("/before.md", "from the store")]
+    );
+}

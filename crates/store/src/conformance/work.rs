@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use freehold_base::{Clock, SessionId, WorkId, limits};
 use freehold_wire::session::Status;
-use freehold_wire::work::{NO_HEARTBEAT, WorkState};
+use freehold_wire::work::{LAPSED_AT, LAPSED_WORK, NO_HEARTBEAT, WorkState};
 
 use super::cases;
 use super::world::{World, append};
@@ -23,6 +23,7 @@ cases! {
     a_repeated_heartbeat_is_no_theft,
     a_lapsed_item_of_a_resting_session_ends,
     a_lapsed_item_of_a_running_session_is_replaced,
+    lost_workers_are_named_until_nothing_is_left_to_do,
     a_graceful_stop_reaches_the_worker,
     a_worker_that_never_stops_is_stopped,
     a_queued_item_stops_at_the_next_look,
@@ -345,6 +346,46 @@ async fn a_lapsed_item_of_a_running_session_is_replaced(w: World) {
     assert_ne!(next.id, item.id);
     assert_eq!(w.states(&s).await, [Stopped, Queued]);
     assert_eq!(w.token_is_live(1).await, Some(false));
+}
+
+async fn lost_workers_are_named_until_nothing_is_left_to_do(w: World) {
+    let (s, first) = w.held().await;
+    w.store.accept(&s, vec![w.message()]).await.unwrap();
+    assert_eq!(first.metadata.len(), 0);
+    w.clock.advance_millis(300_000);
+    let lapsed_at = w.clock.now();
+    // Lapsed.
+    let second = w.poll(2).await.unwrap();
+    let said = |row: &WorkRow| {
+        let text = |key: &str| row.metadata.get(key).cloned();
+        (text(LAPSED_AT), text(LAPSED_WORK))
+    };
+    let one = Some(first.id.to_string());
+    assert_eq!(said(&second), (Some(lapsed_at.to_string()), one.clone()));
+    // Handed out, never acknowledged: nothing ran. Stopped by its worker: it answered for its calls.
+    w.clock.advance_millis(10_000);
+    let again = w.poll(3).await.unwrap();
+    w.ack(&again.id).await.unwrap();
+    w.stop(&again.id, true).await.unwrap();
+    let third = w.poll(4).await.unwrap();
+    assert_ne!(third.id, second.id);
+    assert_eq!(said(&third), (Some(lapsed_at.to_string()), one.clone()));
+    // Cut off by somebody else.
+    w.ack(&third.id).await.unwrap();
+    w.tick();
+    let cut_at = w.clock.now();
+    w.store.cut_work(&w.environment, &third.id).await.unwrap();
+    w.clock.advance_millis(60_000);
+    let fourth = w.poll(5).await.unwrap();
+    let both = format!("{},{}", first.id, third.id);
+    assert_eq!(said(&fourth), (Some(cut_at.to_string()), Some(both)));
+    // At rest: what comes later is another story.
+    w.ack(&fourth.id).await.unwrap();
+    w.rest(&s, false).await;
+    w.stop(&fourth.id, true).await.unwrap();
+    w.store.accept(&s, vec![w.message()]).await.unwrap();
+    let fifth = w.poll(6).await.unwrap();
+    assert_eq!(said(&fifth), (None, None));
 }
 
 async fn a_graceful_stop_reaches_the_worker(w: World) {
