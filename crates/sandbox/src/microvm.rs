@@ -27,10 +27,11 @@ use crate::cgroup::{Group, Groups};
 use crate::host::{Parts, Running, START_LIMIT, fill, launch, verify};
 use crate::launch::plan::{Base, Given, Ids, Program, Root, Stage, USER};
 use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, Way, bind, disk_of, prepare_dir};
+use crate::program::Needs;
 use crate::protocol::Handshake;
 use crate::{
     Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Operation, Provider, Sandbox,
-    SandboxError, SandboxSpec, Snapshot, program,
+    SandboxError, SandboxSpec, Snapshot,
 };
 
 /// The provider's name.
@@ -90,6 +91,7 @@ pub struct MicrovmProvider {
     config: MicrovmConfig,
     groups: Groups,
     open: Arc<Mutex<HashSet<String>>>,
+    needs: Needs,
     initramfs: OnceCell<PathBuf>,
 }
 
@@ -100,6 +102,7 @@ impl MicrovmProvider {
             groups: Groups::prepare(&config.instance),
             config,
             open: Arc::default(),
+            needs: Needs::default(),
             initramfs: OnceCell::new(),
         }
     }
@@ -114,8 +117,8 @@ impl MicrovmProvider {
             });
         }
         let claim = Claim::new(&self.open, &spec.id)?;
-        let needs = program::needs(&self.config.launcher)?;
-        let initramfs = self.initramfs(&needs).await?.to_owned();
+        let needs = self.needs.of(&self.config.launcher).await?;
+        let initramfs = self.initramfs(needs).await?.to_owned();
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let place = Place::make(&self.config.run_dir, &spec.id)
             .map_err(SandboxError::host("preparing the machine's directory"))?;
@@ -383,5 +386,9 @@ impl Provider for MicrovmProvider {
 impl Drop for MicrovmProvider {
     fn drop(&mut self) {
         self.groups.withdraw();
+        if let Some(initramfs) = self.initramfs.get() {
+            // The next provider writes its own over it.
+            let _ = fs::remove_file(initramfs);
+        }
     }
 }

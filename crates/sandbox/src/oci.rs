@@ -24,6 +24,7 @@ use crate::egress::EgressConfig;
 use crate::host::{Parts, Running, START_LIMIT, fill, launch, verify};
 use crate::launch::plan::{AGENT_DIR, Base, Command, Given, Ids, Input, Program, Root, Stage};
 use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, Way, bind, disk_of, prepare_dir};
+use crate::program::Needs;
 use crate::protocol::Handshake;
 use crate::{
     Access, Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Operation, Provider, Sandbox,
@@ -67,6 +68,7 @@ pub struct OciProvider {
     config: OciConfig,
     groups: Groups,
     open: Arc<Mutex<HashSet<String>>>,
+    needs: Needs,
 }
 
 impl OciProvider {
@@ -76,6 +78,7 @@ impl OciProvider {
             groups: Groups::prepare(&config.instance),
             config,
             open: Arc::default(),
+            needs: Needs::default(),
         }
     }
 
@@ -107,7 +110,7 @@ impl OciProvider {
             });
         }
         let claim = Claim::new(&self.open, &spec.id)?;
-        let agent = program::needs(&self.config.launcher)?;
+        let agent = self.needs.of(&self.config.launcher).await?.clone();
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let way = Way::out(spec, &self.config.egress)?;
         let disk = disk_of(spec, &self.config.probe_dir, true).await?;
@@ -120,6 +123,12 @@ impl OciProvider {
             .create(&spec.id, &runtime.outside(&spec.limits))
             .map_err(SandboxError::host("making a control group"))?;
         let place = Place::new(&self.config, &spec.id);
+        if place.bundle.exists() {
+            // Left by a process that ended without a chance to clean up.
+            let left = Place::new(&self.config, &spec.id);
+            let cleared = tokio::task::spawn_blocking(move || left.clear()).await;
+            cleared.map_err(|e| SandboxError::lost(e.to_string()))?;
+        }
         let started = async {
             self.bundle(&place, spec, &agent)
                 .map_err(SandboxError::host("writing the runtime's instructions"))?;

@@ -3,15 +3,33 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use tokio::sync::OnceCell;
+
 use crate::launch::plan::Program;
 use crate::{Launcher, SandboxError};
+
+/// What the launcher's executable needs, found out once: it does not change while the server runs.
+#[derive(Default)]
+pub(crate) struct Needs(OnceCell<Program>);
+
+impl Needs {
+    /// As [`needs`], remembered.
+    pub(crate) async fn of(&self, launcher: &Launcher) -> Result<&Program, SandboxError> {
+        let look = || async {
+            let launcher = launcher.clone();
+            let found = tokio::task::spawn_blocking(move || needs(&launcher)).await;
+            found.map_err(|e| SandboxError::lost(e.to_string()))?
+        };
+        self.0.get_or_try_init(look).await
+    }
+}
 
 /// Asks the executable's own loader which files it loads. A static executable has none and says so
 /// by running: started by hand, without a control socket, it ends at once.
 ///
 /// # Errors
 /// It cannot be run, or a library is missing.
-pub(crate) fn needs(launcher: &Launcher) -> Result<Program, SandboxError> {
+fn needs(launcher: &Launcher) -> Result<Program, SandboxError> {
     let output = Command::new(&launcher.program)
         .args(&launcher.args)
         .env_clear()

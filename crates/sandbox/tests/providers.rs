@@ -284,9 +284,18 @@ async fn what_an_earlier_process_left_is_reaped() {
         .create(&suite::spec(room.state.path(), "open"))
         .await
         .unwrap();
-    for left in ["left", "kept"] {
+    for left in ["left", "kept", "again"] {
         std::fs::create_dir_all(room.run.path().join("bundles").join(left)).unwrap();
     }
+    // Nor is it in the way of a sandbox of that name.
+    let again = suite::spec(room.state.path(), "again");
+    provider
+        .create(&again)
+        .await
+        .unwrap()
+        .destroy()
+        .await
+        .unwrap();
     let keep = std::collections::HashSet::from(["kept".to_owned()]);
     assert_eq!(provider.reap(&keep).await.unwrap(), 1);
     ok(&open, "true").await;

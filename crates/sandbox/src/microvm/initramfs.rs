@@ -125,7 +125,7 @@ mod tests {
             interpreter: None,
             libraries: vec![library.clone()],
         };
-        let archive = build(&agent, &needs, &[agent.clone()]).unwrap();
+        let archive = build(&agent, &needs, std::slice::from_ref(&agent)).unwrap();
         assert_eq!(archive.len() % 4, 0);
         // Walked as the kernel walks it: header, name, content.
         let mut at = 0;
