@@ -54,7 +54,10 @@ pub struct Root {
 
 /// What is done to a program before it is started; nothing by default.
 #[derive(Clone, Default)]
-pub struct Prepare(Option<Arc<dyn Fn(&mut Command) + Send + Sync>>);
+pub struct Prepare(Option<Arc<Change>>);
+
+/// What [`Prepare`] does.
+type Change = dyn Fn(&mut Command) + Send + Sync;
 
 impl Prepare {
     /// With `change`.
