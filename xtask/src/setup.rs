@@ -158,6 +158,50 @@ fn check_lock(lock: &str) -> Result<()> {
     Ok(())
 }
 
+/// Sees to it that the programs sandboxes can be made with are there: container runtimes, a machine
+/// monitor, a kernel for machines. Their tests fail without.
+///
+/// # Errors
+/// Something is missing and cannot be installed.
+pub fn sandboxes() -> Result<()> {
+    let found = |places: &[&str]| places.iter().any(|p| Path::new(p).exists());
+    let kernel = || {
+        let names = std::fs::read_dir("/boot").into_iter().flatten().flatten();
+        let names = names.map(|e| e.file_name().to_string_lossy().into_owned());
+        let mut versions = names.filter_map(|n| n.strip_prefix("vmlinuz-").map(str::to_owned));
+        versions.any(|v| {
+            Path::new("/lib/modules")
+                .join(v)
+                .join("modules.dep")
+                .exists()
+        })
+    };
+    let mut missing = Vec::new();
+    if !found(&["/usr/sbin/runc", "/usr/bin/runc"]) {
+        missing.push("runc");
+    }
+    if !found(&["/usr/bin/runsc", "/usr/sbin/runsc"]) {
+        missing.push("runsc");
+    }
+    if !found(&["/usr/bin/qemu-system-x86_64"]) {
+        missing.push("qemu-system-x86");
+    }
+    if !kernel() {
+        missing.push("linux-image-cloud-amd64");
+    }
+    if !missing.is_empty() {
+        apt(&missing)?;
+    }
+    // A part of QEMU's packages in some releases, a package of its own in others.
+    if !found(&["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"]) {
+        apt(&["virtiofsd"])?;
+    }
+    if !kernel() {
+        bail!("no kernel in /boot has modules in /lib/modules: machines cannot be tested");
+    }
+    Ok(())
+}
+
 /// Installs system packages, as root or through `sudo` if that asks for no password.
 fn apt(packages: &[&str]) -> Result<()> {
     let by_hand = format!(

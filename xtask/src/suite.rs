@@ -61,6 +61,11 @@ fn build(steps: &mut Steps) -> Result<()> {
 
 fn rust(steps: &mut Steps) -> Result<()> {
     build(steps)?;
+    steps.own(
+        "sandbox set-up",
+        "runc, runsc, QEMU and a kernel for machines",
+        setup::sandboxes,
+    )?;
     let mut tests = cargo();
     // Faster, and each test in a process of its own; but not everybody has it.
     if works("cargo-nextest", &["nextest", "--version"]) {

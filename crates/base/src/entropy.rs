@@ -43,6 +43,10 @@ impl IdSource {
         self.entropy.fill(&mut random);
         Id::from_parts(self.clock.now().as_millis() as u64, random)
     }
+    /// Fills `buf` with random bytes fit for secrets.
+    pub fn fill(&self, buf: &mut [u8]) {
+        self.entropy.fill(buf);
+    }
     /// `n` random bytes as lower-case hex.
     pub fn hex(&self, n: usize) -> String {
         let mut buf = vec![0u8; n];

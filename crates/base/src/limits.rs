@@ -37,6 +37,10 @@ pub const MAX_SKILL_DESCRIPTION: usize = 1024;
 pub const MAX_SKILL_DISPLAY_NAME: usize = 255;
 /// Files attached to a session (contract 30).
 pub const MAX_SESSION_FILES: usize = 500;
+/// Vaults of a session (contract 64 §5).
+pub const MAX_SESSION_VAULTS: usize = 50;
+/// Active credentials of a vault (contract 64 §5).
+pub const MAX_CREDENTIALS: usize = 20;
 /// Events in `initial_events` (contract 30).
 pub const MAX_INITIAL_EVENTS: usize = 50;
 /// Events in one `POST events`; our own bound, the contract names none.
@@ -118,6 +122,8 @@ pub mod page {
     pub const FILES: (usize, usize) = (20, 1000);
     /// Skills and their versions (contract 70).
     pub const SKILLS: (usize, usize) = (20, 1000);
+    /// Vaults, and the credentials of one (contract 64).
+    pub const VAULTS: (usize, usize) = (20, 100);
     /// Models (contract 82).
     pub const MODELS: (usize, usize) = (20, 1000);
     /// Memory stores, memories and their versions (contract 74).

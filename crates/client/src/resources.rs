@@ -1,6 +1,7 @@
 //! The endpoints, one file a noun.
 
 mod agents;
+mod credentials;
 mod environment_keys;
 mod environments;
 mod files;
@@ -9,6 +10,7 @@ mod memory_stores;
 mod models;
 mod sessions;
 mod skills;
+mod vaults;
 mod work;
 mod workspaces;
 

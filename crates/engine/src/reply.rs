@@ -341,20 +341,20 @@ pub fn failed(
         return draft; // A compaction follows.
     }
     let retry = failure.retryable && state.attempts + 1 < backoff.attempts;
-    let error = SessionError {
+    let error = SessionError::new(
         // Nothing is shorter than a compaction: what does not fit it fits nothing.
-        r#type: if failure.context_exceeded {
+        if failure.context_exceeded {
             SessionErrorKind::CompactionLimitReached
         } else {
             failure.kind
         },
-        message: failure.message.clone(),
-        retry_status: if retry {
+        failure.message.clone(),
+        if retry {
             RetryStatus::Retrying
         } else {
             RetryStatus::Exhausted
         },
-    };
+    );
     draft.push(new_id(), EventBody::Error(SessionErrorEvent { error }));
     if retry {
         let after_ms = backoff.delay_ms(state.attempts, failure.retry_after_ms);

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use freehold_base::{EventId, ThreadId, Timestamp};
+use freehold_base::{CredentialId, EventId, ThreadId, Timestamp};
 use freehold_wire::agent::SessionAgent;
-use freehold_wire::event::{EventBody, Permission, RetryStatus, StopDetails, StopReason};
+use freehold_wire::event::{
+    EventBody, Permission, RetryStatus, SessionError, StopDetails, StopReason,
+};
 use freehold_wire::resource::MemoryStoreResource;
 use freehold_wire::session::Status;
 use freehold_wire::tool::BuiltinTool;
@@ -91,6 +93,8 @@ pub struct State {
     pub context_exceeded: bool,
     /// Tokens of the context as the model last reported them.
     pub context_tokens: u64,
+    /// Credentials whose hosts were reported as out of reach; each is reported once.
+    pub unreachable: Vec<CredentialId>,
     /// How the turn ends if the model's last answer ended it.
     pub ending: (StopReason, Option<StopDetails>),
     /// Totals.
@@ -125,6 +129,7 @@ impl State {
             compactions: 0,
             context_exceeded: false,
             context_tokens: 0,
+            unreachable: Vec::new(),
             ending: (StopReason::EndTurn, None),
             summary: Summary::default(),
         }
@@ -272,9 +277,7 @@ impl State {
                 self.owes_reply = false;
                 self.summary.stop(event.at);
             }
-            EventBody::Error(e) if e.error.retry_status == RetryStatus::Retrying => {
-                self.attempts += 1;
-            }
+            EventBody::Error(e) => self.fold_error(&e.error),
             EventBody::Updated(u) => {
                 if let Some(agent) = &u.agent {
                     self.agent = Arc::new(agent.clone());
@@ -287,13 +290,21 @@ impl State {
             EventBody::UserInterrupt(_)
             | EventBody::AgentMessage(_)
             | EventBody::AgentThinking(_)
-            | EventBody::Error(_)
             | EventBody::Usage(_)
             | EventBody::Deleted(_)
             | EventBody::ThreadRunning(_)
             | EventBody::ThreadIdle(_)
             | EventBody::ThreadRescheduled(_)
             | EventBody::ThreadTerminated(_) => {}
+        }
+    }
+
+    fn fold_error(&mut self, error: &SessionError) {
+        match &error.credential_id {
+            // Says nothing of the model: the session goes on.
+            Some(credential) => self.unreachable.push(credential.clone()),
+            None if error.retry_status == RetryStatus::Retrying => self.attempts += 1,
+            None => {}
         }
     }
 

@@ -12,7 +12,7 @@ use freehold_wire::tool::BuiltinTool;
 use freehold_worker::memory::Remote;
 use freehold_worker::{
     Call, FileSource, MemoryMount, MemorySource, SandboxUnavailable, SessionSandboxes, Skill,
-    Upload, local,
+    Upload, Variable, local,
 };
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
@@ -63,9 +63,18 @@ impl Hands {
             name: s.name.clone(),
             key: s.blob.clone(),
         });
+        let variables = place.credentials.iter().map(|c| Variable {
+            name: c.name.clone(),
+            placeholder: c.placeholder.clone(),
+            value: c.value.clone(),
+            hosts: c.hosts.clone(),
+            header: c.header,
+            body: c.body,
+        });
         Shown {
             uploads: uploads.collect(),
             skills: skills.collect(),
+            variables: variables.collect(),
             memory: memory.collect(),
             remote: Arc::new(SessionMemories {
                 store: self.store.clone(),
@@ -82,6 +91,7 @@ impl Hands {
 struct Shown {
     uploads: Vec<Upload>,
     skills: Vec<Skill>,
+    variables: Vec<Variable>,
     memory: Vec<MemoryMount>,
     remote: Arc<dyn Remote>,
     clock: SharedClock,
@@ -94,6 +104,7 @@ impl Shown {
             config: &place.config,
             uploads: &self.uploads,
             skills: &self.skills,
+            variables: &self.variables,
             memory: Some(MemorySource {
                 mounts: &self.memory,
                 remote: &self.remote,

@@ -4,9 +4,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use freehold_sandbox::egress::EgressConfig;
 use freehold_sandbox::{
-    Capabilities, Launcher, NamespaceConfig, NamespaceProvider, ProcessConfig, ProcessProvider,
-    Provider,
+    Capabilities, Launcher, MicrovmConfig, MicrovmProvider, NamespaceConfig, NamespaceProvider,
+    OciConfig, OciProvider, ProcessConfig, ProcessProvider, Provider,
 };
 use freehold_worker::local;
 
@@ -14,6 +15,9 @@ use crate::config::{SandboxKind, SandboxSettings};
 
 /// `PATH` of tools that run without isolation.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Sandboxes prepared ahead once the first one was made.
+const WARM: usize = 3;
 
 /// The provider. `instance` tells its control groups from those of others on this host;
 /// `probe_dir` is where it may try itself out.
@@ -31,7 +35,34 @@ pub(crate) fn provider(
         SandboxKind::Namespaces => {
             let mut config = NamespaceConfig::new(launcher, instance, probe_dir);
             config.image = sandbox.image.clone();
+            config.egress.log = sandbox.log_network;
+            config.warm = WARM;
             Arc::new(NamespaceProvider::new(config))
+        }
+        SandboxKind::Oci => Arc::new(OciProvider::new(OciConfig {
+            runtime: sandbox.oci.clone(),
+            launcher,
+            run_dir: run_dir(&instance),
+            instance,
+            probe_dir,
+            image: sandbox.image.clone(),
+            egress: EgressConfig::default(),
+        })),
+        SandboxKind::Microvm => {
+            let microvm = sandbox.microvm.clone();
+            Arc::new(MicrovmProvider::new(MicrovmConfig {
+                launcher,
+                run_dir: run_dir(&instance),
+                instance,
+                probe_dir,
+                image: sandbox.image.clone(),
+                monitor: microvm.qemu,
+                file_server: microvm.virtiofsd,
+                kernel: microvm.kernel.unwrap_or_default(),
+                modules: microvm.modules,
+                accelerator: microvm.accelerator,
+                allow_emulation: microvm.allow_emulation,
+            }))
         }
         SandboxKind::Process => {
             let path = PATH.to_owned();
@@ -42,6 +73,12 @@ pub(crate) fn provider(
             }))
         }
     }
+}
+
+/// Where sandboxes made by other programs keep what lasts as long as they do. These providers need
+/// root, so it is there to be made.
+fn run_dir(instance: &str) -> PathBuf {
+    Path::new("/run/freehold").join(instance)
 }
 
 /// A name for a data directory that no other directory of this host has, and that stays when the

@@ -19,6 +19,7 @@ use freehold_wire::event::{Empty, EventBody};
 use freehold_wire::session::Status;
 use futures_util::FutureExt;
 
+use crate::credentials;
 use crate::executor::Place;
 use crate::load::{self, LoadError};
 use crate::model_call::{self, Asking, Meter, Outcome};
@@ -164,7 +165,7 @@ impl<'a> Driver<'a> {
             match effect {
                 Effect::Park => return Ok(()),
                 Effect::Model(purpose, request) => carry = self.model(purpose, &request).await?,
-                Effect::Tools(calls) => self.start_tools(calls).await?,
+                Effect::Tools(calls) => carry = self.start_tools(calls).await?,
                 Effect::Wait => carry = self.wait_for_tools().await?,
                 Effect::Sleep(until) => self.sleep(until).await?,
             }
@@ -363,22 +364,38 @@ impl<'a> Driver<'a> {
         })
     }
 
-    async fn start_tools(&mut self, calls: Vec<EventId>) -> Result<(), Stop> {
-        let place = match &self.place {
-            Some(place) => Arc::clone(place),
-            None => {
-                let row = self.shared.store.session_any(&self.session).await?;
-                let place = load::place_of(self.shared, &row.ok_or(Stop::Lost)?).await?;
-                Arc::clone(self.place.insert(Arc::new(place)))
-            }
-        };
+    /// Starts a round of calls; gives what is to be said of the session's credentials.
+    async fn start_tools(&mut self, calls: Vec<EventId>) -> Result<Draft, Stop> {
+        let place = self.place().await?;
+        let (config, credentials) = (&place.config, &place.credentials);
+        let draft = credentials::unreachable(self.shared, &self.state, config, credentials)?;
         for id in calls {
             if let Some(call) = self.state.call(&id) {
                 self.running
                     .start(self.shared, &place, call, &self.state.agent);
             }
         }
-        Ok(())
+        Ok(draft)
+    }
+
+    /// Where this round's tools run. Credentials are looked up for each round, so that a change
+    /// reaches a session that runs.
+    async fn place(&mut self) -> Result<Arc<Place>, Stop> {
+        let place = match self.place.take() {
+            Some(mut place) => {
+                let credentials =
+                    load::credentials(self.shared, &self.session, &place.config).await?;
+                if place.credentials != credentials {
+                    Arc::make_mut(&mut place).credentials = credentials;
+                }
+                place
+            }
+            None => {
+                let row = self.shared.store.session_any(&self.session).await?;
+                Arc::new(load::place_of(self.shared, &row.ok_or(Stop::Lost)?).await?)
+            }
+        };
+        Ok(Arc::clone(self.place.insert(place)))
     }
 
     /// Waits for a call to finish or for input.

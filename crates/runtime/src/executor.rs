@@ -9,6 +9,8 @@ use serde_json::value::RawValue;
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
+use crate::credentials::EnvironmentCredential;
+
 /// Where a session's tools run.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -24,6 +26,8 @@ pub struct Place {
     pub skills: Vec<Skill>,
     /// Memory stores the sandbox shows.
     pub memory: Vec<MemoryMount>,
+    /// Variables of the session's vaults, as they are now. The next call may have others.
+    pub credentials: Vec<EnvironmentCredential>,
 }
 
 /// A skill unpacked for a sandbox.

@@ -2,6 +2,7 @@
 //! committed events out to live streams. Start at [`Runtime`]; one session's life is
 //! [`driver`](self)'s loop, one model request is `model_call`, one round of tools is `tools`.
 
+mod credentials;
 mod driver;
 pub mod executor;
 pub mod hub;
@@ -13,6 +14,7 @@ mod queue;
 mod runtime;
 mod tools;
 
+pub use credentials::EnvironmentCredential;
 pub use executor::{
     MemoryMount, OutputFile, Place, Skill, ToolCall, ToolExecutor, ToolReply, Upload,
 };

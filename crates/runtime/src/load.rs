@@ -12,6 +12,7 @@ use freehold_wire::event::EventBody;
 use freehold_wire::resource::{Access, MemoryStoreResource};
 use freehold_wire::tool::BuiltinTool;
 
+use crate::credentials::{self, EnvironmentCredential};
 use crate::executor::{MemoryMount, Place, Skill, ToolExecutor, Upload};
 use crate::runtime::Shared;
 
@@ -30,7 +31,7 @@ pub(crate) enum LoadError {
     },
 }
 
-fn unreadable(what: &'static str) -> impl FnOnce(serde_json::Error) -> LoadError {
+pub(crate) fn unreadable(what: &'static str) -> impl FnOnce(serde_json::Error) -> LoadError {
     move |source| LoadError::Unreadable { what, source }
 }
 
@@ -152,12 +153,15 @@ fn environment(row: &SessionRow) -> Result<serde_json::Value, LoadError> {
 }
 
 fn placement(row: &SessionRow) -> Result<Placement, LoadError> {
-    let self_hosted = environment(row)?["type"] == "self_hosted";
-    Ok(if self_hosted {
+    Ok(if is_self_hosted(&environment(row)?) {
         Placement::SelfHosted
     } else {
         Placement::Cloud
     })
+}
+
+fn is_self_hosted(config: &serde_json::Value) -> bool {
+    config["type"] == "self_hosted"
 }
 
 /// The open inbox as the engine sees it, with the inbox's head.
@@ -211,14 +215,30 @@ pub(crate) async fn place_of(shared: &Shared, row: &SessionRow) -> Result<Place,
             read_only: store.access == Access::ReadOnly,
         }
     });
+    let config = environment(row)?;
+    let credentials = credentials(shared, &row.id, &config).await?;
     Ok(Place {
         session: row.id.clone(),
         workspace: row.workspace_id.clone(),
-        config: environment(row)?,
+        config,
         uploads,
         skills: skills.collect(),
         memory: memory.collect(),
+        credentials,
     })
+}
+
+/// The variables of a session's vaults; none where the sandbox is not ours, since nothing of ours
+/// stands between it and the network (contract 64 §6).
+pub(crate) async fn credentials(
+    shared: &Shared,
+    session: &SessionId,
+    config: &serde_json::Value,
+) -> Result<Vec<EnvironmentCredential>, LoadError> {
+    if is_self_hosted(config) {
+        return Ok(Vec::new());
+    }
+    credentials::resolve(shared, session).await
 }
 
 /// What the engine needs to know of a model and of this server's tools.

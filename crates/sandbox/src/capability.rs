@@ -130,6 +130,9 @@ pub(crate) fn remedy(stage: &str, detail: &str) -> Option<String> {
             "the sandbox program could not be run or ended at once; check that the server's own \
              executable still exists and may be executed"
         }
+        "disk" => {
+            "the session's files lie in a disk image, which takes root, loop devices and ext4 to mount"
+        }
         "lock" => "another server process holds this sandbox's directory; stop it first",
         "namespaces" | "id map" => {
             "allow user namespaces: sysctl user.max_user_namespaces above 0, \
@@ -145,6 +148,15 @@ pub(crate) fn remedy(stage: &str, detail: &str) -> Option<String> {
             "a fresh /proc is refused while the container's own /proc is masked; run the pod with \
              procMount: Unmasked and hostUsers: false, or Docker with \
              --security-opt systempaths=unconfined"
+        }
+        "machine" => {
+            "name QEMU, virtiofsd and a kernel in the settings of the microvm provider; on a host \
+             without hardware virtualization set sandbox.microvm.accelerator to tcg and \
+             sandbox.microvm.allow_emulation to true"
+        }
+        "runtime" => {
+            "try the command by hand, or another runtime (sandbox.oci.runtime); the namespaces \
+             provider needs none"
         }
         "seccomp" => "the kernel must be built with CONFIG_SECCOMP_FILTER",
         "state directories" => {

@@ -4,8 +4,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Limits;
+
+/// Half-made templates are told apart by this.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Formats; part of e2fsprogs.
 const PROGRAM: &str = "mke2fs";
@@ -19,7 +23,8 @@ pub(crate) fn template(dir: &Path, limits: &Limits) -> io::Result<PathBuf> {
         return Ok(path);
     }
     fs::create_dir_all(dir)?;
-    let half = dir.join(format!(".disk-{bytes}-{inodes}-{}", std::process::id()));
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let half = dir.join(format!(".disk-new-{}-{n}", std::process::id()));
     File::create(&half)?.set_len(bytes)?;
     let made = format(&half, inodes).and_then(|()| fs::rename(&half, &path));
     if made.is_err() {

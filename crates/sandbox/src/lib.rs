@@ -19,11 +19,15 @@ mod error;
 mod exec;
 mod host;
 mod launch;
+mod microvm;
 mod namespaces;
 mod network;
+mod oci;
 mod process;
+mod program;
 mod protocol;
 mod provider;
+mod report;
 mod snapshot;
 mod spec;
 mod trash;
@@ -31,8 +35,10 @@ mod trash;
 pub use capability::{Capabilities, Feature, Operation, Status};
 pub use error::{FileProblem, SandboxError};
 pub use exec::{ExecEvent, ExecHandle, ExecRequest, Exit, Finished};
+pub use microvm::{Accelerator, MicrovmConfig, MicrovmProvider};
 pub use namespaces::{IdMapping, NamespaceConfig, NamespaceProvider};
-pub use network::{HostPattern, InvalidHostPattern, NetworkPolicy};
+pub use network::{HostPattern, Injection, InvalidHostPattern, Network, NetworkPolicy};
+pub use oci::{OciConfig, OciProvider, Runtime, RuntimeKind};
 pub use process::{ProcessConfig, ProcessProvider};
 pub use provider::{
     FileEntry, FileStream, Launcher, Listing, Provider, Sandbox, Stats, ToolReply, ToolRequest,

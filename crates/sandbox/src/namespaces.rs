@@ -1,30 +1,37 @@
 //! The default provider: Linux namespaces, as root or as an ordinary user.
 
+mod pool;
 mod report;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
+use tokio::process::Child;
 
-use crate::cgroup::Groups;
-use crate::egress::{Egress, EgressConfig};
-use crate::host::{Parts, Running, launch};
-use crate::launch::plan::{Base, Bind, HOME, Ids, Namespaces, PROXY, Root};
+use crate::cgroup::{Group, Groups};
+use crate::egress::{Authority, Egress, EgressConfig};
+use crate::host::{Parts, Ready, Running, fill, verify};
+use crate::launch::plan::{
+    BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Namespaces, Outward, PROXY, Root,
+};
 use crate::protocol::Handshake;
+use pool::{Kind, Pool, Warm};
+
 use crate::{
-    Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Provider, Sandbox, SandboxError,
-    SandboxSpec, disk, spec,
+    Capabilities, Isolation, Launcher, Limits, Network, NetworkPolicy, Provider, Sandbox,
+    SandboxError, SandboxSpec, Snapshot, disk, spec,
 };
 
 /// The provider's name.
 const NAME: &str = "namespaces";
 /// First outside id of the range that sandboxes started by root use.
-const FIRST_ID: u32 = 100_000;
+pub(crate) const FIRST_ID: u32 = 100_000;
 /// How many ids.
-const ID_COUNT: u32 = 65_536;
+pub(crate) const ID_COUNT: u32 = 65_536;
 
 /// Settings of [`NamespaceProvider`].
 #[derive(Clone)]
@@ -46,6 +53,8 @@ pub struct NamespaceConfig {
     /// Whether to keep each sandbox's files in a file system image of its own where that can be
     /// mounted (as root, with loop devices and e2fsprogs), which limits their size and number.
     pub own_disks: bool,
+    /// Sandboxes prepared ahead, for quicker creation; none while nothing is created.
+    pub warm: usize,
     /// How egress resolves names and judges addresses.
     pub egress: EgressConfig,
 }
@@ -61,6 +70,7 @@ impl NamespaceConfig {
             ids: IdMapping::Auto,
             control_groups: true,
             own_disks: true,
+            warm: 0,
             egress: EgressConfig::default(),
         }
     }
@@ -79,8 +89,16 @@ pub enum IdMapping {
 pub struct NamespaceProvider {
     config: NamespaceConfig,
     groups: Groups,
+    /// Ids of sandboxes that live, and handles to them as long as anyone has one.
     open: Arc<Mutex<HashSet<String>>>,
+    handles: Mutex<HashMap<String, Weak<Running>>>,
+    /// Names of control groups in use.
+    names: Arc<Mutex<HashSet<String>>>,
+    pool: Arc<Pool>,
 }
+
+/// A sandbox that stands, its launcher, its groups and their name.
+type Bound = ((Ready, Child), Group, Claim);
 
 impl NamespaceProvider {
     /// Prepares control groups; starts nothing.
@@ -90,10 +108,14 @@ impl NamespaceProvider {
         } else {
             Groups::none("control groups are switched off")
         };
+        let names: Arc<Mutex<HashSet<String>>> = Arc::default();
         Self {
+            pool: Pool::new(config.warm, names.clone()),
             config,
             groups,
             open: Arc::default(),
+            handles: Mutex::default(),
+            names,
         }
     }
 
@@ -118,84 +140,75 @@ impl NamespaceProvider {
         let claim = Claim::new(&self.open, &spec.id)?;
         let ids = self.ids()?;
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
-        let group = self
-            .groups
-            .create(&spec.id, &spec.limits)
-            .map_err(SandboxError::host("making a control group"))?;
-        let base = self.base(ids, &group);
-        let bind = bind(spec, self.disk(spec, ids).await?);
-        let started = async {
-            launch(&self.config.launcher, &base)
-                .await?
-                .bind(&bind)
-                .await
-        };
-        let (mut ready, child) = match started.await {
-            Ok(started) => started,
-            Err(error) => {
-                // The launcher was killed with the error; its group empties at once.
-                let removed = tokio::task::spawn_blocking(move || {
-                    group.kill();
-                    group.remove()
-                });
-                if let Ok(Err(e)) = removed.await {
-                    tracing::warn!(sandbox = %spec.id, error = %e, "a control group was left behind");
+        let way = Way::out(spec, &self.config.egress)?;
+        let own_disk = self.config.own_disks && matches!(ids, Ids::Range { .. });
+        let disk = disk_of(spec, &self.config.probe_dir, own_disk).await?;
+        let bind = bind(spec, disk, &way);
+        let ((mut ready, child), group, name) = match self.pool.claim(&spec.limits) {
+            Some(warm) => match self.bind(warm, &bind, &spec.id).await {
+                // What was prepared may have died meanwhile.
+                Err(SandboxError::Start { stage, .. }) if stage == "launch" => {
+                    self.cold(spec, ids, &bind).await?
                 }
-                return Err(error);
-            }
+                bound => bound?,
+            },
+            None => self.cold(spec, ids, &bind).await?,
         };
-        let egress = match ready.listener.take() {
-            Some(listener) => Some(
-                Egress::serve(listener, spec.network.clone(), self.config.egress.clone())
-                    .map_err(SandboxError::host("serving the egress proxy"))?,
-            ),
-            None => None,
-        };
+        let sockets = std::mem::take(&mut ready.sockets);
+        let egress = way.serve(spec, sockets, &self.config.egress)?;
         let parts = Parts {
             provider: NAME,
             holder: Box::new(child),
+            limits: spec.limits,
+            own_disk: ready.handshake.disk_quota,
             id: spec.id.clone(),
             group: Some(group),
             egress,
-            on_end: Box::new(move || drop(claim)),
+            on_end: Box::new(move || drop((claim, name))),
         };
         Ok((Running::new(ready.channel, parts), ready.handshake))
     }
 
-    fn base(&self, ids: Ids, group: &crate::cgroup::Group) -> Base {
+    async fn cold(&self, spec: &SandboxSpec, ids: Ids, bind: &Bind) -> Result<Bound, SandboxError> {
+        let kind = self.kind(ids);
+        let warm = kind.start(&self.names, &spec.id, &spec.limits).await?;
+        self.bind(warm, bind, &spec.id).await
+    }
+
+    async fn bind(&self, warm: Warm, bind: &Bind, id: &str) -> Result<Bound, SandboxError> {
+        let Warm {
+            waiting,
+            group,
+            name,
+        } = warm;
+        match waiting.bind(bind).await {
+            Ok(started) => Ok((started, group, name)),
+            Err(error) => {
+                // The launcher was killed with the error; its group empties at once.
+                forget(group, id).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn kind(&self, ids: Ids) -> Kind {
         let root = match &self.config.image {
             Some(dir) => Root::Image { dir: dir.clone() },
             None => Root::Host {
                 dirs: SYSTEM.iter().map(PathBuf::from).collect(),
             },
         };
-        Base::Namespaces(Namespaces {
+        Kind {
+            launcher: self.config.launcher.clone(),
             ids,
-            groups: group.procs(),
-            memory_by_rlimit: !self.groups.limits("memory"),
             root,
-        })
+            groups: self.groups.clone(),
+        }
     }
 
-    /// The template of the sandbox's disk, where this host can mount one and its files do not lie
-    /// outside one already.
-    async fn disk(&self, spec: &SandboxSpec, ids: Ids) -> Result<Option<PathBuf>, SandboxError> {
-        let image = spec.dir.join(spec::DISK).exists();
-        let plain = spec.dir.join(spec::WORKSPACE).exists();
-        let possible = self.config.own_disks && matches!(ids, Ids::Range { .. });
-        if !image && (plain || !possible || !Path::new("/dev/loop-control").exists()) {
-            return Ok(None);
-        }
-        let (dir, limits) = (self.config.probe_dir.clone(), spec.limits);
-        let made = tokio::task::spawn_blocking(move || disk::template(&dir, &limits)).await;
-        match made.map_err(|e| SandboxError::lost(e.to_string()))? {
-            Ok(template) => Ok(Some(template)),
-            Err(e) if image => Err(SandboxError::host("formatting a disk")(e)),
-            Err(error) => {
-                tracing::warn!(%error, "no disk for a sandbox: what it keeps is not limited");
-                Ok(None)
-            }
-        }
+    /// How many sandboxes are prepared ahead now.
+    pub fn prepared(&self) -> usize {
+        self.pool.len()
     }
 
     fn ids(&self) -> Result<Ids, SandboxError> {
@@ -227,7 +240,7 @@ impl NamespaceProvider {
 }
 
 /// Top-level directories of the host that make up the system.
-const SYSTEM: [&str; 8] = [
+pub(crate) const SYSTEM: [&str; 8] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec",
 ];
 
@@ -245,7 +258,97 @@ fn maps_range(map: &str) -> bool {
     })
 }
 
-fn bind(spec: &SandboxSpec, disk: Option<PathBuf>) -> Bind {
+/// The template of the sandbox's disk, where this host can mount one (if `possible`) and its files
+/// do not lie outside one already. Templates are kept in `dir`.
+pub(crate) async fn disk_of(
+    spec: &SandboxSpec,
+    dir: &Path,
+    possible: bool,
+) -> Result<Option<PathBuf>, SandboxError> {
+    let image = spec.dir.join(spec::DISK).exists();
+    let plain = spec.dir.join(spec::WORKSPACE).exists();
+    if !image && (plain || !possible || !Path::new("/dev/loop-control").exists()) {
+        return Ok(None);
+    }
+    let (dir, limits) = (dir.to_owned(), spec.limits);
+    let made = tokio::task::spawn_blocking(move || disk::template(&dir, &limits)).await;
+    match made.map_err(|e| SandboxError::lost(e.to_string()))? {
+        Ok(template) => Ok(Some(template)),
+        Err(e) if image => Err(SandboxError::host("formatting a disk")(e)),
+        Err(error) => {
+            tracing::warn!(%error, "no disk for a sandbox: what it keeps is not limited");
+            Ok(None)
+        }
+    }
+}
+
+fn base(kind: &Kind, group: &Group) -> Base {
+    Base::Namespaces(Namespaces {
+        ids: kind.ids,
+        groups: group.procs(),
+        memory_by_rlimit: !kind.groups.limits("memory"),
+        root: kind.root.clone(),
+    })
+}
+
+/// Removes the groups of a sandbox that did not come to be.
+async fn forget(group: Group, id: &str) {
+    let removed = tokio::task::spawn_blocking(move || {
+        group.kill();
+        group.remove()
+    });
+    if let Ok(Err(error)) = removed.await {
+        tracing::warn!(sandbox = %id, %error, "a control group was left behind");
+    }
+}
+
+/// How a sandbox reaches out: what its inside is told of it, and what is served to it.
+#[derive(Default)]
+pub(crate) struct Way {
+    authority: Option<Authority>,
+    outward: Option<Outward>,
+}
+
+impl Way {
+    /// None where the policy allows nothing. There is an authority to trust where secrets are to be
+    /// put into connections.
+    pub(crate) fn out(spec: &SandboxSpec, config: &EgressConfig) -> Result<Self, SandboxError> {
+        if !spec.network.policy.reaches_out() {
+            return Ok(Self::default());
+        }
+        let failed =
+            |e| SandboxError::host("making a certificate authority")(std::io::Error::other(e));
+        let wanted = !spec.network.injections.is_empty();
+        let authority = wanted.then(Authority::new).transpose().map_err(failed)?;
+        let outward = Outward {
+            redirect: config.redirect,
+            authority: authority.as_ref().map(|a| a.certificate().to_owned()),
+        };
+        Ok(Self {
+            authority,
+            outward: Some(outward),
+        })
+    }
+
+    /// Serves the sockets that the inside made.
+    pub(crate) fn serve(
+        self,
+        spec: &SandboxSpec,
+        sockets: Vec<OwnedFd>,
+        config: &EgressConfig,
+    ) -> Result<Option<Egress>, SandboxError> {
+        if self.outward.is_none() {
+            return Ok(None);
+        }
+        let (network, config) = (spec.network.clone(), config.clone());
+        Egress::serve(&spec.id, sockets, network, config, self.authority)
+            .map(Some)
+            .map_err(SandboxError::host("serving the egress proxy"))
+    }
+}
+
+/// The part of a plan that follows from the spec.
+pub(crate) fn bind(spec: &SandboxSpec, disk: Option<PathBuf>, way: &Way) -> Bind {
     let mut env = environment(&spec.network);
     env.extend_from_slice(&spec.env);
     Bind {
@@ -255,12 +358,12 @@ fn bind(spec: &SandboxSpec, disk: Option<PathBuf>) -> Bind {
         layers: spec.layers.clone(),
         env,
         disk,
-        proxy: spec.network.reaches_out(),
+        network: way.outward.clone(),
     }
 }
 
 /// What processes inside see; nothing is inherited from the server.
-fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
+fn environment(network: &Network) -> Vec<(String, String)> {
     let mut env = vec![
         (
             "PATH",
@@ -270,7 +373,7 @@ fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
         ("LANG", "C.UTF-8".to_owned()),
         ("TERM", "dumb".to_owned()),
     ];
-    if network.reaches_out() {
+    if network.policy.reaches_out() {
         let proxy = format!("http://{}:{}", PROXY.0, PROXY.1);
         for name in [
             "HTTP_PROXY",
@@ -287,12 +390,28 @@ fn environment(network: &NetworkPolicy) -> Vec<(String, String)> {
         }
         // Node reads the variables above only when told to.
         env.push(("NODE_USE_ENV_PROXY", "1".to_owned()));
+        if !network.injections.is_empty() {
+            // Node adds to what it trusts; the others replace it.
+            env.push(("NODE_EXTRA_CA_CERTS", CERTIFICATE.to_owned()));
+            env.extend(BUNDLE_VARIABLES.map(|name| (name, BUNDLE.to_owned())));
+        }
     }
     env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
 }
 
+/// What programs ask for the certificates they trust.
+const BUNDLE_VARIABLES: [&str; 7] = [
+    "AWS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+];
+
 /// Makes the state directory; what is in it is the launcher's.
-fn prepare_dir(dir: &Path) -> std::io::Result<()> {
+pub(crate) fn prepare_dir(dir: &Path) -> std::io::Result<()> {
     if !dir.is_dir() {
         std::fs::create_dir_all(dir)?;
         std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700))?;
@@ -301,13 +420,13 @@ fn prepare_dir(dir: &Path) -> std::io::Result<()> {
 }
 
 /// An id in use; given back when dropped.
-struct Claim {
+pub(crate) struct Claim {
     open: Arc<Mutex<HashSet<String>>>,
     id: String,
 }
 
 impl Claim {
-    fn new(open: &Arc<Mutex<HashSet<String>>>, id: &str) -> Result<Self, SandboxError> {
+    pub(crate) fn new(open: &Arc<Mutex<HashSet<String>>>, id: &str) -> Result<Self, SandboxError> {
         let fresh = open
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -333,6 +452,8 @@ impl Drop for Claim {
 
 impl Drop for NamespaceProvider {
     fn drop(&mut self) {
+        // Those that wait leave their groups first.
+        self.pool = Pool::new(0, self.names.clone());
         self.groups.withdraw();
     }
 }
@@ -352,7 +473,7 @@ impl Provider for NamespaceProvider {
             id: format!("probe_{}", std::process::id()),
             dir: dir.clone(),
             limits: Limits::default(),
-            network: NetworkPolicy::Public,
+            network: NetworkPolicy::Public.into(),
             min_isolation: Isolation::Namespaces,
             shares: Vec::new(),
             layers: Vec::new(),
@@ -371,13 +492,34 @@ impl Provider for NamespaceProvider {
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let (running, handshake) = self.open(spec).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
-        Ok(Arc::new(running))
+        self.pool.fill(self.kind(self.ids()?));
+        Ok(self.hand_out(running))
+    }
+
+    async fn restore(
+        &self,
+        snapshot: &Snapshot,
+        spec: &SandboxSpec,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        verify(snapshot).await?;
+        if spec.dir.exists() {
+            return Err(SandboxError::AlreadyOpen);
+        }
+        let (running, _) = self.open(spec).await?;
+        let running = fill(self, running, snapshot, &spec.dir).await?;
+        Ok(self.hand_out(running))
+    }
+
+    async fn attach(&self, id: &str) -> Result<Option<Arc<dyn Sandbox>>, SandboxError> {
+        let running = self.handles().get(id).and_then(Weak::upgrade);
+        let alive = running.filter(|running| running.alive());
+        Ok(alive.map(|running| running as Arc<dyn Sandbox>))
     }
 
     async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError> {
         let mut keep = keep.clone();
         keep.extend(
-            self.open
+            self.names
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .iter()
@@ -392,6 +534,18 @@ impl Provider for NamespaceProvider {
 }
 
 impl NamespaceProvider {
+    fn hand_out(&self, running: Running) -> Arc<dyn Sandbox> {
+        let running = Arc::new(running);
+        let mut handles = self.handles();
+        handles.retain(|_, handle| handle.strong_count() > 0);
+        handles.insert(running.id().to_owned(), Arc::downgrade(&running));
+        running
+    }
+
+    fn handles(&self) -> std::sync::MutexGuard<'_, HashMap<String, Weak<Running>>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs a sandbox and has it write and read a file.
     async fn try_out(&self, spec: &SandboxSpec) -> Result<Handshake, SandboxError> {
         let (sandbox, handshake) = self.open(spec).await?;
@@ -425,7 +579,7 @@ mod tests {
     #[test]
     fn without_network_no_proxy_is_named() {
         assert!(
-            !environment(&NetworkPolicy::None)
+            !environment(&NetworkPolicy::None.into())
                 .iter()
                 .any(|(k, _)| k.to_lowercase().contains("proxy"))
         );

@@ -25,6 +25,16 @@ pub struct ProcessConfig {
     pub probe_dir: PathBuf,
 }
 
+/// The agent's processes are the user's own among all others: they cannot be stopped together.
+const UNSUPPORTED: [Operation; 6] = [
+    Operation::SetNetwork,
+    Operation::Egress,
+    Operation::Layers,
+    Operation::Snapshot,
+    Operation::Restore,
+    Operation::Pause,
+];
+
 /// See the module's documentation.
 pub struct ProcessProvider {
     config: ProcessConfig,
@@ -73,7 +83,7 @@ impl ProcessProvider {
             layers: Vec::new(),
             env,
             disk: None,
-            proxy: false,
+            network: None,
         };
         let waiting = launch(&self.config.launcher, &Base::Host).await?;
         let (ready, child) = waiting.bind(&bind).await?;
@@ -83,11 +93,14 @@ impl ProcessProvider {
                 provider: self.name(),
                 id: spec.id.clone(),
                 holder: Box::new(child),
+                limits: spec.limits,
+                own_disk: false,
                 group: None,
                 egress: None,
                 on_end: Box::new(|| ()),
             },
-        ))
+        )
+        .without(&UNSUPPORTED))
     }
 }
 
@@ -105,7 +118,7 @@ impl Provider for ProcessProvider {
                 .probe_dir
                 .join(format!("probe-{}", std::process::id())),
             limits: crate::Limits::default(),
-            network: crate::NetworkPolicy::None,
+            network: crate::NetworkPolicy::None.into(),
             min_isolation: Isolation::None,
             shares: Vec::new(),
             layers: Vec::new(),
@@ -126,14 +139,7 @@ impl Provider for ProcessProvider {
                     "none: tools run as the server's user, with its files and its network",
                     "use the namespaces provider; this one is for development",
                 )],
-                unsupported: vec![
-                    Operation::SetNetwork,
-                    Operation::Egress,
-                    Operation::Layers,
-                    Operation::Snapshot,
-                    Operation::Restore,
-                    Operation::Pause,
-                ],
+                unsupported: UNSUPPORTED.to_vec(),
             },
             Err(error) => Capabilities::broken(self.name(), &error),
         }

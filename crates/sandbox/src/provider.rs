@@ -11,8 +11,9 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::egress::Denial;
 use crate::{
-    Capabilities, ExecHandle, ExecRequest, FileProblem, NetworkPolicy, Operation, SandboxError,
+    Capabilities, ExecHandle, ExecRequest, FileProblem, Network, Operation, SandboxError,
     SandboxSpec, Snapshot,
 };
 
@@ -110,14 +111,20 @@ pub trait Sandbox: Send + Sync {
         let _ = request;
         Err(SandboxError::Exec("this sandbox starts no programs".into()))
     }
-    /// Changes what the inside may reach, for new connections at once; open ones that are no longer
-    /// allowed end.
+    /// Replaces what may be reached and with which secrets. Open connections that are not allowed
+    /// any more end; later requests get the new secrets.
     ///
     /// # Errors
-    /// [`SandboxError::Unsupported`].
-    async fn set_network(&self, policy: NetworkPolicy) -> Result<(), SandboxError> {
-        let _ = policy;
+    /// [`SandboxError::Unsupported`]; [`SandboxError::InvalidSpec`] if the sandbox was made without
+    /// a network, or without credentials, and is to have some: then it has to be made again.
+    async fn set_network(&self, network: Network) -> Result<(), SandboxError> {
+        let _ = network;
         Err(self.unsupported(Operation::SetNetwork))
+    }
+    /// What the network policy refused since this was last asked, and what failed on the way, at
+    /// most a few lines.
+    fn take_denials(&self) -> Vec<Denial> {
+        Vec::new()
     }
     /// Archives the files that are kept (workspace, outputs, home, writable shares) into the
     /// directory `store`, under a name that is the archive's SHA-256. Everything inside stands
@@ -244,6 +251,10 @@ pub struct Stats {
     pub egress_allowed: u64,
     /// Connections refused by policy.
     pub egress_denied: u64,
+    /// Bytes sent out through the egress proxy.
+    pub egress_sent_bytes: u64,
+    /// Bytes received through it.
+    pub egress_received_bytes: u64,
 }
 
 /// How to start the in-sandbox program: it must call [`crate::agent::main`] before it has a

@@ -14,4 +14,6 @@ pub struct Snapshot {
     pub path: PathBuf,
     /// Its size, bytes.
     pub bytes: u64,
+    /// Entries that are not in it: sockets, pipes, directories too deep.
+    pub skipped: u64,
 }

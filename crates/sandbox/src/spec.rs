@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NetworkPolicy, SandboxError};
+use crate::{Network, SandboxError};
 
 /// Longest accepted [`SandboxSpec::id`], bytes.
 const MAX_ID: usize = 80;
@@ -18,8 +18,8 @@ pub struct SandboxSpec {
     pub dir: PathBuf,
     /// Resource limits.
     pub limits: Limits,
-    /// What the inside may reach.
-    pub network: NetworkPolicy,
+    /// What the inside may reach, and with which secrets.
+    pub network: Network,
     /// `create` fails rather than run with less than this.
     pub min_isolation: Isolation,
     /// Further folders of `dir` shown inside; at most [`MAX_SHARES`].
@@ -102,6 +102,10 @@ pub enum Isolation {
     Namespaces,
     /// As `Namespaces`, with memory, process and CPU limits enforced by control groups.
     NamespacesAndLimits,
+    /// A kernel of its own in user space (gVisor), with the same limits.
+    Gvisor,
+    /// A virtual machine with a kernel of its own, with the same limits.
+    Microvm,
 }
 
 impl std::fmt::Display for Isolation {
@@ -110,6 +114,8 @@ impl std::fmt::Display for Isolation {
             Self::None => "none",
             Self::Namespaces => "namespaces",
             Self::NamespacesAndLimits => "namespaces and limits",
+            Self::Gvisor => "gvisor",
+            Self::Microvm => "microvm",
         })
     }
 }
@@ -179,7 +185,7 @@ impl SandboxSpec {
                 return bad("two shares are in each other's way");
             }
         }
-        Ok(())
+        self.network.check()
     }
 }
 

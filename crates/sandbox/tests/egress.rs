@@ -1,105 +1,19 @@
-//! The way out: names first, then addresses, then exactly a checked address.
+//! The explicit proxy: names first, then addresses, then exactly a checked address.
 
 mod common;
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
-
-use async_trait::async_trait;
+use common::net::{Net, hosts, net};
 use common::*;
-use freehold_sandbox::egress::{AddressPolicy, EgressConfig, Resolver};
-use freehold_sandbox::{NetworkPolicy, Provider, Sandbox};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use freehold_sandbox::NetworkPolicy;
 
-/// Knows a few names and remembers what was asked.
-#[derive(Default)]
-struct Names(Mutex<Vec<String>>);
-
-#[async_trait]
-impl Resolver for Names {
-    async fn resolve(&self, host: &str, _port: u16) -> io::Result<Vec<IpAddr>> {
-        self.0.lock().unwrap().push(host.to_owned());
-        let addresses: &[&str] = match host {
-            "web.test" | "sub.web.test" | "other.test" => &["127.0.0.1"],
-            "rebind.test" => &["10.1.2.3"],
-            "mixed.test" => &["127.0.0.1", "169.254.169.254"],
-            "nobody.test" => &[],
-            _ => return Err(io::Error::other("no such name")),
-        };
-        Ok(addresses.iter().map(|a| a.parse().unwrap()).collect())
-    }
+/// The explicit proxy, by raw bytes.
+trait Explicit {
+    async fn raw(&self, bytes: &str) -> String;
+    async fn get(&self, host: &str) -> String;
+    async fn connect(&self, host: &str) -> String;
 }
 
-/// Public addresses, and one test server.
-struct Only(SocketAddr);
-
-impl AddressPolicy for Only {
-    fn allows(&self, address: SocketAddr) -> bool {
-        address == self.0 || freehold_base::net::is_public(address.ip())
-    }
-}
-
-/// Answers every request with its own head; counts connections.
-async fn echo_server() -> (SocketAddr, Arc<Mutex<usize>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let count = Arc::new(Mutex::new(0));
-    let counter = count.clone();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            *counter.lock().unwrap() += 1;
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                let mut buffer = [0; 1024];
-                while !head.windows(4).any(|w| w == b"\r\n\r\n") {
-                    match stream.read(&mut buffer).await {
-                        Ok(n) if n > 0 => head.extend_from_slice(&buffer[..n]),
-                        _ => return,
-                    }
-                }
-                let text = format!(
-                    "HTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nContent-Length: {}\r\n\r\n",
-                    head.len()
-                );
-                let _ = stream.write_all(text.as_bytes()).await;
-                let _ = stream.write_all(&head).await;
-            });
-        }
-    });
-    (address, count)
-}
-
-struct Net {
-    _bench: Bench,
-    sandbox: Arc<dyn Sandbox>,
-    names: Arc<Names>,
-    port: u16,
-    connections: Arc<Mutex<usize>>,
-}
-
-async fn net(name: &str, network: NetworkPolicy) -> Net {
-    let (server, connections) = echo_server().await;
-    let names = Arc::new(Names::default());
-    let egress = EgressConfig {
-        resolver: names.clone(),
-        addresses: Arc::new(Only(server)),
-    };
-    let bench = bench_with(name, |c| c.egress = egress);
-    let mut spec = bench.spec(name);
-    spec.network = network;
-    let sandbox = bench.provider.create(&spec).await.unwrap();
-    Net {
-        _bench: bench,
-        sandbox,
-        names,
-        port: server.port(),
-        connections,
-    }
-}
-
-impl Net {
+impl Explicit for Net {
     /// Sends raw bytes to the proxy; everything that comes back.
     async fn raw(&self, bytes: &str) -> String {
         let code = "import socket,sys\ns=socket.create_connection((\"127.0.0.1\",3128),20)\ns.settimeout(20)\ns.sendall(sys.argv[1].encode(\"latin1\").decode(\"unicode_escape\").encode(\"latin1\"))\nd=b\"\"\nwhile True:\n  try: b=s.recv(65536)\n  except ConnectionResetError: break\n  if not b: break\n  d+=b\n  if b\"HTTP/1.1 200 OK\" in d and b\"GET /in HTTP\" in d: break\nsys.stdout.write(d.decode(\"latin1\"))";
@@ -113,13 +27,7 @@ impl Net {
     }
     async fn connect(&self, host: &str) -> String {
         let port = self.port;
-        self.raw(&format!("CONNECT {host}:{port} HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\nGET /in HTTP/1.1\\r\\nHost: in\\r\\n\\r\\n")).await
-    }
-}
-
-fn hosts(list: &[&str]) -> NetworkPolicy {
-    NetworkPolicy::Hosts {
-        allowed: list.iter().map(|h| h.parse().unwrap()).collect(),
+        self.raw(&format!("CONNECT {host}:{port} HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\nGET /in HTTP/1.1\\r\\nHost: {host}\\r\\n\\r\\n")).await
     }
 }
 
@@ -155,7 +63,7 @@ async fn allowed_hosts_are_reached_and_no_others() {
         tunnel.starts_with("HTTP/1.1 200") && tunnel.contains("GET /in HTTP/1.1"),
         "{tunnel}"
     );
-    let before = *net.connections.lock().unwrap();
+    let before = net.connections();
     for (host, status, why) in [
         ("other.test", "403", "not allowed"),
         ("rebind.test", "403", "not public"),
@@ -173,17 +81,9 @@ async fn allowed_hosts_are_reached_and_no_others() {
             );
         }
     }
-    assert_eq!(
-        *net.connections.lock().unwrap(),
-        before,
-        "a refused host was dialled"
-    );
+    assert_eq!(net.connections(), before, "a refused host was dialled");
     assert!(
-        !net.names
-            .0
-            .lock()
-            .unwrap()
-            .contains(&"other.test".to_owned()),
+        !net.looked_up().contains(&"other.test".to_owned()),
         "a refused name was looked up"
     );
     let stats = net.sandbox.stats().await.unwrap();

@@ -3,139 +3,10 @@
 
 mod common;
 
-use std::sync::Arc;
-
+use common::attacks::{agent_protected, check_hidden, check_signals, check_table};
 use common::*;
-use freehold_sandbox::Sandbox;
+use freehold_sandbox::SandboxError;
 use serde_json::{Value, json};
-
-const EPERM: i64 = libc::EPERM as i64;
-const ENOSYS: i64 = libc::ENOSYS as i64;
-const ENOENT: i64 = libc::ENOENT as i64;
-const ENOMEM: i64 = libc::ENOMEM as i64;
-const SIGSYS: i64 = libc::SIGSYS as i64;
-
-enum Must {
-    /// The call fails with one of these.
-    Fail(&'static [i64]),
-    /// The process is killed by this signal, or the call fails as absent.
-    Die(i64),
-    Work,
-}
-use Must::{Die, Fail, Work};
-
-#[rustfmt::skip]
-const TABLE: &[(&[&str], Must)] = &[
-    (&["mount tmpfs", "mount bind", "mount remount rw", "mount proc", "umount2", "fsopen", "open_tree",
-       "mount_setattr", "move_mount", "pivot_root", "chroot"], Fail(&[EPERM])),
-    (&["unshare user", "unshare mount", "unshare net", "clone user", "clone pid",
-       "clone user, junk above", "setns"], Fail(&[EPERM])),
-    (&["clone3"], Fail(&[ENOSYS])),
-    (&["mknod char", "mknod block"], Fail(&[EPERM, libc::EACCES as i64])),
-    (&["open /dev/kvm", "open /dev/mem", "open /dev/vda", "open /dev/fuse", "open /dev/net/tun"], Fail(&[ENOENT])),
-    (&["ptrace traceme", "ptrace seize agent", "process_vm_readv", "process_vm_writev", "pidfd_getfd",
-       "kcmp", "process_madvise", "prlimit agent"], Fail(&[EPERM])),
-    // The host's binary must not be writable through the process that runs it (CVE-2019-5736).
-    (&["overwrite agent"], Fail(&[libc::EACCES as i64, libc::EPERM as i64, libc::ETXTBSY as i64])),
-    (&["add_key", "request_key", "keyctl"], Fail(&[EPERM])),
-    (&["bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "io_uring_enter", "fanotify_init",
-       "quotactl"], Fail(&[EPERM])),
-    (&["init_module", "finit_module", "delete_module", "kexec_load", "reboot", "swapon", "syslog",
-       "acct", "settimeofday", "clock_settime", "sethostname"], Fail(&[EPERM])),
-    (&["open_by_handle_at", "name_to_handle_at"], Fail(&[EPERM])),
-    (&["socket raw", "socket raw with flags", "socket packet", "socket alg", "socket xdp", "socket sctp",
-       "socket seqpacket", "socket x25", "socket vsock", "socket vsock, junk above",
-       "socket bluetooth"], Fail(&[EPERM])),
-    (&["netlink netfilter", "netlink audit", "netlink generic", "netlink uevent"], Fail(&[EPERM])),
-    (&["TIOCSTI", "TIOCSTI, junk above", "TIOCLINUX", "TIOCSETD"], Fail(&[EPERM])),
-    // EINVAL: the id does not even exist in an ordinary user's sandbox.
-    (&["setuid root"], Fail(&[EPERM, libc::EINVAL as i64])),
-    (&["setgroups", "raise rlimit", "core size", "sched fifo", "capset",
-       "personality"], Fail(&[EPERM])),
-    (&["negative nice"], Fail(&[EPERM, libc::EACCES as i64])),
-    (&["mlock 1 GiB"], Fail(&[ENOMEM, EPERM, libc::EAGAIN as i64])),
-    (&["unknown number", "statmount"], Fail(&[ENOSYS])),
-    (&["control getppid", "control socket tcp", "control socket udp", "control socket unix",
-       "control netlink route", "control clone", "control open /dev/null", "control pty"], Work),
-];
-
-#[cfg(target_arch = "x86_64")]
-const HERE: &[(&[&str], Must)] = &[
-    (&["iopl", "modify_ldt"], Fail(&[EPERM])),
-    (&["x32 getpid"], Fail(&[ENOSYS])),
-    (&["int 0x80"], Die(SIGSYS)),
-];
-#[cfg(not(target_arch = "x86_64"))]
-const HERE: &[(&[&str], Must)] = &[];
-
-async fn check_table(sandbox: &Arc<dyn Sandbox>) {
-    let mut wrong = Vec::new();
-    let mut tried = 0;
-    for (names, must) in TABLE.iter().chain(HERE) {
-        for name in *names {
-            tried += 1;
-            let got = call(sandbox, "attempt", json!({ "name": name })).await;
-            let errno = got["errno"].as_i64();
-            let right = match must {
-                Fail(allowed) => errno.is_some_and(|e| allowed.contains(&e)),
-                Die(signal) => got["signal"].as_i64() == Some(*signal),
-                Work => errno == Some(0),
-            };
-            if !right {
-                wrong.push(format!("{name}: {got}"));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(tried > 90, "{tried}");
-}
-
-/// Tools must not signal the agent or pid 1; needs Landlock's signal scoping for the agent.
-async fn check_signals(sandbox: &Arc<dyn Sandbox>, protected: bool) {
-    let pid_one = call(sandbox, "attempt", json!({"name": "kill init"})).await;
-    // Either refused or, by the kernel's rule for pid 1, without effect.
-    assert!(
-        matches!(pid_one["errno"].as_i64(), Some(0 | EPERM)),
-        "{pid_one}"
-    );
-    if !protected {
-        not_run("this kernel has no Landlock signal scoping, so tools can signal the agent");
-        return;
-    }
-    for name in [
-        "kill agent",
-        "stop agent",
-        "signal agent by pidfd",
-        "queue signal to agent",
-    ] {
-        let got = call(sandbox, "attempt", json!({ "name": name })).await;
-        assert_eq!(got["errno"].as_i64(), Some(EPERM), "{name}: {got}");
-    }
-    // Everything a tool may signal is its own.
-    let all = bash(sandbox, "sleep 100 & kill -KILL -1").await;
-    assert!(all.code == Some(0) || all.signal == Some(9), "{all:?}");
-    assert_eq!(ok(sandbox, "echo still here").await, "still here");
-}
-
-/// The agent and pid 1 run as the tools' own user, yet must not be seen.
-async fn check_hidden(sandbox: &Arc<dyn Sandbox>) {
-    let seen = bash(
-        sandbox,
-        "ls -d /proc/1 /proc/2; cat /proc/2/environ /proc/2/maps",
-    )
-    .await;
-    assert_eq!(seen.stdout, "", "{seen:?}");
-    ok(sandbox, "ls -d /proc/$$").await;
-}
-
-async fn agent_protected(bench: &Bench) -> bool {
-    use freehold_sandbox::{Provider, Status};
-    let capabilities = bench.provider.probe().await;
-    capabilities
-        .features
-        .iter()
-        .any(|f| f.name == "agent protection" && f.status == Status::Enforced)
-}
 
 #[tokio::test]
 async fn every_attempt_gets_its_answer() {
@@ -143,7 +14,7 @@ async fn every_attempt_gets_its_answer() {
     let sandbox = bench.sandbox("escape").await;
     check_table(&sandbox).await;
     check_hidden(&sandbox).await;
-    check_signals(&sandbox, agent_protected(&bench).await).await;
+    check_signals(&sandbox, agent_protected(&bench.provider).await).await;
     sandbox.destroy().await.unwrap();
 }
 
@@ -157,7 +28,7 @@ async fn every_attempt_gets_its_answer_as_an_ordinary_user() {
     let sandbox = ordinary_sandbox(&bench, "escape").await;
     check_table(&sandbox).await;
     check_hidden(&sandbox).await;
-    let protected = agent_protected(&common::bench("escape_protected")).await;
+    let protected = agent_protected(&common::bench("escape_protected").provider).await;
     check_signals(&sandbox, protected).await;
     assert_eq!(
         ok(&sandbox, "id -u; cat /proc/self/uid_map | tr -s ' '").await,
@@ -197,6 +68,17 @@ async fn without_isolation_the_attempts_succeed() {
         assert_eq!(got["errno"].as_i64(), Some(0), "{name}: {got}");
     }
     assert_eq!(provider.probe().await.isolation, Isolation::None);
+    // What would reach beyond the agent's own processes is refused.
+    let paused = sandbox.pause().await;
+    assert!(
+        matches!(paused, Err(SandboxError::Unsupported { .. })),
+        "{paused:?}"
+    );
+    let kept = sandbox.snapshot(bench.dir.path()).await;
+    assert!(
+        matches!(kept, Err(SandboxError::Unsupported { .. })),
+        "{kept:?}"
+    );
     spec.min_isolation = Isolation::Namespaces;
     assert!(provider.create(&spec).await.is_err());
     sandbox.destroy().await.unwrap();

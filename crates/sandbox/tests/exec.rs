@@ -58,6 +58,13 @@ async fn endless_output_is_cut_and_costs_no_memory() {
         "the bound is for both streams together"
     );
     assert!(done.exit.truncated && done.exit.code == Some(0));
+    // Any bytes come through as they are.
+    let done = finish(
+        &sandbox,
+        script("printf '\\0\\377\\33[31m'; head -c 100000 /dev/urandom"),
+    )
+    .await;
+    assert!(done.stdout.starts_with(b"\0\xff\x1b[31m") && done.stdout.len() == 100_007);
     // Output comes while the program runs, and a consumer that leaves has it killed.
     let mut yes = sandbox.exec(script("exec yes")).await.unwrap();
     let first = yes.next().await.unwrap().unwrap();
@@ -71,32 +78,57 @@ async fn endless_output_is_cut_and_costs_no_memory() {
 async fn out_of_time_means_all_of_it_daemons_included() {
     let bench = bench("daemons");
     let sandbox = bench.sandbox("daemons").await;
+    out_of_time(&sandbox).await;
+}
+
+#[tokio::test]
+async fn out_of_time_means_all_of_it_for_an_ordinary_user_too() {
+    if !is_root() {
+        not_run("the tests run as an ordinary user already");
+        return;
+    }
+    let bench = ordinary_user("daemons_user");
+    let sandbox = ordinary_sandbox(&bench, "daemons").await;
+    out_of_time(&sandbox).await;
+}
+
+async fn out_of_time(sandbox: &Arc<dyn Sandbox>) {
     let mut request = script(
         "trap '' TERM
          (setsid bash -c 'trap \"\" TERM HUP; (setsid sleep 1001 &) ; sleep 1002' </dev/null >/dev/null 2>&1 &)
          sleep 1003",
     );
     request.timeout = Duration::from_millis(500);
-    let done = finish(&sandbox, request).await;
+    let done = finish(sandbox, request).await;
     assert!(
         done.exit.timed_out && done.exit.signal == Some(9),
         "{done:?}"
     );
     let left = "cat /proc/[0-9]*/comm | grep -cx sleep || true";
     assert_eq!(
-        ok(&sandbox, left).await,
+        ok(sandbox, left).await,
         "0",
         "a daemon outlived its program's time"
     );
     // What a program leaves running when it ends by itself stays, and does not hold up its end.
-    let done = finish(&sandbox, script("(setsid yes & ) ; exit 3")).await;
+    let done = finish(sandbox, script("(setsid yes & ) ; exit 3")).await;
     assert_eq!(done.exit.code, Some(3));
+    // One that stops itself, or a busy loop that ignores what it can.
+    for text in ["kill -STOP $$", "trap '' TERM INT HUP; while :; do :; done"] {
+        let mut request = script(text);
+        request.timeout = Duration::from_millis(200);
+        let done = finish(sandbox, request).await;
+        assert!(
+            done.exit.timed_out && done.exit.signal == Some(9),
+            "{text}: {done:?}"
+        );
+    }
     // Killed by hand.
     let handle = sandbox.exec(script("sleep 1000 & wait")).await.unwrap();
     handle.kill();
     let done = handle.finish().await.unwrap();
     assert_eq!((done.exit.signal, done.exit.timed_out), (Some(9), false));
-    assert_eq!(ok(&sandbox, left).await, "0");
+    assert_eq!(ok(sandbox, left).await, "0");
     sandbox.destroy().await.unwrap();
 }
 

@@ -197,3 +197,70 @@ async fn listings_are_bounded_and_only_of_files() {
     sandbox.destroy().await.unwrap();
     bench.provider.remove_state(&spec.dir).unwrap();
 }
+
+/// A name that is a folder one moment and a link out of it the next (design/60 §6, row 40).
+async fn races(sandbox: &std::sync::Arc<dyn freehold_sandbox::Sandbox>) {
+    let swap = "mkdir real out; echo mine > real/f; echo theirs > /tmp/f
+        (while :; do ln -s /tmp d; rm d; mv real d; mv d real; done) </dev/null >/dev/null 2>&1 &
+        ln -s /etc/passwd link; ln -s ../../../../etc dots; ln -s /proc/self/root root";
+    ok(sandbox, swap).await;
+    let mut seen = 0;
+    for n in 0..100 {
+        match sandbox.read_file("/workspace/d/f", 100).await {
+            Ok(file) => {
+                assert_eq!(file.collect().await.unwrap(), b"mine\n");
+                seen += 1;
+            }
+            Err(SandboxError::File { .. }) => {}
+            Err(e) => panic!("{e}"),
+        }
+        let written = sandbox
+            .write_file(&format!("/workspace/d/w{n}"), "w".into())
+            .await;
+        assert!(
+            matches!(written, Ok(()) | Err(SandboxError::File { .. })),
+            "{written:?}"
+        );
+        let deleted = sandbox.delete_file("/workspace/d/f2").await;
+        assert!(
+            matches!(deleted, Err(SandboxError::File { .. })),
+            "{deleted:?}"
+        );
+    }
+    assert!(seen > 0, "the race never let the folder be one");
+    assert_eq!(ok(sandbox, "ls /tmp").await, "f");
+    for path in [
+        "link",
+        "dots/passwd",
+        "root/etc/passwd",
+        "d/../../etc/passwd",
+    ] {
+        let read = sandbox
+            .read_file(&format!("/workspace/{path}"), 1 << 20)
+            .await;
+        assert!(
+            matches!(read, Err(SandboxError::File { .. })),
+            "{path}: {read:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_race_leads_out_of_a_folder() {
+    let bench = bench("race");
+    let sandbox = bench.sandbox("race").await;
+    races(&sandbox).await;
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn no_race_leads_out_of_an_ordinary_users_folder() {
+    if !is_root() {
+        not_run("the tests run as an ordinary user already");
+        return;
+    }
+    let bench = ordinary_user("race_user");
+    let sandbox = ordinary_sandbox(&bench, "race").await;
+    races(&sandbox).await;
+    sandbox.destroy().await.unwrap();
+}

@@ -302,6 +302,9 @@ async fn groups_left_behind_are_reaped() {
         return;
     }
     let sandbox = bench.sandbox("open").await;
+    // Gives it the groups it gets only when paused.
+    sandbox.pause().await.unwrap();
+    sandbox.resume().await.unwrap();
     let find = |name: &str| leftovers(&instance).3.iter().filter(|g| *g == name).count();
     let each = find("open");
     assert!(each > 0);

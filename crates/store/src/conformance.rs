@@ -14,6 +14,7 @@ mod outputs;
 mod resources;
 mod sessions;
 mod skills;
+mod vaults;
 mod work;
 mod world;
 
@@ -73,6 +74,7 @@ pub fn all() -> Vec<&'static Case> {
         keys::CASES,
         work::CASES,
         memories::CASES,
+        vaults::CASES,
     ];
     files.into_iter().flatten().collect()
 }

@@ -53,6 +53,9 @@ pub enum StoreError {
     /// Bytes of a file could not be stored or removed.
     #[error("the blob store failed")]
     Blob(#[from] crate::BlobError),
+    /// The master keys of secrets cannot be used.
+    #[error("the master keys cannot be used")]
+    Keys(#[from] crate::KeyringError),
     /// The operation panicked; nothing of it was kept.
     #[error("the operation panicked")]
     Panicked,

@@ -1,5 +1,6 @@
-//! Everything durable: the event log, the inbox and the leases; agents, environments, sessions,
-//! files and memories; workspaces and keys; and the bytes of files. Start at [`Store`]; the log's rules are in
+//! Everything durable: the event log, the inbox, the leases and the work queue; agents,
+//! environments, sessions, files, skills and memories; vaults with their secrets; workspaces and
+//! keys; and the bytes of files. Start at [`Store`]; the log's rules are in
 //! [`log`].
 //!
 //! One set of noun files in portable SQL over the small [`backend`] trait; `sqlite` is the backend.
@@ -25,11 +26,13 @@ pub mod memory_stores;
 pub mod memory_versions;
 pub mod outputs;
 pub mod resources;
+pub mod secrets;
 pub mod sessions;
 pub mod skills;
 mod sql;
 pub mod sqlite;
 mod store;
+pub mod vaults;
 pub mod work;
 pub mod workspaces;
 
@@ -58,6 +61,7 @@ pub use memory_stores::{
 pub use memory_versions::{MemoryVersionQuery, MemoryVersionRow, RedactError};
 pub use outputs::{NewOutput, OutputError};
 pub use resources::{FileCopy, NewResource, ResourceError, ResourceRow};
+pub use secrets::{Keyring, KeyringError, RotateError, SecretError};
 pub use sessions::{
     ArchiveError, CreateSessionError, DeleteSessionError, Direction, NewSession, SessionChange,
     SessionCursor, SessionQuery, SessionRow, UpdateSessionError,
@@ -67,6 +71,11 @@ pub use skills::{
     SkillVersionRow, VersionName,
 };
 pub use store::{CommitListener, NoListener, Store};
+pub use vaults::credentials::{
+    CreateCredentialError, CredentialChange, CredentialQuery, NewCredential, SessionCredential,
+    UpdateCredentialError, VaultCredentialRow,
+};
+pub use vaults::{NewVault, UpdateVaultError, VaultQuery, VaultRow};
 pub use work::{
     AckError, Beat, BeatError, NewBeat, NewPoll, QueueStats, StopError, WorkQuery, WorkRow,
 };

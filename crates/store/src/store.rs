@@ -6,8 +6,9 @@ use std::sync::Arc;
 use freehold_base::{EnvironmentId, IdSource, SessionId};
 
 use crate::backend::{Backend, Boxed, Tx};
+use crate::secrets::KEY_FILE;
 use crate::sqlite::Sqlite;
-use crate::{BlobStore, Blobs, LocalBlobs, StoreError, StoredEvent, workspaces};
+use crate::{BlobStore, Blobs, Keyring, LocalBlobs, StoreError, StoredEvent, workspaces};
 
 /// Hears of what has become durable. Called by the writer, one call at a time and each session's
 /// events in sequence order, before the writer's caller is answered: it must be quick, and must not
@@ -45,19 +46,34 @@ struct Inner {
     backend: Box<dyn Backend>,
     blobs: Blobs,
     ids: IdSource,
+    keys: Keyring,
 }
 
 impl Store {
-    /// Opens the data directory, and makes what is missing: the directory, the database, the
-    /// organization and its default workspace. No other process can open it until this one closes
-    /// it or ends.
+    /// Opens the data directory with the master keys that are kept in it; see
+    /// [`Store::open_with_keys`].
     ///
     /// # Errors
-    /// [`StoreError::InUse`]; a schema this version cannot use; or the disk fails.
+    /// As there, or the key file cannot be used.
     pub fn open(
         dir: &Path,
         ids: IdSource,
         listener: Arc<dyn CommitListener>,
+    ) -> Result<Self, StoreError> {
+        Self::open_with_keys(dir, ids, listener, None)
+    }
+
+    /// Opens the data directory, and makes what is missing: the directory, the database, the
+    /// organization and its default workspace, and without `keys` the file of the master keys. No other process can open it until this one closes
+    /// it or ends.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`]; a schema this version cannot use; or the disk fails.
+    pub fn open_with_keys(
+        dir: &Path,
+        ids: IdSource,
+        listener: Arc<dyn CommitListener>,
+        keys: Option<Keyring>,
     ) -> Result<Self, StoreError> {
         let clock = Arc::clone(ids.clock());
         let backend = Sqlite::open(dir, clock, listener, |tx| {
@@ -66,16 +82,27 @@ impl Store {
             workspaces::seed(tx, &ids)
         })?;
         let blobs = LocalBlobs::open(&dir.join("blobs"), ids.clone())?;
-        Ok(Self::assemble(Box::new(backend), Box::new(blobs), ids))
+        let keys = match keys {
+            Some(keys) => keys,
+            None => Keyring::load_or_create(&dir.join(KEY_FILE), &ids)?,
+        };
+        let (backend, blobs) = (Box::new(backend), Box::new(blobs));
+        Ok(Self::assemble(backend, blobs, ids, keys))
     }
 
     /// A store over other parts. The database must hold an organization already.
-    pub fn assemble(backend: Box<dyn Backend>, blobs: Box<dyn BlobStore>, ids: IdSource) -> Self {
+    pub fn assemble(
+        backend: Box<dyn Backend>,
+        blobs: Box<dyn BlobStore>,
+        ids: IdSource,
+        keys: Keyring,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 backend,
                 blobs: Blobs::new(blobs),
                 ids,
+                keys,
             }),
         }
     }
@@ -93,6 +120,10 @@ impl Store {
 
     pub(crate) fn ids(&self) -> &IdSource {
         &self.inner.ids
+    }
+
+    pub(crate) fn keys(&self) -> &Keyring {
+        &self.inner.keys
     }
 
     pub(crate) async fn scrub(&self) -> Result<(), StoreError> {

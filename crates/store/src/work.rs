@@ -95,7 +95,7 @@ fn get(
         .transpose()
 }
 
-/// Seconds as microseconds' timestamp arithmetic wants them: milliseconds.
+/// The time so many seconds after `now`.
 fn after(now: Timestamp, seconds: u64) -> Timestamp {
     now.plus_millis(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX))
 }

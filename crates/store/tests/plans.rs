@@ -6,12 +6,13 @@ mod common;
 use std::sync::{Arc, Mutex};
 
 use common::{Hand, tapped};
-use freehold_base::{IdSource, Timestamp};
+use freehold_base::{IdSource, SessionId, Timestamp};
 use freehold_store::backend::{Tx, Value};
 use freehold_store::conformance::{self, Fixture, World};
 use freehold_store::{
-    CommitListener, Direction, EventQuery, FileQuery, Input, NewPoll, NewSession, SessionCursor,
-    SessionQuery, WorkQuery,
+    CommitListener, CredentialQuery, Direction, EventQuery, FileQuery, Input, MemoryQuery,
+    MemoryStoreQuery, MemoryVersionQuery, NewPoll, NewSession, SessionCursor, SessionQuery,
+    VaultQuery, WorkQuery,
 };
 
 /// Notes the plan of each statement.
@@ -133,11 +134,62 @@ async fn hot_paths_use_indexes() {
         .stop_work(&w.environment, &item.id, true)
         .await
         .unwrap();
+    let mut with_vault = w.new_session();
+    with_vault.vault_ids = format!("[\"{}\"]", w.vault().await);
+    let with_vault = w.store.create_session(with_vault).await.unwrap().id;
+    w.store
+        .session_environment_credentials(&with_vault)
+        .await
+        .unwrap();
     assert_eq!(scans(&planner), []);
 
     // The check itself can fail: this one is known to look at every session.
     w.store.count_sessions().await.unwrap();
     assert_eq!(scans(&planner).len(), 1);
+}
+
+/// Every shape of the lists of contract 74.
+async fn list_memories(w: &World, at: Timestamp, session: &SessionId) {
+    let store = w.memory_store().await;
+    for include_archived in [false, true] {
+        for after in [None, Some((at, w.ids.next()))] {
+            let q = MemoryStoreQuery {
+                include_archived,
+                after,
+                limit: 10,
+                ..Default::default()
+            };
+            w.store.list_memory_stores(&w.workspace, q).await.unwrap();
+        }
+    }
+    for (folded, content) in [(false, false), (false, true), (true, false)] {
+        for after in [None, Some("/a".to_owned())] {
+            let q = MemoryQuery {
+                prefix: "/".into(),
+                folded,
+                content,
+                after,
+                limit: 10,
+            };
+            w.store
+                .list_memories(&w.workspace, &store, q)
+                .await
+                .unwrap();
+        }
+    }
+    for session in [None, Some(session.clone())] {
+        for after in [None, Some((at, w.ids.next()))] {
+            let q = MemoryVersionQuery {
+                session: session.clone(),
+                after,
+                limit: 10,
+                ..Default::default()
+            };
+            let listed = w.store.list_memory_versions(&w.workspace, &store, q).await;
+            listed.unwrap();
+        }
+    }
+    w.store.session_memory_stores(session).await.unwrap();
 }
 
 #[tokio::test]
@@ -215,6 +267,24 @@ async fn listings_use_indexes_and_sort_nothing() {
         let q = WorkQuery { after, limit: 10 };
         w.store.list_work(&w.environment, q).await.unwrap();
     }
+    for include_archived in [false, true] {
+        let vaults = VaultQuery {
+            include_archived,
+            after: Some((s.created_at, w.ids.next())),
+            limit: 10,
+        };
+        w.store.list_vaults(&w.workspace, vaults).await.unwrap();
+        let credentials = CredentialQuery {
+            include_archived,
+            after: Some((s.created_at, w.ids.next())),
+            limit: 10,
+        };
+        w.store
+            .list_credentials(&w.workspace, &w.ids.next(), credentials)
+            .await
+            .unwrap();
+    }
+    list_memories(&w, s.created_at, &s.id).await;
     let sorted: Vec<_> = {
         let plans = planner.0.lock().unwrap();
         let sorts = plans.iter().filter(|(sql, plan)| {

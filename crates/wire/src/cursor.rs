@@ -62,6 +62,12 @@ pub enum List {
     /// `GET /v1/environments/{id}/work`.
     #[serde(rename = "work")]
     Work,
+    /// `GET /v1/vaults`.
+    #[serde(rename = "vaults")]
+    Vaults,
+    /// `GET /v1/vaults/{id}/credentials`.
+    #[serde(rename = "credentials")]
+    Credentials,
     /// A list of our own admin endpoints.
     #[serde(rename = "admin")]
     Admin,

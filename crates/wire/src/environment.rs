@@ -84,6 +84,35 @@ pub enum Networking {
     Limited(LimitedNetwork),
 }
 
+impl Networking {
+    /// Whether a sandbox may reach a host, or for `*.example.com` any host below it. Package
+    /// registries and MCP servers, which are named elsewhere, are left out of account.
+    pub fn permits(&self, host: &str) -> bool {
+        match self {
+            Self::Unrestricted => true,
+            Self::Limited(limited) => limited
+                .allowed_hosts
+                .iter()
+                .any(|allowed| overlap(allowed, host)),
+        }
+    }
+}
+
+/// Whether two host names or `*.` patterns have a host in common.
+fn overlap(a: &str, b: &str) -> bool {
+    let (a, b) = (a.to_ascii_lowercase(), b.to_ascii_lowercase());
+    let below = |name: &str, domain: &str| {
+        name.strip_suffix(domain)
+            .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+    };
+    match (a.strip_prefix("*."), b.strip_prefix("*.")) {
+        (None, None) => a == b,
+        (Some(domain), None) => below(&b, domain),
+        (None, Some(domain)) => below(&a, domain),
+        (Some(one), Some(other)) => one == other || below(one, other) || below(other, one),
+    }
+}
+
 /// `limited`, resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,7 +9,7 @@ pub mod params;
 pub use outcome::{DefineOutcome, Rubric};
 pub use params::{Deltas, EventParams, SendEvents, event_deltas};
 
-use freehold_base::{EventId, ThreadId, Timestamp};
+use freehold_base::{CredentialId, EventId, ThreadId, Timestamp, VaultId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -333,6 +333,25 @@ pub struct SessionError {
     pub message: String,
     /// What follows.
     pub retry_status: RetryStatus,
+    /// The credential of a `credential_host_unreachable_error`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_id: Option<CredentialId>,
+    /// Its vault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault_id: Option<VaultId>,
+}
+
+impl SessionError {
+    /// An error that is about nothing but itself.
+    pub const fn new(r#type: SessionErrorKind, message: String, retry_status: RetryStatus) -> Self {
+        Self {
+            r#type,
+            message,
+            retry_status,
+            credential_id: None,
+            vault_id: None,
+        }
+    }
 }
 
 /// Kinds of session errors this version raises.
@@ -353,6 +372,9 @@ pub enum SessionErrorKind {
     /// No credit at the provider.
     #[serde(rename = "billing_error")]
     Billing,
+    /// A credential is for a host that the environment does not let the sandbox reach.
+    #[serde(rename = "credential_host_unreachable_error")]
+    CredentialHostUnreachable,
     /// Too many rounds of tool calls in one turn.
     #[serde(rename = "tool_use_limit_reached_error")]
     ToolUseLimitReached,

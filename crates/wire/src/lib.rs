@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod budget;
 pub mod content;
+pub mod credential;
 pub mod cursor;
 pub mod decode;
 pub mod domains;
@@ -30,6 +31,7 @@ pub mod thread;
 pub mod tool;
 pub mod unsupported;
 pub mod usage;
+pub mod vault;
 pub mod work;
 
 pub use cursor::{Cursor, Scope};

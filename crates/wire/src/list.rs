@@ -6,6 +6,7 @@ mod files;
 mod memories;
 mod sessions;
 mod skills;
+mod vaults;
 
 pub use agents::ListAgents;
 pub use events::ListEvents;
@@ -13,6 +14,7 @@ pub use files::ListFiles;
 pub use memories::{ListMemories, ListMemoryStores, ListMemoryVersions, view};
 pub use sessions::ListSessions;
 pub use skills::ListSkills;
+pub use vaults::ListVaults;
 
 use freehold_base::limits::page;
 use freehold_base::{AgentId, EnvironmentId, SessionId, ThreadId};

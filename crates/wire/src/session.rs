@@ -1,6 +1,6 @@
 //! Sessions and threads (contracts 30 and 45).
 
-use freehold_base::{EnvironmentId, SessionId, Timestamp};
+use freehold_base::{EnvironmentId, SessionId, Timestamp, VaultId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ pub struct Session<A = SessionAgent> {
     /// What is attached.
     pub resources: Vec<Resource>,
     /// `vlt_…`.
-    pub vault_ids: Vec<String>,
+    pub vault_ids: Vec<VaultId>,
     /// The cap on list cost.
     pub budget: Option<Budget>,
     /// Totals.

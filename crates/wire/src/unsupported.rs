@@ -97,9 +97,6 @@ impl EventParams {
 impl CreateSession {
     /// Why the session cannot start, if so; its agent and environment are asked separately.
     pub fn unsupported(&self) -> Option<ApiError> {
-        if !self.vault_ids.is_empty() {
-            return Some(not_yet("sessions with vault_ids"));
-        }
         self.resources
             .iter()
             .find_map(ResourceParam::unsupported)

@@ -15,6 +15,7 @@ pub mod service;
 pub mod skills;
 mod slot;
 mod uploads;
+mod variables;
 
 pub use content::Reply;
 pub use files::{FileSource, OutputFile, OutputReader};
@@ -22,3 +23,4 @@ pub use local::{Call, MemorySource, Options, Place, SandboxUnavailable, SessionS
 pub use memory::MemoryMount;
 pub use skills::{Skill, SkillError};
 pub use uploads::Upload;
+pub use variables::Variable;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use freehold_base::{SessionId, SharedClock, limits};
 use freehold_sandbox::{
-    FileProblem, HostPattern, Isolation, Limits, Provider, Sandbox, SandboxError, SandboxSpec,
-    Share, ToolRequest,
+    FileProblem, HostPattern, Isolation, Limits, Network, Provider, Sandbox, SandboxError,
+    SandboxSpec, Share, ToolRequest,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use crate::network;
 use crate::skills::{self, Skill};
 use crate::slot::{Memory, Open, Slot, State};
 use crate::uploads::{self, Upload, UploadError};
+use crate::variables::{self, Variable};
 
 /// Where agents leave files for their users.
 const OUTPUTS: &str = "/mnt/session/outputs";
@@ -66,6 +67,8 @@ pub struct Place<'a> {
     pub skills: &'a [Skill],
     /// Attached memory stores.
     pub memory: Option<MemorySource<'a>>,
+    /// Variables of its vaults, as they are now.
+    pub variables: &'a [Variable],
 }
 
 /// Memory stores of a session, and how they are reached with its rights.
@@ -183,7 +186,11 @@ impl SessionSandboxes {
             }
             slot.state.lock().await.unlisted = true;
             return match sandbox.call(call.request.clone(), cancel).await {
-                Ok(reply) => content::check(&reply),
+                Ok(reply) => {
+                    let mut reply = content::check(&reply);
+                    network::explain(&mut reply, &sandbox.take_denials());
+                    reply
+                }
                 Err(SandboxError::Lost { .. }) if attempts > 0 && !cancel.is_cancelled() => {
                     continue;
                 }
@@ -463,11 +470,21 @@ impl SessionSandboxes {
         if !state.skills && !place.skills.is_empty() {
             state.skills = self.lay_skills(&spec, place).await;
         }
-        if let Some(open) = &state.open {
-            if open.sandbox.alive() {
+        if let Some(open) = &mut state.open {
+            let lacks = !variables::held(place.variables, &open.env);
+            if !open.sandbox.alive() {
+                tracing::info!(session = %place.session, "sandbox lost; starting it again");
+            } else if lacks && slot.is_alone() {
+                // Nobody's call is cut off, and files stay.
+                tracing::info!(session = %place.session, "sandbox starts again with new variables");
+            } else {
+                if open.variables != place.variables {
+                    let network = self.network(place, &open.env);
+                    open.sandbox.set_network(network).await?;
+                    open.variables = place.variables.to_vec();
+                }
                 return Ok(Arc::clone(&open.sandbox));
             }
-            tracing::info!(session = %place.session, "sandbox lost; starting it again");
             close(place.session, &mut state).await;
         }
         let permit = self.room().await?;
@@ -476,6 +493,8 @@ impl SessionSandboxes {
             .map_err(|_| SandboxUnavailable::Slow)??;
         state.open = Some(Open {
             sandbox: Arc::clone(&sandbox),
+            env: spec.env,
+            variables: place.variables.to_vec(),
             _permit: permit,
         });
         Ok(sandbox)
@@ -499,16 +518,36 @@ impl SessionSandboxes {
         failed.count() == 0
     }
 
+    /// The folders that a session's sandbox shows besides its own.
+    fn shares(&self, place: Place<'_>) -> Vec<Share> {
+        let mounts = place.memory.map_or(&[][..], |memory| memory.mounts);
+        let mut shares = vec![uploads::share()];
+        if !place.skills.is_empty() {
+            shares.push(skills::share(self.options.skills_at));
+        }
+        shares.extend(memory::shares(mounts));
+        shares
+    }
+
     fn spec(&self, place: Place<'_>) -> SandboxSpec {
+        let env = variables::env(place.variables);
         SandboxSpec {
             id: sandbox_id(place.session),
             dir: self.dir(place.session),
             limits: self.options.limits,
-            network: network::policy(place.config, &self.options.package_hosts),
+            network: self.network(place, &env),
             min_isolation: self.options.min_isolation,
-            shares: shares(place, self.options.skills_at),
+            shares: self.shares(place),
             layers: Vec::new(),
-            env: Vec::new(),
+            env,
+        }
+    }
+
+    /// The network of a sandbox with this environment.
+    fn network(&self, place: Place<'_>, env: &[(String, String)]) -> Network {
+        Network {
+            policy: network::policy(place.config, &self.options.package_hosts, &[]),
+            injections: variables::injections(place.variables, env),
         }
     }
 
@@ -572,17 +611,6 @@ fn is_dead_probe(name: &str) -> bool {
         .strip_prefix("probe-")
         .and_then(|pid| pid.parse::<u32>().ok());
     pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
-}
-
-/// The folders that a session's sandbox shows besides its own.
-fn shares(place: Place<'_>, skills_at: &str) -> Vec<Share> {
-    let mounts = place.memory.map_or(&[][..], |memory| memory.mounts);
-    let mut shares = vec![uploads::share()];
-    if !place.skills.is_empty() {
-        shares.push(skills::share(skills_at));
-    }
-    shares.extend(memory::shares(mounts));
-    shares
 }
 
 fn sandbox_id(session: &SessionId) -> String {

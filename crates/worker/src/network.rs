@@ -1,7 +1,12 @@
 //! What an environment's configuration (contract 20) lets its sandboxes reach.
 
+use std::fmt::Display;
+
 use freehold_sandbox::{HostPattern, NetworkPolicy};
+use freehold_wire::content::ContentBlock;
 use serde::Deserialize;
+
+use crate::content::Reply;
 
 /// The part of a resolved `config` that counts here.
 #[derive(Deserialize)]
@@ -18,18 +23,25 @@ enum Networking {
         #[serde(default)]
         allowed_hosts: Vec<String>,
         #[serde(default)]
+        allow_mcp_servers: bool,
+        #[serde(default)]
         allow_package_managers: bool,
     },
 }
 
-/// The policy of an environment. Whatever cannot be read allows nothing: what was stored by a
-/// newer version must not become an open network here.
-pub(crate) fn policy(config: &serde_json::Value, package_hosts: &[HostPattern]) -> NetworkPolicy {
+/// The policy of an environment, and what its two flags add. Whatever cannot be read allows
+/// nothing: what was stored by a newer version must not become an open network here.
+pub(crate) fn policy(
+    config: &serde_json::Value,
+    package_hosts: &[HostPattern],
+    mcp_hosts: &[HostPattern],
+) -> NetworkPolicy {
     let read = Config::deserialize(config).ok().and_then(|c| c.networking);
     match read {
         Some(Networking::Unrestricted) => NetworkPolicy::Public,
         Some(Networking::Limited {
             allowed_hosts,
+            allow_mcp_servers,
             allow_package_managers,
         }) => {
             let mut allowed: Vec<HostPattern> = Vec::with_capacity(allowed_hosts.len());
@@ -39,6 +51,9 @@ pub(crate) fn policy(config: &serde_json::Value, package_hosts: &[HostPattern]) 
                     // Checked when the environment was made; leaving one out only narrows.
                     Err(_) => tracing::warn!("an allowed host is not a host name; left out"),
                 }
+            }
+            if allow_mcp_servers {
+                allowed.extend_from_slice(mcp_hosts);
             }
             if allow_package_managers {
                 allowed.extend_from_slice(package_hosts);
@@ -53,16 +68,29 @@ pub(crate) fn policy(config: &serde_json::Value, package_hosts: &[HostPattern]) 
     }
 }
 
+/// Tells the model of a failed call what the network refused meanwhile: a program that could not
+/// connect seldom knows why.
+pub(crate) fn explain(reply: &mut Reply, denials: &[impl Display]) {
+    if !reply.is_error || denials.is_empty() {
+        return;
+    }
+    let mut text = "Network connections that were refused or failed meanwhile:".to_owned();
+    for denial in denials {
+        text.push_str(&format!("\n- {denial}"));
+    }
+    reply.content.push(ContentBlock::text(text));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
     fn of(networking: serde_json::Value) -> NetworkPolicy {
-        let hosts = ["packages.example.org".parse().unwrap()];
         policy(
             &json!({"type": "cloud", "networking": networking, "packages": {}}),
-            &hosts,
+            &["packages.example.org".parse().unwrap()],
+            &["mcp.example.org:8443".parse().unwrap()],
         )
     }
 
@@ -75,9 +103,32 @@ mod tests {
         }));
         assert!(limited.allows_name("api.example.com") && limited.allows_name("a.example.net"));
         assert!(!limited.allows_name("packages.example.org"));
+        assert!(limited.allows("mcp.example.org", 8443) && !limited.allows("mcp.example.org", 443));
         let packages = of(json!({"type": "limited", "allow_package_managers": true}));
         assert!(packages.allows_name("packages.example.org"));
-        assert!(!packages.allows_name("example.com"));
+        assert!(!packages.allows_name("example.com") && !packages.allows_name("mcp.example.org"));
+    }
+
+    #[test]
+    fn only_a_failed_call_is_explained() {
+        let denials = ["a.test:443: not allowed", "10.0.0.1:80: not public"];
+        let mut failed = Reply::error("curl: (6)");
+        explain(&mut failed, &denials);
+        let [ContentBlock::Text(_), ContentBlock::Text(said)] = failed.content.as_slice() else {
+            panic!("{failed:?}");
+        };
+        assert!(
+            said.text
+                .ends_with("\n- a.test:443: not allowed\n- 10.0.0.1:80: not public")
+        );
+        let mut quiet = Reply::error("x");
+        explain(&mut quiet, &[""; 0]);
+        let mut fine = Reply {
+            is_error: false,
+            ..Reply::error("x")
+        };
+        explain(&mut fine, &denials);
+        assert_eq!((quiet.content.len(), fine.content.len()), (1, 1));
     }
 
     #[test]
@@ -90,6 +141,6 @@ mod tests {
         ] {
             assert_eq!(of(odd.clone()), NetworkPolicy::None, "{odd}");
         }
-        assert_eq!(policy(&json!("x"), &[]), NetworkPolicy::None);
+        assert_eq!(policy(&json!("x"), &[], &[]), NetworkPolicy::None);
     }
 }

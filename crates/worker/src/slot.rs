@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
 use crate::memory::SessionMemory;
 use crate::uploads::Upload;
+use crate::variables::Variable;
 
 /// What is shared by everyone who uses one session's sandbox.
 pub(crate) struct Slot {
@@ -45,6 +46,10 @@ pub(crate) struct Memory {
 /// A live sandbox, with its share of the number that may live at a time.
 pub(crate) struct Open {
     pub(crate) sandbox: Arc<dyn Sandbox>,
+    /// What was added to its environment when it was made.
+    pub(crate) env: Vec<(String, String)>,
+    /// The variables its network was last told of.
+    pub(crate) variables: Vec<Variable>,
     pub(crate) _permit: OwnedSemaphorePermit,
 }
 
@@ -71,6 +76,11 @@ impl Slot {
     pub(crate) fn enter(self: &Arc<Self>) -> Using {
         self.users.fetch_add(1, Ordering::SeqCst);
         Using(Arc::clone(self))
+    }
+
+    /// Whether the caller, who entered it, is the only one who uses it.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.users.load(Ordering::SeqCst) == 1
     }
 
     /// For how long nobody has used it; `None` while someone does.

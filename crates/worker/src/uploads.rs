@@ -224,7 +224,7 @@ mod tests {
             id: "s".to_owned(),
             dir: dir.join("state"),
             limits: Limits::default(),
-            network: NetworkPolicy::None,
+            network: NetworkPolicy::None.into(),
             min_isolation: Isolation::None,
             shares: vec![share()],
             layers: Vec::new(),

@@ -8,13 +8,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use freehold_base::{IdSource, SessionId};
+use freehold_base::{IdSource, Secret, SessionId};
 use freehold_sandbox::{
-    Capabilities, FileEntry, FileProblem, FileStream, Isolation, Limits, Listing, NetworkPolicy,
-    Provider, Sandbox, SandboxError, SandboxSpec, Stats, ToolReply, ToolRequest,
+    Capabilities, FileEntry, FileProblem, FileStream, Isolation, Limits, Listing, Network,
+    NetworkPolicy, Provider, Sandbox, SandboxError, SandboxSpec, Stats, ToolReply, ToolRequest,
 };
 use freehold_wire::content::ContentBlock;
-use freehold_worker::{Call, FileSource, Options, Place, SessionSandboxes, Skill, Upload};
+use freehold_wire::credential::{CredentialHosts, CredentialNetworking};
+use freehold_worker::{
+    Call, FileSource, Options, Place, SessionSandboxes, Skill, Upload, Variable,
+};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
@@ -27,7 +30,11 @@ struct Counting {
     specs: Mutex<Vec<SandboxSpec>>,
     /// What the calls of all sandboxes come to, in turn; `echo` when empty.
     outcomes: Arc<Mutex<VecDeque<Outcome>>>,
+    /// What live sandboxes were told of their network: placeholders and values.
+    told: Told,
 }
+
+type Told = Arc<Mutex<Vec<Vec<(String, String)>>>>;
 
 enum Outcome {
     Lost,
@@ -39,6 +46,7 @@ struct Box1 {
     alive: AtomicBool,
     live: Arc<AtomicUsize>,
     outcomes: Arc<Mutex<VecDeque<Outcome>>>,
+    told: Told,
 }
 
 impl Box1 {
@@ -73,6 +81,7 @@ impl Provider for Counting {
             alive: AtomicBool::new(true),
             live: self.live.clone(),
             outcomes: self.outcomes.clone(),
+            told: self.told.clone(),
         }))
     }
     async fn reap(&self, _: &HashSet<String>) -> Result<usize, SandboxError> {
@@ -131,6 +140,10 @@ impl Sandbox for Box1 {
         })
     }
     async fn write_file(&self, _: &str, _: bytes::Bytes) -> Result<(), SandboxError> {
+        Ok(())
+    }
+    async fn set_network(&self, network: Network) -> Result<(), SandboxError> {
+        self.told.lock().unwrap().push(pairs(&network));
         Ok(())
     }
     async fn destroy(&self) -> Result<(), SandboxError> {
@@ -208,6 +221,7 @@ impl Setup {
             uploads: &[],
             skills: &[],
             memory: None,
+            variables: &[],
         }
     }
     async fn call(&self, session: &SessionId, tool: &str, repeatable: bool) -> (String, bool) {
@@ -263,7 +277,7 @@ async fn one_sandbox_per_session_made_when_first_needed() {
     assert_eq!(setup.counts(), (2, 2));
     let specs = setup.provider.specs.lock().unwrap();
     assert_eq!(specs[0].dir, setup.root.path().join(a.as_str()));
-    assert_eq!(specs[0].network, NetworkPolicy::Public);
+    assert_eq!(specs[0].network.policy, NetworkPolicy::Public);
     assert_ne!(specs[0].id, specs[1].id);
 }
 
@@ -483,4 +497,131 @@ async fn skills_are_shown_and_those_that_fail_are_tried_again() {
     setup.call(&without, "bash", false).await;
     let specs = setup.provider.specs.lock().unwrap();
     assert!(specs[1].shares.iter().all(|s| s.at != "/skills"));
+}
+
+/// What is put in for what.
+fn pairs(network: &Network) -> Vec<(String, String)> {
+    let each = network.injections.iter();
+    each.map(|i| (i.placeholder.clone(), i.value.expose().clone()))
+        .collect()
+}
+
+fn variable(name: &str, value: &str) -> Variable {
+    Variable {
+        name: name.into(),
+        placeholder: format!("placeholder{name}"),
+        value: Secret::new(value.into()),
+        hosts: CredentialNetworking::Limited(CredentialHosts {
+            allowed_hosts: vec!["api.acme.test".into(), "*.example.com".into()],
+        }),
+        header: true,
+        body: false,
+    }
+}
+
+fn pair(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+#[tokio::test]
+async fn a_sandbox_holds_placeholders_and_its_network_the_values() {
+    let setup = Setup::new(8);
+    let a = session();
+    let variables = [
+        variable("KEY", "secret"),
+        Variable {
+            hosts: CredentialNetworking::Unrestricted,
+            ..variable("ANY", "other")
+        },
+    ];
+    let place = Place {
+        variables: &variables,
+        ..setup.place(&a)
+    };
+    setup.boxes.prepare(place).await.unwrap();
+    let specs = setup.provider.specs.lock().unwrap();
+    let spec = &specs[0];
+    assert_eq!(
+        spec.env,
+        [pair("KEY", "placeholderKEY"), pair("ANY", "placeholderANY")]
+    );
+    assert_eq!(
+        pairs(&spec.network),
+        [
+            pair("placeholderKEY", "secret"),
+            pair("placeholderANY", "other")
+        ]
+    );
+    let [limited, any] = &spec.network.injections[..] else {
+        panic!("two injections")
+    };
+    assert!(limited.header && !limited.body);
+    assert!(limited.hosts.allows("api.acme.test", 443) && limited.hosts.allows("a.example.com", 1));
+    assert!(!limited.hosts.allows("example.com", 443) && any.hosts.allows("example.com", 443));
+    assert!(!format!("{spec:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn changed_variables_reach_a_live_sandbox() {
+    let setup = Setup::new(8);
+    let a = session();
+    let call = async |variables: &[Variable]| {
+        let place = Place {
+            variables,
+            ..setup.place(&a)
+        };
+        let cancel = CancellationToken::new();
+        let reply = setup.boxes.call(place, call("bash", false), &cancel).await;
+        assert!(!reply.is_error, "{reply:?}");
+    };
+    let told = || std::mem::take(&mut *setup.provider.told.lock().unwrap());
+    call(&[variable("KEY", "one")]).await;
+    call(&[variable("KEY", "one")]).await;
+    assert_eq!(told(), Vec::<Vec<_>>::new());
+    call(&[variable("KEY", "two")]).await;
+    assert_eq!(told(), [[pair("placeholderKEY", "two")]]);
+    call(&[]).await;
+    assert_eq!(told(), [[]]);
+    call(&[variable("KEY", "three")]).await;
+    assert_eq!(told(), [[pair("placeholderKEY", "three")]]);
+    assert_eq!(setup.counts(), (1, 1), "it went on all the time");
+    // A new name takes a new environment; files stay.
+    call(&[variable("KEY", "three"), variable("MORE", "x")]).await;
+    assert_eq!(setup.counts(), (2, 1));
+    assert_eq!(told(), Vec::<Vec<_>>::new());
+    let specs = setup.provider.specs.lock().unwrap();
+    assert_eq!(specs[1].env.len(), 2);
+    assert_eq!(specs[0].dir, specs[1].dir);
+}
+
+#[tokio::test]
+async fn new_variables_cut_no_call_off() {
+    let setup = Setup::new(8);
+    let a = session();
+    let (cancel, known) = (CancellationToken::new(), [variable("KEY", "one")]);
+    let place = Place {
+        variables: &known,
+        ..setup.place(&a)
+    };
+    setup.boxes.prepare(place).await.unwrap();
+    setup.next(Outcome::Hang);
+    let running = setup.boxes.call(place, call("bash", false), &cancel);
+    let more = [variable("KEY", "two"), variable("MORE", "x")];
+    let beside = async {
+        let place = Place {
+            variables: &more,
+            ..setup.place(&a)
+        };
+        let free = CancellationToken::new();
+        let reply = setup.boxes.call(place, call("read", true), &free).await;
+        assert!(!reply.is_error, "{reply:?}");
+        let created = setup.counts().0;
+        cancel.cancel();
+        created
+    };
+    let (_, created) = tokio::join!(running, beside);
+    assert_eq!(created, 1, "the sandbox of the running call was kept");
+    // What it does not hold is not put in either.
+    let told = setup.provider.told.lock().unwrap().clone();
+    assert_eq!(told, [[pair("placeholderKEY", "two")]]);
 }

@@ -2,7 +2,7 @@
 
 use crate::fake;
 use freehold_base::Secret;
-use freehold_client::{Client, ClientError, Options};
+use freehold_client::{Client, ClientError, Options, Poll};
 use serde_json::{Value, json};
 
 const OVERLOADED: &str =
@@ -125,4 +125,49 @@ fn what_cannot_be_used_is_refused_and_the_key_is_never_shown() {
     assert!(!format!("{error:?} {error}").contains("secret"));
     let client = Client::new(Options::new("http://x", Secret::new("sk-secret".into()))).unwrap();
     assert!(!format!("{client:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn a_worker_polls_and_beats_with_keys_of_its_own() {
+    let (fake, client) = fake::start().await;
+    let environment = "env_1".parse().unwrap();
+    fake.answer(200, &[], "null");
+    let poll = Poll {
+        worker_id: Some("w1"),
+        block_ms: Some(999),
+        reclaim_older_than_ms: Some(10),
+    };
+    assert_eq!(client.poll_work(&environment, poll).await.unwrap(), None);
+    let headers = fake.headers.lock().unwrap().clone();
+    assert_eq!(headers["anthropic-worker-id"], "w1");
+    // An item whose answer is lost comes again by itself.
+    fake.answer(500, &[NOW], OVERLOADED);
+    let failed = client.poll_work(&environment, Poll::default()).await;
+    assert_eq!(failed.unwrap_err().status(), Some(500));
+    let token = Secret::new("sk-token".to_owned());
+    let holder = client.with_key(&token).unwrap();
+    let beat = r#"{"type":"work_heartbeat","last_heartbeat":"x","lease_extended":true,
+        "state":"active","ttl_seconds":300}"#;
+    fake.answer(500, &[NOW], OVERLOADED);
+    fake.answer(200, &[], beat);
+    let beat = holder
+        .heartbeat_work(&environment, "work_1", "a:b", Some(60))
+        .await
+        .unwrap();
+    assert_eq!(beat.last_heartbeat, "x");
+    let headers = fake.headers.lock().unwrap().clone();
+    assert_eq!(headers["authorization"], "Bearer sk-token");
+    let base = "/base/v1/environments/env_1/work";
+    let beat = format!(
+        "POST {base}/work_1/heartbeat?expected_last_heartbeat=a%3Ab&desired_ttl_seconds=60"
+    );
+    assert_eq!(
+        fake.seen(),
+        [
+            format!("GET {base}/poll?block_ms=999&reclaim_older_than_ms=10"),
+            format!("GET {base}/poll"),
+            beat.clone(),
+            beat
+        ]
+    );
 }

@@ -102,11 +102,7 @@ fn limit(
     new_id: &mut dyn FnMut() -> EventId,
 ) -> Step {
     let mut draft = Draft::default();
-    let error = SessionError {
-        r#type: kind,
-        message,
-        retry_status: RetryStatus::Exhausted,
-    };
+    let error = SessionError::new(kind, message, RetryStatus::Exhausted);
     draft.push(new_id(), EventBody::Error(SessionErrorEvent { error }));
     super::give_up(state, &mut draft, view, new_id);
     debug_assert!(draft.status == Some(Status::Idle));

@@ -47,6 +47,9 @@ pub(crate) enum Command {
     /// Create and list workspaces
     #[command(subcommand)]
     Workspaces(WorkspaceCommand),
+    /// Change the master key of stored secrets
+    #[command(subcommand)]
+    Secrets(SecretCommand),
     /// List the models that agents can use
     Models {
         #[command(flatten)]
@@ -248,6 +251,25 @@ pub(crate) enum WorkspaceCommand {
     List {
         #[command(flatten)]
         connection: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretCommand {
+    /// Put every stored secret under a new master key, while no server is running
+    ///
+    /// A server that keeps its own key gets a fresh one, and the old one is forgotten. With
+    /// secrets.key_file or secrets.key_env, write the new key before the old ones first; the old
+    /// ones can go afterwards.
+    Rotate {
+        /// The data directory [default: ~/.local/share/freehold]
+        #[arg(long, value_name = "DIR", env = "FREEHOLD_DATA_DIR", hide_env = true)]
+        data_dir: Option<PathBuf>,
+        /// The server's configuration file
+        #[arg(long, value_name = "FILE", env = "FREEHOLD_CONFIG", hide_env = true)]
+        config: Option<PathBuf>,
         #[command(flatten)]
         output: Output,
     },

@@ -14,8 +14,8 @@ use crate::exit::{Exit, Failure};
 use crate::memory;
 
 pub(crate) use args::{
-    Command, Connection, ExportArgs, KeyCommand, Output, RunArgs, SessionCommand, TailArgs,
-    WorkspaceCommand,
+    Command, Connection, ExportArgs, KeyCommand, Output, RunArgs, SecretCommand, SessionCommand,
+    TailArgs, WorkspaceCommand,
 };
 pub(crate) use environments::{EnvironmentCommand, EnvironmentKeyCommand, WorkCommand};
 pub(crate) use skills::SkillCommand;
@@ -57,6 +57,7 @@ async fn client(command: Command) -> Result<Exit, Failure> {
         Command::Environments(command) => commands::environments(command).await,
         Command::Skills(command) => commands::skills(command).await,
         Command::Workspaces(command) => commands::workspaces(command).await,
+        Command::Secrets(command) => commands::secrets(command).await,
         Command::Models { connection, output } => commands::models(connection, output).await,
         Command::Doctor { flags, output } => commands::doctor(flags, output).await,
     }

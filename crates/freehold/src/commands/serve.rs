@@ -46,7 +46,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     signals::watch(stop.clone())?;
 
     let hub = Hub::new(ids.clone());
-    let store = open_store(&settings.data_dir, &ids, &hub).await?;
+    let store = open_store(&settings, &ids, &hub).await?;
     let instance = sandboxes::instance(&settings.data_dir)
         .map_err(|e| Failure::because("the data directory cannot be used", &e))?;
     let provider = sandboxes::provider(&settings.sandbox, instance, settings.sandbox_root());
@@ -175,13 +175,22 @@ fn prepare_dir(dir: &Path) -> Result<(), Failure> {
     })
 }
 
-async fn open_store(dir: &Path, ids: &IdSource, hub: &Hub) -> Result<Store, Failure> {
-    let (path, ids, hub) = (dir.to_owned(), ids.clone(), hub.clone());
-    let opened = tokio::task::spawn_blocking(move || Store::open(&path, ids, Arc::new(hub))).await;
-    match opened {
-        Ok(opened) => opened.map_err(store_failed),
-        Err(error) => Err(Failure::because("cannot open the data directory", &error)),
+async fn open_store(settings: &Settings, ids: &IdSource, hub: &Hub) -> Result<Store, Failure> {
+    let keys = config::master_keys(settings)?;
+    let (path, ids, hub) = (settings.data_dir.clone(), ids.clone(), hub.clone());
+    let open = move || Store::open_with_keys(&path, ids, Arc::new(hub), keys);
+    let store = match tokio::task::spawn_blocking(open).await {
+        Ok(opened) => opened.map_err(store_failed)?,
+        Err(error) => return Err(Failure::because("cannot open the data directory", &error)),
+    };
+    for key in store.missing_master_keys().await.map_err(store_failed)? {
+        tracing::error!(
+            key,
+            "secrets are encrypted under a master key that is not configured; sessions go without \
+             them until the key is back, or the credentials are updated"
+        );
     }
+    Ok(store)
 }
 
 fn store_failed(error: StoreError) -> Failure {

@@ -9,6 +9,7 @@ use freehold_sandbox::Isolation;
 use serde::Deserialize;
 
 use super::flags::{LogFormat, SandboxKind};
+use super::isolation::{MicrovmTable, OciTable};
 use crate::exit::Failure;
 
 /// Greatest file, bytes.
@@ -27,6 +28,7 @@ pub(super) struct File {
     pub(super) sandbox: Sandbox,
     pub(super) web: Web,
     pub(super) retry: Retry,
+    pub(super) secrets: Secrets,
     pub(super) providers: Vec<ProviderConfig>,
     pub(super) models: Vec<ModelConfig>,
     pub(super) rehearsal: RehearsalConfig,
@@ -56,6 +58,9 @@ pub(super) struct Sandbox {
     pub(super) max_live: Option<u32>,
     pub(super) idle_minutes: Option<u32>,
     pub(super) package_hosts: Vec<String>,
+    pub(super) oci: OciTable,
+    pub(super) microvm: MicrovmTable,
+    pub(super) log_network: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -70,6 +75,13 @@ pub(super) struct Retry {
     pub(super) base_ms: Option<u32>,
     pub(super) max_ms: Option<u32>,
     pub(super) attempts: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Secrets {
+    pub(super) key_env: Option<String>,
+    pub(super) key_file: Option<PathBuf>,
 }
 
 /// Reads a file.
@@ -160,8 +172,11 @@ mod tests {
             ("", ""),
             ("log.", "[log]"),
             ("sandbox.", "[sandbox]"),
+            ("sandbox.oci.", "[sandbox.oci]"),
+            ("sandbox.microvm.", "[sandbox.microvm]"),
             ("web.", "[web]"),
             ("retry.", "[retry]"),
+            ("secrets.", "[secrets]"),
             ("rehearsal.", "[rehearsal]"),
             ("rates.", "[rates]"),
             ("providers.", provider),
@@ -182,8 +197,11 @@ mod tests {
         let tables = [
             "log",
             "sandbox",
+            "sandbox.oci",
+            "sandbox.microvm",
             "web",
             "retry",
+            "secrets",
             "rehearsal",
             "rates",
             "providers",

@@ -12,6 +12,10 @@ use serde::Deserialize;
 pub(crate) enum SandboxKind {
     /// Linux namespaces; the default
     Namespaces,
+    /// A container runtime of this host: runc, crun or gVisor's runsc; needs root
+    Oci,
+    /// A virtual machine for each session; needs root, QEMU and a kernel
+    Microvm,
     /// No isolation at all: tools run as the server's user. Development only
     Process,
 }

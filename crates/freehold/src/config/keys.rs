@@ -1,11 +1,12 @@
-//! Keys of model providers: from environment variables or files, never from the command line.
+//! Keys of model providers and master keys of secrets: from environment variables or files, never from the command line.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use freehold_base::Secret;
+use freehold_store::Keyring;
 
-use super::settings::Settings;
+use super::settings::{MasterKeys, Settings};
 use crate::environment;
 use crate::exit::Failure;
 
@@ -48,6 +49,29 @@ pub(crate) fn provider_keys(
         keys.extend(key.map(|key| (provider.name.clone(), key)));
     }
     Ok(keys)
+}
+
+/// The master keys of secrets that the configuration names; `None` if the server keeps its own.
+///
+/// # Errors
+/// The variable or the file that is named is not there or holds no keys.
+pub(crate) fn master_keys(settings: &Settings) -> Result<Option<Keyring>, Failure> {
+    let (setting, text) = match &settings.master_keys {
+        MasterKeys::Own => return Ok(None),
+        MasterKeys::File(path) => ("secrets.key_file", read("secrets.key_file", path)?),
+        MasterKeys::Variable(name) => {
+            let text = environment::secret(name)?.ok_or_else(|| {
+                Failure::usage(format!(
+                    "secrets.key_env: the environment variable {name} is not set"
+                ))
+            })?;
+            ("secrets.key_env", text)
+        }
+    };
+    let keys = Keyring::parse(&text);
+    keys.map(Some).map_err(|e| {
+        Failure::usage(format!("{setting}: {e}")).hint("make one with `openssl rand -hex 32`")
+    })
 }
 
 fn read(setting: &str, path: &Path) -> Result<Secret<String>, Failure> {

@@ -3,9 +3,10 @@
 
 mod file;
 mod flags;
+mod isolation;
 mod keys;
 mod settings;
 
 pub(crate) use flags::{LogFormat, SandboxKind, ServeFlags};
-pub(crate) use keys::{model_key, provider_keys};
+pub(crate) use keys::{master_keys, model_key, provider_keys};
 pub(crate) use settings::{SandboxSettings, Settings, sandbox_settings};

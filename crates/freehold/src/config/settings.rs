@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use freehold_engine::Backoff;
 use freehold_model::CatalogConfig;
-use freehold_sandbox::{HostPattern, Isolation, Limits};
+use freehold_sandbox::{HostPattern, Isolation, Limits, Runtime};
 
 use super::file::{self, File};
 use super::flags::{LogFormat, SandboxKind, ServeFlags};
+use super::isolation::MicrovmSettings;
 use crate::environment;
 use crate::exit::Failure;
 
@@ -26,7 +27,19 @@ pub(crate) struct Settings {
     pub(crate) sandbox: SandboxSettings,
     pub(crate) search_url: Option<String>,
     pub(crate) backoff: Backoff,
+    pub(crate) master_keys: MasterKeys,
     pub(crate) catalog: CatalogConfig,
+}
+
+/// Where the master keys of secrets are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MasterKeys {
+    /// In a file of the data directory that the server makes itself.
+    Own,
+    /// In a file of the operator's.
+    File(PathBuf),
+    /// In an environment variable.
+    Variable(String),
 }
 
 /// Settings of sandboxes.
@@ -39,6 +52,9 @@ pub(crate) struct SandboxSettings {
     pub(crate) max_live: usize,
     pub(crate) idle: Duration,
     pub(crate) package_hosts: Vec<HostPattern>,
+    pub(crate) oci: Runtime,
+    pub(crate) microvm: MicrovmSettings,
+    pub(crate) log_network: bool,
 }
 
 /// Hosts of package managers that can be listed.
@@ -99,6 +115,7 @@ impl Settings {
                 .or(file.web.search_url)
                 .filter(|u| !u.is_empty()),
             backoff: backoff(flags.retry_base_ms, &file.retry)?,
+            master_keys: master_keys(file.secrets)?,
             catalog: CatalogConfig {
                 providers: file.providers,
                 models: file.models,
@@ -116,6 +133,17 @@ impl Settings {
     /// Where sandboxes keep their files.
     pub(crate) fn sandbox_root(&self) -> PathBuf {
         self.data_dir.join("sandboxes")
+    }
+}
+
+fn master_keys(file: file::Secrets) -> Result<MasterKeys, Failure> {
+    match (file.key_env, file.key_file) {
+        (None, None) => Ok(MasterKeys::Own),
+        (Some(name), None) => Ok(MasterKeys::Variable(name)),
+        (None, Some(path)) => Ok(MasterKeys::File(path)),
+        (Some(_), Some(_)) => Err(Failure::usage(
+            "secrets: key_env and key_file cannot both be set",
+        )),
     }
 }
 
@@ -182,7 +210,10 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
     }
     let kind = kind.or(file.provider).unwrap_or(SandboxKind::Namespaces);
     let min_isolation = match kind {
-        SandboxKind::Namespaces => file.min_isolation.unwrap_or(Isolation::Namespaces),
+        SandboxKind::Namespaces | SandboxKind::Oci => {
+            file.min_isolation.unwrap_or(Isolation::Namespaces)
+        }
+        SandboxKind::Microvm => file.min_isolation.unwrap_or(Isolation::Microvm),
         SandboxKind::Process => Isolation::None,
     };
     Ok(SandboxSettings {
@@ -193,6 +224,9 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
         max_live: max_live as usize,
         idle: Duration::from_secs(u64::from(idle_minutes) * 60),
         package_hosts,
+        oci: file.oci.runtime()?,
+        microvm: file.microvm.settings(),
+        log_network: file.log_network,
     })
 }
 
@@ -287,7 +321,12 @@ mod tests {
                 "sandbox.package_hosts[0]",
             ),
             ("[sandbox]\nmax_live = 0", "sandbox.max_live"),
+            ("[sandbox.oci]\nruntime = 'youki'", "sandbox.oci.runtime"),
             ("[retry]\nattempts = 0", "retry.attempts"),
+            (
+                "[secrets]\nkey_env = 'A'\nkey_file = 'b'",
+                "secrets: key_env and key_file",
+            ),
             (
                 "[[models]]\nid = 'a'\nprovider = 'none'",
                 "models[0].provider",

@@ -43,6 +43,8 @@ fn help_texts_are_as_reviewed() {
         &["workspaces"],
         &["workspaces", "create"],
         &["workspaces", "list"],
+        &["secrets"],
+        &["secrets", "rotate"],
         &["models"],
         &["doctor"],
         &["worker"],

@@ -1,8 +1,10 @@
 //! The built binary as its users meet it.
 
+mod environments;
 mod errors;
 mod help;
 mod journey;
 mod memory;
+mod secrets;
 mod server;
 mod skills;

@@ -9,4 +9,5 @@ mod ends;
 mod fleet;
 mod hands_off;
 mod serving;
+mod skills;
 mod world;

@@ -143,10 +143,20 @@ impl Files {
         let place = self.roots.locate(path)?;
         let name = place.rest.file_name().ok_or(FileProblem::NotRegular)?;
         let parent = place.rest.parent().unwrap_or(Path::new(""));
-        // `openat2` takes no other flags beside `O_PATH`, and `open_below` has some.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let parent = open_below(&place.root, parent, flags, Mode::empty())?;
         rustix::fs::unlinkat(&parent, name, AtFlags::empty()).map_err(problem)
+    }
+
+    /// Bytes and inodes in use on the file system that holds the workspace.
+    pub(crate) fn usage(&self) -> Result<(u64, u64), FileProblem> {
+        let place = self.roots.locate("/workspace")?;
+        let at = rustix::fs::fstatvfs(&place.root).map_err(problem)?;
+        let bytes = at
+            .f_blocks
+            .saturating_sub(at.f_bfree)
+            .saturating_mul(at.f_frsize);
+        Ok((bytes, at.f_files.saturating_sub(at.f_ffree)))
     }
 
     pub(crate) fn close(&self, handle: u64) {

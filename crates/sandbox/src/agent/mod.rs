@@ -1,6 +1,7 @@
 //! The in-sandbox program: sets up the isolation it was told to, locks itself down, then serves
 //! tool calls and files. Tool logic is the caller's, behind [`Handler`].
 
+mod archive;
 mod cancel;
 mod exec;
 mod fence;
@@ -8,7 +9,10 @@ mod files;
 mod listing;
 mod roots;
 mod serve;
+mod still;
 mod supervise;
+mod transfer;
+mod unpack;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -90,10 +90,25 @@ pub(crate) fn open_below(
     for _ in 0..16 {
         match rustix::fs::openat2(&dir, path, flags, mode, how) {
             Err(Errno::AGAIN) => {}
+            // gVisor before 2024.
+            Err(Errno::NOSYS) => return step_by_step(dir, path, flags, mode).map_err(problem),
             other => return other.map_err(problem),
         }
     }
     Err(FileProblem::Io)
+}
+
+/// The same where the kernel has no `openat2`: one name at a time, each opened as what it is, so
+/// that there is no link to follow. `path` has no `..` (see [`Roots::locate`]).
+fn step_by_step(dir: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = rustix::fs::openat(dir, ".", step, Mode::empty())?;
+    for part in path.parent().into_iter().flat_map(Path::components) {
+        let part: &Path = part.as_ref();
+        at = rustix::fs::openat(&at, part, step, Mode::empty())?;
+    }
+    let name: &Path = path.file_name().unwrap_or(path.as_os_str()).as_ref();
+    rustix::fs::openat(&at, name, flags | OFlags::NOFOLLOW, mode)
 }
 
 /// The system's answer in our words.
@@ -106,5 +121,31 @@ pub(crate) fn problem(errno: Errno) -> FileProblem {
         Errno::NOSPC | Errno::DQUOT => FileProblem::NoSpace,
         Errno::FBIG => FileProblem::TooLarge,
         _ => FileProblem::Io,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn without_openat2_no_link_is_followed_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("a/b")).unwrap();
+        fs::write(at("a/b/file"), "x").unwrap();
+        symlink("a", at("link")).unwrap();
+        symlink("file", at("a/b/alias")).unwrap();
+        let root = fs::File::open(dir.path()).unwrap();
+        let open = |path: &str| step_by_step(&root, Path::new(path), OFlags::RDONLY, Mode::empty());
+        open(".").unwrap();
+        open("a/b/file").unwrap();
+        open("a/./b").unwrap();
+        for through_a_link in ["link/b/file", "a/b/alias", "link"] {
+            assert!(open(through_a_link).is_err(), "{through_a_link}");
+        }
+        assert_eq!(open("a/c/file").unwrap_err(), Errno::NOENT);
     }
 }

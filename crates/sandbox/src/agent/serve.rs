@@ -15,6 +15,8 @@ use serde_json::value::RawValue;
 
 use super::exec::Programs;
 use super::files::Files;
+use super::still::Still;
+use super::transfer::Transfers;
 use super::{AgentContext, Cancel, Handler, Reply, listing};
 use crate::launch::{Inside, protect_agent};
 use crate::protocol::{
@@ -40,6 +42,9 @@ struct Shared {
     running: Mutex<HashMap<u64, Cancel>>,
     files: Files,
     programs: Programs,
+    transfers: Transfers,
+    still: Mutex<Option<Still>>,
+    isolated: bool,
 }
 
 /// Serves until the host goes away; the exit code.
@@ -53,6 +58,9 @@ pub(super) fn run(
         running: Mutex::default(),
         files: Files::new(inside.roots),
         programs: Programs::new(&context),
+        transfers: Transfers::new(inside.kept),
+        still: Mutex::default(),
+        isolated: context.isolated,
     });
     let (jobs, queue) = sync_channel::<Job>(MAX_IN_FLIGHT);
     let (ready, wait_ready) = sync_channel(1);
@@ -157,6 +165,7 @@ fn dispatch(shared: &Arc<Shared>, queue: &Receiver<Job>, handler: &Arc<dyn Handl
 
 fn serve(shared: &Shared, handler: &dyn Handler, job: Job) -> (Answer, Vec<u8>) {
     let (files, programs) = (&shared.files, &shared.programs);
+    let transfers = &shared.transfers;
     let done = |r: Result<(), _>| r.map(|()| (Answer::Done, Vec::new()));
     let result = match job.ask {
         Ask::Call { name } => return call(handler, &name, job.body, &job.cancel),
@@ -176,6 +185,7 @@ fn serve(shared: &Shared, handler: &dyn Handler, job: Job) -> (Answer, Vec<u8>) 
         Ask::Close { handle } => {
             files.close(handle);
             programs.close(handle);
+            transfers.close(handle);
             done(Ok(()))
         }
         Ask::Delete { path } => done(files.delete(&path)),
@@ -185,6 +195,24 @@ fn serve(shared: &Shared, handler: &dyn Handler, job: Job) -> (Answer, Vec<u8>) 
             programs.kill(handle);
             done(Ok(()))
         }
+        Ask::Pack { bytes, entries } => return transfers.pack(job.id, bytes, entries),
+        Ask::PackNext { handle } => return transfers.next(handle),
+        Ask::Unpack { bytes, entries } => return transfers.unpack(job.id, bytes, entries),
+        Ask::UnpackPush { handle } => return transfers.push(handle, job.body),
+        // Outside a sandbox "all others" would be the user's whole machine.
+        Ask::Still { .. } if !shared.isolated => return failed(Problem::Busy),
+        Ask::Still { on } => {
+            let mut still = shared.still.lock().unwrap_or_else(PoisonError::into_inner);
+            match on {
+                true if still.is_none() => *still = Some(Still::new()),
+                true => {}
+                false => *still = None,
+            }
+            done(Ok(()))
+        }
+        Ask::Usage => files
+            .usage()
+            .map(|(bytes, inodes)| (Answer::Usage { bytes, inodes }, Vec::new())),
         Ask::Cancel { .. } => return failed(Problem::Protocol),
     };
     result.unwrap_or_else(|problem| failed(Problem::File(problem)))

@@ -2,20 +2,22 @@
 
 use std::path::PathBuf;
 
-use super::CONTROLLERS;
-
 /// A hierarchy with the server's own group in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hierarchy {
     /// The server's own group.
     pub dir: PathBuf,
     pub version2: bool,
-    /// Version 1 only: those of [`CONTROLLERS`] it carries.
+    /// Version 1 only: those wanted that it carries.
     pub controllers: Vec<&'static str>,
 }
 
-/// Reads `/proc/self/mountinfo` and `/proc/self/cgroup`.
-pub(super) fn hierarchies(mountinfo: &str, cgroup: &str) -> Vec<Hierarchy> {
+/// Reads `/proc/self/mountinfo` and `/proc/self/cgroup`; of version 1 only what has one of `wanted`.
+pub(super) fn hierarchies(
+    mountinfo: &str,
+    cgroup: &str,
+    wanted: &[&'static str],
+) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mountinfo.lines() {
         let Some((before, after)) = line.split_once(" - ") else {
@@ -33,8 +35,9 @@ pub(super) fn hierarchies(mountinfo: &str, cgroup: &str) -> Vec<Hierarchy> {
             "cgroup2" => true,
             _ => continue,
         };
-        let controllers: Vec<_> = CONTROLLERS
-            .into_iter()
+        let controllers: Vec<_> = wanted
+            .iter()
+            .copied()
             .filter(|c| !version2 && options.split(',').any(|o| o == *c))
             .collect();
         if !version2 && controllers.is_empty() {
@@ -77,7 +80,12 @@ fn own_path<'a>(cgroup: &'a str, version2: bool, controllers: &[&str]) -> Option
 
 #[cfg(test)]
 mod tests {
+    use super::super::CONTROLLERS;
     use super::*;
+
+    fn found(mountinfo: &str, cgroup: &str) -> Vec<Hierarchy> {
+        hierarchies(mountinfo, cgroup, &CONTROLLERS)
+    }
 
     fn one(dir: &str, version2: bool, controllers: &[&'static str]) -> Hierarchy {
         Hierarchy {
@@ -99,7 +107,7 @@ mod tests {
 ";
         let cgroup = "8:pids:/\n4:memory:/jobs/a\n1:cpu:/\n0::/\n";
         assert_eq!(
-            hierarchies(mountinfo, cgroup),
+            hierarchies(mountinfo, cgroup, &CONTROLLERS),
             [
                 one("/sys/fs/cgroup/cpu", false, &["cpu"]),
                 one("/sys/fs/cgroup/memory/jobs/a", false, &["memory"]),
@@ -119,11 +127,11 @@ mod tests {
             true,
             &[],
         )];
-        assert_eq!(hierarchies(&mount("/"), own), systemd);
+        assert_eq!(found(&mount("/"), own), systemd);
         let bind = [one("/sys/fs/cgroup", true, &[])];
-        assert_eq!(hierarchies(&mount("/docker/ab"), "0::/docker/ab\n"), bind);
-        assert_eq!(hierarchies(&mount("/"), "0::/\n"), bind);
-        assert!(hierarchies("", "0::/\n").is_empty());
-        assert!(hierarchies("junk\n1 2 - cgroup2", "").is_empty());
+        assert_eq!(found(&mount("/docker/ab"), "0::/docker/ab\n"), bind);
+        assert_eq!(found(&mount("/"), "0::/\n"), bind);
+        assert!(found("", "0::/\n").is_empty());
+        assert!(found("junk\n1 2 - cgroup2", "").is_empty());
     }
 }

@@ -5,7 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::Parent;
+use super::freezer::Freezer;
+use super::{Groups, Parent};
 use crate::{Limits, Stats};
 
 /// Microseconds over which CPU time is shared out.
@@ -19,6 +20,7 @@ const DRAIN_STEP: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct Group {
     dirs: Vec<Dir>,
+    freezer: Option<Freezer>,
 }
 
 #[derive(Debug)]
@@ -30,8 +32,8 @@ struct Dir {
 
 impl Group {
     /// Makes the directories and sets the limits; removes them again if one cannot be set.
-    pub(super) fn create(parents: &[Parent], id: &str, limits: &Limits) -> io::Result<Self> {
-        let group = Self::existing(parents, id);
+    pub(super) fn create(groups: &Groups, id: &str, limits: &Limits) -> io::Result<Self> {
+        let group = Self::existing(groups, id);
         let made = group.dirs.iter().try_for_each(|dir| {
             match fs::create_dir(&dir.path) {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
@@ -48,15 +50,28 @@ impl Group {
     }
 
     /// The directories a sandbox of this name has or had.
-    pub(super) fn existing(parents: &[Parent], id: &str) -> Self {
+    pub(super) fn existing(groups: &Groups, id: &str) -> Self {
         let dir = |p: &Parent| Dir {
             path: p.dir.join(id),
             version2: p.version2,
             controllers: p.controllers.clone(),
         };
-        Self {
-            dirs: parents.iter().map(dir).collect(),
-        }
+        let dirs: Vec<_> = groups.parents.iter().map(dir).collect();
+        let own = dirs.iter().find(|d| d.version2);
+        let freezer = match (own, &groups.freezer, dirs.first()) {
+            (Some(own), ..) => Some(Freezer::Own(own.path.clone())),
+            (None, Some(freezer), Some(any)) => Some(Freezer::Beside {
+                dir: freezer.join(id),
+                procs: any.path.join("cgroup.procs"),
+            }),
+            _ => None,
+        };
+        Self { dirs, freezer }
+    }
+
+    /// Sets other limits.
+    pub(crate) fn limit(&self, limits: &Limits) -> io::Result<()> {
+        self.dirs.iter().try_for_each(|dir| dir.limit(limits))
     }
 
     /// The files to write a process into.
@@ -69,6 +84,8 @@ impl Group {
 
     /// Kills whatever is inside.
     pub(crate) fn kill(&self) {
+        // What is frozen does not die; a failure shows when the groups do not empty.
+        let _ = self.thaw();
         for dir in &self.dirs {
             if dir.version2 && fs::write(dir.path.join("cgroup.kill"), "1").is_ok() {
                 continue;
@@ -83,12 +100,32 @@ impl Group {
         }
     }
 
+    /// Stops everything inside; `false` where there is no freezer. Blocks up to 5 s.
+    pub(crate) fn freeze(&self) -> io::Result<bool> {
+        match &self.freezer {
+            Some(freezer) => freezer.freeze().map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether [`Group::freeze`] can.
+    pub(crate) fn can_freeze(&self) -> bool {
+        self.freezer.is_some()
+    }
+
+    /// Lets everything inside go on.
+    pub(crate) fn thaw(&self) -> io::Result<()> {
+        self.freezer.as_ref().map_or(Ok(()), Freezer::thaw)
+    }
+
     /// Removes the directories, waiting for killed processes to leave them. Blocks up to 5 s.
     pub(crate) fn remove(&self) -> io::Result<()> {
         let start = Instant::now();
-        for dir in &self.dirs {
+        let beside = self.freezer.as_ref().and_then(Freezer::beside);
+        let dirs = self.dirs.iter().map(|d| d.path.as_path());
+        for dir in beside.into_iter().chain(dirs) {
             loop {
-                match fs::remove_dir(&dir.path) {
+                match fs::remove_dir(dir) {
                     Ok(()) => break,
                     Err(e) if e.kind() == io::ErrorKind::NotFound => break,
                     Err(e) if start.elapsed() > DRAIN => return Err(e),
@@ -123,7 +160,11 @@ impl Dir {
         for controller in &self.controllers {
             match (*controller, self.version2) {
                 ("memory", false) => {
-                    set("memory.limit_in_bytes", memory.clone())?;
+                    // Above the limit with swap it is refused until that one is raised.
+                    if set("memory.limit_in_bytes", memory.clone()).is_err() {
+                        optional("memory.memsw.limit_in_bytes", memory.clone())?;
+                        set("memory.limit_in_bytes", memory.clone())?;
+                    }
                     optional("memory.memsw.limit_in_bytes", memory.clone())?;
                 }
                 ("memory", true) => {
@@ -162,6 +203,10 @@ impl Dir {
                     stats.memory_peak_bytes = number("memory.peak");
                     stats.oom_kills = field("memory.events", "oom_kill");
                 }
+                ("cpu", false) => {
+                    stats.cpu_micros = number("cpuacct.usage").map(|ns: u64| ns / 1000);
+                }
+                ("cpu", true) => stats.cpu_micros = field("cpu.stat", "usage_usec"),
                 ("pids", _) => stats.pids = number("pids.current"),
                 _ => {}
             }

@@ -4,6 +4,7 @@
 //! `<own>/freehold-<instance>/<sandbox>`.
 
 mod detect;
+mod freezer;
 mod group;
 
 use std::collections::HashSet;
@@ -23,6 +24,8 @@ const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 pub(crate) struct Groups {
     parents: Vec<Parent>,
     missing: Vec<String>,
+    /// Where version 1 freezer groups may be made.
+    freezer: Option<PathBuf>,
 }
 
 /// A writable directory, and what it can limit.
@@ -39,13 +42,15 @@ impl Groups {
         Self {
             parents: Vec::new(),
             missing: vec![why.to_owned()],
+            freezer: None,
         }
     }
 
     /// Finds and prepares what this host allows.
     pub(crate) fn prepare(instance: &str) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let found = detect::hierarchies(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+        let (mountinfo, cgroup) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
+        let found = detect::hierarchies(&mountinfo, &cgroup, &CONTROLLERS);
         let mut groups = Self::none("");
         groups.missing.clear();
         for hierarchy in found {
@@ -59,6 +64,12 @@ impl Groups {
                 }
             }
         }
+        let freezers = detect::hierarchies(&mountinfo, &cgroup, &["freezer"]);
+        let freezer = freezers.iter().find(|h| !h.version2);
+        groups.freezer = freezer.and_then(|h| {
+            let dir = h.dir.join(format!("freehold-{instance}"));
+            fs::create_dir_all(&dir).is_ok().then_some(dir)
+        });
         for controller in CONTROLLERS {
             if !groups.limits(controller) {
                 groups
@@ -79,6 +90,12 @@ impl Groups {
     /// Whether memory, processes and CPU are all enforced.
     pub(crate) fn complete(&self) -> bool {
         CONTROLLERS.iter().all(|c| self.limits(c))
+    }
+
+    /// Whether a sandbox can be stopped as a whole by its groups.
+    pub(crate) fn freezes(&self) -> bool {
+        self.parents.iter().any(|p| p.version2)
+            || (self.freezer.is_some() && !self.parents.is_empty())
     }
 
     /// In words: what is enforced and how.
@@ -102,14 +119,28 @@ impl Groups {
 
     /// Makes the groups of one sandbox.
     pub(crate) fn create(&self, id: &str, limits: &crate::Limits) -> io::Result<Group> {
-        Group::create(&self.parents, id, limits)
+        Group::create(self, id, limits)
+    }
+
+    /// A sandbox's group as an OCI bundle names it; `None` where there are no groups. A runtime
+    /// takes a relative path as one below its own group, as ours are, and with version 2 an
+    /// absolute one as below the place where all runtimes expect that version.
+    pub(crate) fn oci_path(&self, id: &str) -> Option<String> {
+        let parent = self.parents.first()?;
+        if parent.version2 {
+            let dir = parent.dir.strip_prefix("/sys/fs/cgroup").ok()?;
+            return Some(format!("/{}/{id}", dir.display()));
+        }
+        let name = parent.dir.file_name()?.to_string_lossy();
+        Some(format!("{name}/{id}"))
     }
 
     /// Removes what `prepare` made, as far as it is empty.
     pub(crate) fn withdraw(&self) {
-        for parent in &self.parents {
+        let dirs = self.parents.iter().map(|p| &p.dir);
+        for dir in dirs.chain(&self.freezer) {
             // Still in use by another server with the same name, or gone: neither is ours to mend.
-            let _ = fs::remove_dir(&parent.dir);
+            let _ = fs::remove_dir(dir);
         }
     }
 
@@ -126,7 +157,7 @@ impl Groups {
             }
         }
         for id in &ids {
-            let group = Group::existing(&self.parents, id);
+            let group = Group::existing(self, id);
             group.kill();
             group.remove()?;
         }

@@ -1,6 +1,7 @@
-//! From a wish to a connection, or to a reason why not.
+//! The one decision, and from it to a connection or to a reason why not.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Shared;
+use super::meter::Metered;
+use super::names;
+use super::refusal::Refusal;
 use super::target::{Host, Target};
-use crate::NetworkPolicy;
 
 /// How long a name may take to resolve.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
@@ -18,41 +21,64 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Addresses tried.
 const MAX_ADDRESSES: usize = 4;
 
-/// Why there is no connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DialError {
-    #[error("this host is not allowed by the environment's network policy")]
-    NotAllowed,
-    #[error("this host resolves to an address that is not public")]
-    NotPublic,
-    #[error("the host name could not be resolved")]
-    Unresolved,
-    #[error("no connection could be made")]
-    Unreachable,
-}
-
-impl DialError {
-    pub(super) fn is_policy(self) -> bool {
-        matches!(self, Self::NotAllowed | Self::NotPublic)
-    }
-}
-
 impl Shared {
     /// Decides, resolves, checks and connects.
-    pub(super) async fn dial(&self, target: &Target) -> Result<TcpStream, DialError> {
-        let result = self.try_dial(target).await;
-        match &result {
-            Ok(_) => self.allowed.fetch_add(1, Ordering::Relaxed),
-            Err(e) if e.is_policy() => self.denied.fetch_add(1, Ordering::Relaxed),
-            Err(_) => 0,
-        };
-        if let Err(error) = &result {
-            tracing::debug!(target = ?target, %error, "egress refused or failed");
+    pub(super) async fn dial(self: &Arc<Self>, target: &Target) -> Result<Metered, Refusal> {
+        match self.try_dial(target).await {
+            Ok(stream) => {
+                self.allowed.fetch_add(1, Ordering::Relaxed);
+                if self.config.log {
+                    tracing::info!(sandbox = %self.id, %target, "egress allowed");
+                }
+                Ok(Metered::new(stream, self.clone()))
+            }
+            Err(refusal) => {
+                self.note(target, refusal);
+                Err(refusal)
+            }
         }
-        result
     }
 
-    async fn try_dial(&self, target: &Target) -> Result<TcpStream, DialError> {
+    /// Counts, logs and remembers what did not go out.
+    pub(super) fn note(&self, target: &Target, refusal: Refusal) {
+        if refusal.is_policy() {
+            self.denied.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.config.log {
+            tracing::info!(sandbox = %self.id, %target, reason = %refusal, "egress refused");
+        } else {
+            tracing::debug!(sandbox = %self.id, %target, reason = %refusal, "egress refused");
+        }
+        self.denials().add(target, refusal);
+    }
+
+    /// The policy's word on a target: name and port, nothing of addresses.
+    pub(super) fn allows(&self, target: &Target) -> bool {
+        self.network()
+            .policy
+            .allows(&target.host.text(), target.port)
+    }
+
+    /// What an address that a program dialled or named stands for.
+    pub(super) fn named(&self, target: Target) -> Result<Target, Refusal> {
+        match target.host {
+            Host::Address(IpAddr::V4(address)) if names::is_made_up(address) => {
+                let name = self.names().name(address).map(str::to_owned);
+                let host = Host::Name(name.ok_or(Refusal::NoName)?);
+                Ok(Target { host, ..target })
+            }
+            _ => Ok(target),
+        }
+    }
+
+    async fn try_dial(&self, target: &Target) -> Result<TcpStream, Refusal> {
+        if self.is_spent() {
+            return Err(Refusal::Spent);
+        }
+        // A name that is not allowed is not even looked up.
+        if !self.allows(target) {
+            return Err(Refusal::NotAllowed);
+        }
         let addresses = self.resolve(target).await?;
         // One bad address among good ones is as suspect as a bad one alone.
         for address in &addresses {
@@ -61,7 +87,7 @@ impl Shared {
                 .addresses
                 .allows(SocketAddr::new(*address, target.port))
             {
-                return Err(DialError::NotPublic);
+                return Err(Refusal::NotPublic);
             }
         }
         for address in addresses.into_iter().take(MAX_ADDRESSES) {
@@ -72,22 +98,17 @@ impl Shared {
                 return Ok(stream);
             }
         }
-        Err(DialError::Unreachable)
+        Err(Refusal::Unreachable)
     }
 
-    /// The name policy comes first: a name that is not allowed is not even asked for.
-    async fn resolve(&self, target: &Target) -> Result<Vec<IpAddr>, DialError> {
+    async fn resolve(&self, target: &Target) -> Result<Vec<IpAddr>, Refusal> {
         match &target.host {
-            Host::Address(address) => match self.policy {
-                NetworkPolicy::Public => Ok(vec![*address]),
-                NetworkPolicy::None | NetworkPolicy::Hosts { .. } => Err(DialError::NotAllowed),
-            },
-            Host::Name(name) if !self.policy.allows_name(name) => Err(DialError::NotAllowed),
+            Host::Address(address) => Ok(vec![*address]),
             Host::Name(name) => {
                 let found = self.config.resolver.resolve(name, target.port);
                 match timeout(RESOLVE_LIMIT, found).await {
                     Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
-                    _ => Err(DialError::Unresolved),
+                    _ => Err(Refusal::Unresolved),
                 }
             }
         }

@@ -1,126 +1,177 @@
-//! The only way out of a sandbox: an HTTP proxy (CONNECT, and absolute-form requests) served by the
-//! host on a listener that lives in the sandbox's network namespace.
+//! The only way out of a sandbox. Its sockets are made in the sandbox's network namespace and
+//! served here, on the host; nothing of this runs inside.
 //!
-//! Order of decisions for each connection: name policy, resolution on the host, address policy on
-//! every resolved address, then a connection to exactly a checked address. Anything unclear is
-//! refused with 403 and a reason, so that a model can tell policy from an outage.
+//! A program gets an invented address for every name the policy allows ([`resolver`]); whatever it
+//! dials, by any port and any protocol over TCP, arrives here and stands for that name
+//! ([`accept`]). Programs that know a proxy find one on the same listener ([`proxy`], [`socks`]).
+//!
+//! Order of decisions for each connection: name and port against the policy, resolution on the
+//! host, address policy on every resolved address, a connection to exactly a checked address, and
+//! then that what is said on it names the same host ([`flow`], [`http`]). Anything unclear is
+//! refused with a reason, so that a model can tell policy from an outage.
 
+mod accept;
 mod dial;
+mod flow;
+mod forward;
+mod hello;
+mod http;
+mod inject;
+mod meter;
+mod names;
+mod opening;
 mod proxy;
+mod question;
+mod refusal;
+mod relay;
+mod resolver;
+mod rewind;
+mod seams;
+mod socks;
 mod target;
+mod tls;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::NetworkPolicy;
+pub use refusal::Denial;
+pub use seams::{AddressPolicy, EgressConfig, HostResolver, PublicOnly, Resolver, Roots};
+pub(crate) use tls::Authority;
 
-/// How egress resolves names and judges addresses; the seams for tests and for other resolvers.
-#[derive(Clone)]
-pub struct EgressConfig {
-    /// Turns names into addresses.
-    pub resolver: Arc<dyn Resolver>,
-    /// Says which addresses may be dialled.
-    pub addresses: Arc<dyn AddressPolicy>,
-}
+use crate::Network;
+use names::Names;
+use refusal::Denials;
+use target::Target;
 
-impl Default for EgressConfig {
-    /// The host's resolver, public addresses only.
-    fn default() -> Self {
-        Self {
-            resolver: Arc::new(HostResolver),
-            addresses: Arc::new(PublicOnly),
-        }
-    }
-}
-
-/// Turns names into addresses, on the host.
-#[async_trait]
-pub trait Resolver: Send + Sync {
-    /// Every address of `host`.
-    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<IpAddr>>;
-}
-
-/// Says which addresses may be dialled, whatever their name.
-pub trait AddressPolicy: Send + Sync {
-    /// Whether `address` may be dialled.
-    fn allows(&self, address: SocketAddr) -> bool;
-}
-
-/// The host's own resolver.
-#[derive(Debug, Clone, Copy)]
-pub struct HostResolver;
-
-#[async_trait]
-impl Resolver for HostResolver {
-    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
-        let found = tokio::net::lookup_host((host, port)).await?;
-        Ok(found.map(|a| a.ip()).collect())
-    }
-}
-
-/// Public unicast addresses, as [`freehold_base::net::is_public`] has it.
-#[derive(Debug, Clone, Copy)]
-pub struct PublicOnly;
-
-impl AddressPolicy for PublicOnly {
-    fn allows(&self, address: SocketAddr) -> bool {
-        freehold_base::net::is_public(address.ip())
-    }
-}
-
-/// The proxy of one sandbox.
+/// The way out of one sandbox.
 pub(crate) struct Egress {
     shared: Arc<Shared>,
 }
 
 /// What all connections share.
 struct Shared {
-    policy: NetworkPolicy,
+    /// The sandbox, for the log.
+    id: String,
+    network: watch::Sender<Arc<Network>>,
     config: EgressConfig,
+    /// Signs for hosts whose TLS ends here; `None` if the inside was not told to trust one.
+    authority: Option<Authority>,
+    names: Mutex<Names>,
+    denials: Mutex<Denials>,
     allowed: AtomicU64,
     denied: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
     stop: CancellationToken,
 }
 
+/// What went out and what did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub allowed: u64,
+    pub denied: u64,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+}
+
 impl Egress {
-    /// Serves `listener` until stopped or dropped.
+    /// Serves the sockets that the launcher handed over, until stopped or dropped.
     pub(crate) fn serve(
-        listener: TcpListener,
-        policy: NetworkPolicy,
+        id: &str,
+        sockets: Vec<OwnedFd>,
+        network: Network,
         config: EgressConfig,
+        authority: Option<Authority>,
     ) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
         let shared = Arc::new(Shared {
-            policy,
+            id: id.to_owned(),
+            network: watch::Sender::new(Arc::new(network)),
             config,
+            authority,
+            names: Mutex::default(),
+            denials: Mutex::default(),
             allowed: AtomicU64::new(0),
             denied: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             stop: CancellationToken::new(),
         });
-        tokio::spawn(proxy::accept(listener, shared.clone()));
+        accept::start(sockets, &shared)?;
         Ok(Self { shared })
     }
 
-    /// Closes the listener and every connection.
+    /// Replaces policy and secrets. Connections that the new policy does not allow end; others go
+    /// on, and requests on them from now on get the new secrets. `false` if secrets are given that
+    /// the inside could not use, for it was made without any and trusts no authority.
+    pub(crate) fn set(&self, network: Network) -> bool {
+        if self.shared.authority.is_none() && !network.injections.is_empty() {
+            return false;
+        }
+        self.shared.network.send_replace(Arc::new(network));
+        true
+    }
+
+    /// Closes the sockets and every connection.
     pub(crate) fn stop(&self) {
         self.shared.stop.cancel();
     }
 
-    /// Connections allowed and refused so far.
-    pub(crate) fn counts(&self) -> (u64, u64) {
+    /// So far.
+    pub(crate) fn counts(&self) -> Counts {
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        (load(&self.shared.allowed), load(&self.shared.denied))
+        Counts {
+            allowed: load(&self.shared.allowed),
+            denied: load(&self.shared.denied),
+            sent_bytes: load(&self.shared.sent),
+            received_bytes: load(&self.shared.received),
+        }
+    }
+
+    /// What was refused, or failed, since the last time this was asked.
+    pub(crate) fn take_denials(&self) -> Vec<Denial> {
+        self.shared.denials().take()
     }
 }
 
 impl Drop for Egress {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+impl Shared {
+    /// Policy and secrets as they are now.
+    fn network(&self) -> Arc<Network> {
+        self.network.borrow().clone()
+    }
+
+    /// Whether the sandbox has used up what it may exchange.
+    fn is_spent(&self) -> bool {
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        load(&self.sent).saturating_add(load(&self.received)) >= self.config.max_bytes
+    }
+
+    /// Returns when `target` is not allowed any more.
+    async fn revoked(&self, target: &Target) {
+        let mut network = self.network.subscribe();
+        // An error means that the sandbox goes, which `stop` says too.
+        let host = target.host.text();
+        let gone = |n: &Arc<Network>| !n.policy.allows(&host, target.port);
+        if network.wait_for(gone).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    // Both are whole between any two statements, so a poisoned lock is still usable.
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn denials(&self) -> MutexGuard<'_, Denials> {
+        self.denials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

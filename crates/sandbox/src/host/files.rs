@@ -143,6 +143,20 @@ pub(super) async fn delete(channel: &Arc<Channel>, path: &str) -> Result<(), San
     done(channel, answer)
 }
 
+/// Has the agent stop all others, or let them go on.
+pub(super) async fn still(channel: &Arc<Channel>, on: bool) -> Result<(), SandboxError> {
+    let (answer, _) = exchange(channel, Ask::Still { on }, Bytes::new(), 0).await?;
+    done(channel, answer)
+}
+
+/// Bytes and inodes in use, as the agent says.
+pub(super) async fn usage(channel: &Arc<Channel>) -> Result<(u64, u64), SandboxError> {
+    match exchange(channel, Ask::Usage, Bytes::new(), 0).await? {
+        (Answer::Usage { bytes, inodes }, _) => Ok((bytes, inodes)),
+        (answer, _) => Err(unexpected(channel, answer)),
+    }
+}
+
 /// Lets the agent forget a handle. If that fails the sandbox is gone, and the handle with it.
 async fn close(channel: &Arc<Channel>, handle: u64) {
     let _ = exchange(channel, Ask::Close { handle }, Bytes::new(), 0).await;

@@ -2,8 +2,10 @@
 
 mod channel;
 mod files;
+mod pause;
 mod programs;
 mod running;
+mod snapshots;
 mod start;
 
 pub(crate) use channel::Channel;
@@ -13,4 +15,5 @@ pub(crate) use channel::Channel;
 )]
 pub(crate) use running::Holder;
 pub(crate) use running::{Parts, Running};
-pub(crate) use start::launch;
+pub(crate) use snapshots::{fill, verify};
+pub(crate) use start::{Ready, START_LIMIT, Waiting, launch};

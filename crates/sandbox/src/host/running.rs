@@ -1,5 +1,6 @@
 //! A sandbox that runs, and its end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use tokio::process::Child;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::channel::{Answered, Channel};
-use super::{files, programs};
+use super::pause::Pause;
+use super::{files, programs, snapshots};
 use crate::cgroup::Group;
-use crate::egress::Egress;
+use crate::egress::{Denial, Egress};
 use crate::protocol::{Answer, Ask, MAX_INPUT, MAX_OUTPUT};
 use crate::{
-    ExecHandle, ExecRequest, FileStream, Listing, Sandbox, SandboxError, Stats, ToolReply,
-    ToolRequest,
+    ExecHandle, ExecRequest, FileStream, Limits, Listing, Network, Operation, Sandbox,
+    SandboxError, Snapshot, Stats, ToolReply, ToolRequest,
 };
 
 /// How long a cancelled call may take to answer before the sandbox is ended. Shorter than what the
@@ -59,9 +61,12 @@ pub(crate) struct Parts {
     pub provider: &'static str,
     pub id: String,
     pub holder: Box<dyn Holder>,
+    pub limits: Limits,
+    /// Whether what is kept lies on a file system of its own.
+    pub own_disk: bool,
     pub group: Option<Group>,
     pub egress: Option<Egress>,
-    /// Runs when everything is gone.
+    /// Runs when everything is gone; may block for a moment.
     pub on_end: Box<dyn FnOnce() + Send>,
 }
 
@@ -69,7 +74,11 @@ pub(crate) struct Parts {
 pub(crate) struct Running {
     provider: &'static str,
     id: String,
+    unsupported: &'static [Operation],
+    limits: Limits,
+    own_disk: bool,
     channel: Arc<Channel>,
+    pause: Pause,
     group: Option<Arc<Group>>,
     egress: Option<Arc<Egress>>,
     /// Fires when processes and groups are gone.
@@ -95,6 +104,10 @@ impl Running {
         Self {
             provider: parts.provider,
             id: parts.id,
+            unsupported: &[],
+            limits: parts.limits,
+            own_disk: parts.own_disk,
+            pause: Pause::new(),
             group,
             egress,
             gone,
@@ -126,6 +139,10 @@ impl Ending {
         if let Some(egress) = &self.egress {
             egress.stop();
         }
+        if let Some(group) = self.group.clone() {
+            // Pid 1 must be able to see the socket close. If it cannot, it is killed below.
+            let _ = tokio::task::spawn_blocking(move || group.thaw()).await;
+        }
         if tokio::time::timeout(END_GRACE, self.holder.ended())
             .await
             .is_err()
@@ -133,16 +150,18 @@ impl Ending {
             self.holder.kill().await;
             self.holder.ended().await;
         }
-        if let Some(group) = self.group.take() {
-            let removed = tokio::task::spawn_blocking(move || {
+        let (group, on_end) = (self.group.take(), self.on_end);
+        let removed = tokio::task::spawn_blocking(move || {
+            let removed = group.map_or(Ok(()), |group| {
                 group.kill();
                 group.remove()
             });
-            if let Ok(Err(error)) = removed.await {
-                tracing::warn!(sandbox = %self.id, %error, "a control group could not be removed");
-            }
+            on_end();
+            removed
+        });
+        if let Ok(Err(error)) = removed.await {
+            tracing::warn!(sandbox = %self.id, %error, "a control group could not be removed");
         }
-        (self.on_end)();
         self.gone.cancel();
         tracing::debug!(sandbox = %self.id, "sandbox ended");
     }
@@ -168,6 +187,10 @@ impl Sandbox for Running {
             return too_large(request.name.len(), MAX_NAME);
         }
         let ask = Ask::Call { name: request.name };
+        tokio::select! {
+            () = self.pause.over(&self.channel) => {}
+            () = cancel.cancelled() => return Err(SandboxError::Cancelled),
+        }
         let mut asked = self.channel.ask(ask, input, MAX_OUTPUT).await?;
         // Also when this future is dropped: nobody wants the result then.
         let kill = KillOnDrop::new(&self.channel, asked.id);
@@ -193,23 +216,48 @@ impl Sandbox for Running {
     }
 
     async fn list_files(&self, dir: &str) -> Result<Listing, SandboxError> {
+        self.pause.over(&self.channel).await;
         files::list(&self.channel, dir).await
     }
 
     async fn read_file(&self, path: &str, max: u64) -> Result<FileStream, SandboxError> {
+        self.pause.over(&self.channel).await;
         files::read(&self.channel, path, max).await
     }
 
     async fn write_file(&self, path: &str, bytes: Bytes) -> Result<(), SandboxError> {
+        self.pause.over(&self.channel).await;
         files::write(&self.channel, path, bytes).await
     }
 
     async fn delete_file(&self, path: &str) -> Result<(), SandboxError> {
+        self.pause.over(&self.channel).await;
         files::delete(&self.channel, path).await
     }
 
     async fn exec(&self, request: ExecRequest) -> Result<ExecHandle, SandboxError> {
+        self.pause.over(&self.channel).await;
         programs::start(&self.channel, self.group.clone(), request).await
+    }
+
+    async fn snapshot(&self, store: &Path) -> Result<Snapshot, SandboxError> {
+        self.supports(Operation::Snapshot)?;
+        self.pause.over(&self.channel).await;
+        snapshots::make(&self.channel, &self.limits, store).await
+    }
+
+    async fn pause(&self) -> Result<(), SandboxError> {
+        self.supports(Operation::Pause)?;
+        self.pause
+            .set(&self.channel, self.group.as_ref(), true)
+            .await
+    }
+
+    async fn resume(&self) -> Result<(), SandboxError> {
+        self.supports(Operation::Pause)?;
+        self.pause
+            .set(&self.channel, self.group.as_ref(), false)
+            .await
     }
 
     fn provider(&self) -> &'static str {
@@ -226,6 +274,26 @@ impl Sandbox for Running {
         !self.channel.closed.is_cancelled()
     }
 
+    async fn set_network(&self, network: Network) -> Result<(), SandboxError> {
+        network.check()?;
+        let cannot = |what: &str| Err(SandboxError::InvalidSpec(what.to_owned()));
+        match &self.egress {
+            None if network.policy.reaches_out() => {
+                cannot("a sandbox made without a network cannot be given one")
+            }
+            Some(egress) if !egress.set(network) => {
+                cannot("a sandbox made without credentials cannot be given any")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn take_denials(&self) -> Vec<Denial> {
+        self.egress
+            .as_ref()
+            .map_or_else(Vec::new, |e| e.take_denials())
+    }
+
     async fn stats(&self) -> Result<Stats, SandboxError> {
         if !self.alive() {
             return Err(self.channel.lost_error());
@@ -235,13 +303,39 @@ impl Sandbox for Running {
             group.stats(&mut stats);
         }
         if let Some(egress) = &self.egress {
-            (stats.egress_allowed, stats.egress_denied) = egress.counts();
+            let counts = egress.counts();
+            (stats.egress_allowed, stats.egress_denied) = (counts.allowed, counts.denied);
+            stats.egress_sent_bytes = counts.sent_bytes;
+            stats.egress_received_bytes = counts.received_bytes;
+        }
+        // A frozen agent cannot say.
+        if self.own_disk && !self.pause.is_on() {
+            let (bytes, inodes) = files::usage(&self.channel).await?;
+            (stats.disk_bytes, stats.disk_inodes) = (Some(bytes), Some(inodes));
         }
         Ok(stats)
     }
 }
 
 impl Running {
+    /// The same, with some operations refused.
+    pub(crate) fn without(mut self, unsupported: &'static [Operation]) -> Self {
+        self.unsupported = unsupported;
+        self
+    }
+
+    fn supports(&self, operation: Operation) -> Result<(), SandboxError> {
+        if self.unsupported.contains(&operation) {
+            return Err(self.unsupported(operation));
+        }
+        Ok(())
+    }
+
+    /// Unpacks a snapshot into a sandbox that has no files yet.
+    pub(crate) async fn unpack(&self, snapshot: &Snapshot) -> Result<(), SandboxError> {
+        snapshots::unpack(&self.channel, &self.limits, snapshot).await
+    }
+
     fn reply(&self, (answer, body): Answered) -> Result<ToolReply, SandboxError> {
         let Answer::Reply { is_error } = answer else {
             return Err(files::unexpected(&self.channel, answer));

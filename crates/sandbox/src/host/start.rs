@@ -2,7 +2,6 @@
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::Stdio;
@@ -16,12 +15,12 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use super::Channel;
-use crate::launch::plan::{Base, Bind};
-use crate::protocol::{FAILED, Failure, Handshake, MAX_BIND, Prefix, STARTED, encode};
+use crate::launch::plan::{Base, Bind, Given};
+use crate::protocol::{FAILED, Failure, Handshake, MAX_BIND, MAX_SOCKETS, Prefix, STARTED, encode};
 use crate::{Launcher, SandboxError};
 
 /// How long set-up may take, waiting for an earlier sandbox over the same directory included.
-const START_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// A launcher that has been told how to isolate, not yet for whom.
 pub(crate) struct Waiting {
@@ -33,7 +32,8 @@ pub(crate) struct Waiting {
 pub(crate) struct Ready {
     pub channel: Arc<Channel>,
     pub handshake: Handshake,
-    pub listener: Option<TcpListener>,
+    /// What the egress proxy serves.
+    pub sockets: Vec<OwnedFd>,
 }
 
 /// Runs the launcher with nothing but the control socket, and tells it the base.
@@ -74,7 +74,30 @@ impl Waiting {
 
     /// Tells it for whom, and waits until the sandbox stands.
     pub(crate) async fn bind(self, bind: &Bind) -> Result<(Ready, Child), SandboxError> {
-        let shaken = tokio::time::timeout(START_LIMIT, shake_hands(self.control, bind)).await;
+        self.bind_within(bind, START_LIMIT).await
+    }
+
+    /// As [`Waiting::bind`] where the launcher stages: it and the agent are both told.
+    pub(crate) async fn stage(
+        mut self,
+        bind: &Bind,
+        given: Given,
+        patience: Duration,
+    ) -> Result<(Ready, Child), SandboxError> {
+        let mut frames = bind_frame(bind)?;
+        let given = encode(&Base::Given(given), 0).map_err(|e| failed("launch", e.to_string()))?;
+        frames.extend(given);
+        // What went wrong is told on the same socket, so a write that fails is no news.
+        let _ = self.control.write_all(&frames).await;
+        self.bind_within(bind, patience).await
+    }
+
+    async fn bind_within(
+        self,
+        bind: &Bind,
+        patience: Duration,
+    ) -> Result<(Ready, Child), SandboxError> {
+        let shaken = tokio::time::timeout(patience, shake_hands(self.control, bind)).await;
         match shaken {
             Ok(ready) => Ok((ready?, self.child)),
             Err(_) => {
@@ -85,18 +108,22 @@ impl Waiting {
     }
 }
 
-async fn shake_hands(mut control: UnixStream, bind: &Bind) -> Result<Ready, SandboxError> {
+fn bind_frame(bind: &Bind) -> Result<Vec<u8>, SandboxError> {
     let body = serde_json::to_vec(bind).map_err(|e| failed("launch", e.to_string()))?;
     if body.len() > MAX_BIND {
         let what = "paths, shares and variables are too long together";
         return Err(SandboxError::InvalidSpec(what.to_owned()));
     }
-    let frame = encode(&(), body.len()).map_err(|e| failed("launch", e.to_string()))?;
+    let mut frame = encode(&(), body.len()).map_err(|e| failed("launch", e.to_string()))?;
+    frame.extend(body);
+    Ok(frame)
+}
+
+async fn shake_hands(mut control: UnixStream, bind: &Bind) -> Result<Ready, SandboxError> {
     // What went wrong before is told on the same socket, so a write that fails is no news.
-    let _ = control.write_all(&frame).await;
-    let _ = control.write_all(&body).await;
+    let _ = control.write_all(&bind_frame(bind)?).await;
     let broken = |e: io::Error| failed("launch", e.to_string());
-    let (tag, fd) = first_byte(&control).await.map_err(broken)?;
+    let (tag, sockets) = first_byte(&control).await.map_err(broken)?;
     match tag {
         Some(STARTED) => {
             let handshake = frame_header(&mut control).await?;
@@ -104,7 +131,7 @@ async fn shake_hands(mut control: UnixStream, bind: &Bind) -> Result<Ready, Sand
             Ok(Ready {
                 channel: Channel::open(reader, writer),
                 handshake,
-                listener: fd.map(TcpListener::from),
+                sockets,
             })
         }
         Some(FAILED) => {
@@ -118,12 +145,12 @@ async fn shake_hands(mut control: UnixStream, bind: &Bind) -> Result<Ready, Sand
     }
 }
 
-/// The first byte and the descriptor that may come with it.
-async fn first_byte(control: &UnixStream) -> io::Result<(Option<u8>, Option<OwnedFd>)> {
+/// The first byte and the descriptors that may come with it.
+async fn first_byte(control: &UnixStream) -> io::Result<(Option<u8>, Vec<OwnedFd>)> {
     control
         .async_io(Interest::READABLE, || {
             let mut byte = [0u8];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
             let mut ancillary = RecvAncillaryBuffer::new(&mut space);
             let read = rustix::net::recvmsg(
                 control.as_fd(),
@@ -131,13 +158,13 @@ async fn first_byte(control: &UnixStream) -> io::Result<(Option<u8>, Option<Owne
                 &mut ancillary,
                 RecvFlags::CMSG_CLOEXEC,
             )?;
-            let mut fd = None;
+            let mut sockets = Vec::new();
             for message in ancillary.drain() {
                 if let RecvAncillaryMessage::ScmRights(fds) = message {
-                    fd = fds.last().or(fd);
+                    sockets.extend(fds);
                 }
             }
-            Ok(((read.bytes == 1).then_some(byte[0]), fd))
+            Ok(((read.bytes == 1).then_some(byte[0]), sockets))
         })
         .await
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::plan::{HOME, USER};
+use super::plan::HOME;
 use super::tree::{Tree, What};
 
 /// Lent as they are where the host has them.
@@ -46,7 +46,7 @@ pub(super) fn lent() -> Vec<PathBuf> {
 }
 
 /// Files that would betray the host, or that must be right for the inside.
-pub(super) fn made_up() -> Vec<Tree> {
+pub(super) fn made_up(user: u32) -> Vec<Tree> {
     let text = |name: &str, text: String| Tree {
         at: Path::new("etc").join(name),
         what: What::Text(text),
@@ -56,20 +56,20 @@ pub(super) fn made_up() -> Vec<Tree> {
             "passwd",
             format!(
                 "root:x:0:0:root:/:/usr/sbin/nologin\n\
-                 agent:x:{USER}:{USER}:agent:{HOME}:/bin/bash\n\
+                 agent:x:{user}:{user}:agent:{HOME}:/bin/bash\n\
                  nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
             ),
         ),
         text(
             "group",
-            format!("root:x:0:\ntty:x:5:\nagent:x:{USER}:\nnogroup:x:65534:\n"),
+            format!("root:x:0:\ntty:x:5:\nagent:x:{user}:\nnogroup:x:65534:\n"),
         ),
         text("hostname", "sandbox\n".to_owned()),
         text(
             "hosts",
             "127.0.0.1 localhost sandbox\n::1 localhost\n".to_owned(),
         ),
-        // Nothing answers there: names are resolved by the egress proxy, not inside.
+        // Answered by the server, where the network reaches out; by nobody where it does not.
         text(
             "resolv.conf",
             "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n".to_owned(),

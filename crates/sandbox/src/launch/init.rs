@@ -65,10 +65,15 @@ pub(super) fn reap(agent: Pid, control: &impl AsFd) -> ! {
         {
             std::process::exit(0)
         }
-        let mut record = [0u8; size_of::<libc::signalfd_siginfo>()];
-        // Non-blocking; one record stands for any number of dead children.
-        let _ = rustix::io::read(&children, &mut record);
+        drain(&children);
     }
+}
+
+/// Takes what [`child_signals`] holds: one record stands for any number of dead children.
+pub(super) fn drain(children: &OwnedFd) {
+    let mut record = [0u8; size_of::<libc::signalfd_siginfo>()];
+    // Non-blocking.
+    let _ = rustix::io::read(children, &mut record);
 }
 
 fn reap_all(agent: Pid) {
@@ -84,7 +89,7 @@ fn reap_all(agent: Pid) {
 }
 
 /// Blocks SIGCHLD and turns it into a descriptor.
-fn child_signals() -> io::Result<OwnedFd> {
+pub(super) fn child_signals() -> io::Result<OwnedFd> {
     // SAFETY: a zeroed set is valid storage that sigemptyset initializes.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: `set` is valid for the calls, which read or fill it and keep no pointer.

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use rustix::fs::{FlockOperation, Mode};
 use rustix::process::{Pid, Signal};
@@ -25,7 +26,7 @@ use crate::protocol::Handshake;
 use crate::spec;
 
 /// The name the inside knows itself by.
-const HOSTNAME: &str = "sandbox";
+pub(super) const HOSTNAME: &str = "sandbox";
 
 /// Returns in the agent only; the launcher and pid 1 end with it.
 pub(super) fn isolate(how: &Namespaces, control: &Control) -> Result<Ready, Step> {
@@ -67,9 +68,7 @@ fn outside(
     }
     to_inside.write_all(&[1]).stage("id map")?;
     let bind = super::bind(control)?;
-    let lock = fs::File::create(bind.dir.join(spec::LOCK)).stage("lock")?;
-    // Blocks while an earlier sandbox over this directory is still ending; the host sets the limit.
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).stage("lock")?;
+    let _lock = lock(&bind.dir)?;
     let folders = match how.ids {
         Ids::Range { first, .. } => Some(Folders::lend(&bind, Some(first))?),
         Ids::Single => None,
@@ -79,6 +78,14 @@ fn outside(
     // It has no more use for what it may; failing to give that up outside is no reason to stop.
     let _ = lockdown::drop_capabilities();
     init::wait_outside(inside)
+}
+
+/// Locks a state directory. Blocks while an earlier sandbox over it is still ending; the host sets
+/// the limit.
+pub(super) fn lock(dir: &Path) -> Result<fs::File, Step> {
+    let lock = fs::File::create(dir.join(spec::LOCK)).stage("lock")?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).stage("lock")?;
+    Ok(lock)
 }
 
 /// Pid 1 and the agent.
@@ -115,16 +122,15 @@ fn inside(
     };
     let built = mounts::finish(&bind, root, folders)?;
     let namespaces_capped = limits.close();
-    let listener = bind
-        .proxy
-        .then(network::listen)
-        .transpose()
-        .stage("egress listener")?;
-    lockdown::give_up_ids(how.ids).stage("capabilities")?;
+    let sockets = match &bind.network {
+        Some(outward) => network::open(outward.redirect).stage("egress sockets")?,
+        None => network::Sockets::default(),
+    };
+    lockdown::give_up_ids(matches!(how.ids, Ids::Range { .. })).stage("capabilities")?;
     die_with_parent().stage("parent death signal")?;
-    lockdown::limit(how, &bind.limits).stage("resource limits")?;
+    lockdown::limit(&bind.limits, how.memory_by_rlimit).stage("resource limits")?;
     std::env::set_current_dir("/workspace").stage("workspace")?;
-    let landlock = landlock::confine(&writable(&bind));
+    let landlock = landlock::confine(&writable(&bind), &built.kept);
     filters.install().stage("seccomp")?;
     let handshake = Handshake {
         landlock,
@@ -135,10 +141,11 @@ fn inside(
         time_namespace,
         hidden_paths: built.hidden_paths,
         disk_quota: built.disk_quota,
+        ports_missing: sockets.ports_missing,
     };
     match init::fork().stage("fork")? {
         Some(agent) => {
-            drop(listener);
+            drop(sockets.fds);
             init::reap(agent, &control.reader)
         }
         None => {
@@ -147,13 +154,19 @@ fn inside(
                 Ids::Range { .. } => Fence::new(Some(USER)),
                 Ids::Single => Fence::default(),
             };
-            Ok(super::isolated(&bind, handshake, listener, fence))
+            Ok(super::isolated(
+                &bind,
+                handshake,
+                sockets.fds,
+                fence,
+                built.kept,
+            ))
         }
     }
 }
 
 /// Directories inside that tools may write to, besides `/dev/shm`.
-fn writable(bind: &Bind) -> Vec<&str> {
+pub(super) fn writable(bind: &Bind) -> Vec<&str> {
     let own = spec::WRITABLE.iter().map(|(_, at)| *at);
     let shares = bind.shares.iter();
     let shares = shares

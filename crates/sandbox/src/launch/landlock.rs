@@ -6,12 +6,14 @@ use ::landlock::{
     RulesetStatus, Scope,
 };
 
+use super::Kept;
+
 /// The newest interface asked for; older kernels give what they have.
 const WANTED: ABI = ABI::V6;
 
 /// Confines this process and all it will start; what came of it, in words.
-pub(super) fn confine(writable: &[&str]) -> String {
-    match try_confine(writable) {
+pub(super) fn confine(writable: &[&str], kept: &Kept) -> String {
+    match try_confine(writable, kept) {
         Ok(RulesetStatus::FullyEnforced) => "fully enforced".to_owned(),
         Ok(RulesetStatus::PartiallyEnforced) => "partially enforced (older kernel)".to_owned(),
         Ok(RulesetStatus::NotEnforced) => "not enforced (kernel without Landlock)".to_owned(),
@@ -19,7 +21,10 @@ pub(super) fn confine(writable: &[&str]) -> String {
     }
 }
 
-fn try_confine(writable: &[&str]) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
+fn try_confine(
+    writable: &[&str],
+    kept: &Kept,
+) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
     let all = AccessFs::from_all(WANTED);
     let read = AccessFs::from_read(WANTED) | AccessFs::Refer;
     let no_devices: BitFlags<AccessFs> = AccessFs::MakeChar | AccessFs::MakeBlock;
@@ -38,6 +43,10 @@ fn try_confine(writable: &[&str]) -> Result<RulesetStatus, Box<dyn std::error::E
         ))?;
     for path in writable {
         ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(path)?, all & !no_devices))?;
+    }
+    // Reached by the agent only, by descriptor; whiteouts are character devices.
+    for (_, folder) in kept {
+        ruleset = ruleset.add_rule(PathBeneath::new(folder, all & !AccessFs::MakeBlock))?;
     }
     Ok(ruleset.restrict_self()?.ruleset)
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::CWD;
 use rustix::mount::MountAttrFlags;
 
+use super::folders::{EMPTY, WORK};
 use super::mounts::{attach, attach_securely, clone_of, make_dir};
 use super::overlay::{Upper, overlay};
 use super::tree::OWN;
@@ -17,6 +18,9 @@ use super::tree::OWN;
 pub(super) const STORE: &str = ".store";
 /// Where layers are, by number.
 pub(super) const LAYERS: &str = ".layers";
+
+/// Largest single file below a layer's `/etc` that is taken over, bytes; they are held in memory.
+const MAX_COPY: u64 = 64 * 1024;
 
 const FLAGS: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
@@ -50,14 +54,19 @@ pub(super) fn lay_over(root: &OwnedFd, count: usize) -> io::Result<()> {
         };
         let mut lower = having(count, &name);
         lower.extend(base.then(|| name.clone()));
-        let tree = match lower.as_slice() {
-            [only] => clone_of(only)?,
-            several => overlay(several, None, READ_ONLY)?,
-        };
+        let tree = read_only(lower)?;
         make_dir(root, Path::new(&name))?;
         attach(&tree, root, Path::new(&name))?;
     }
     Ok(())
+}
+
+/// What never changes, as an overlay: a mount of the directory itself would say where it lies.
+fn read_only(mut lower: Vec<String>) -> io::Result<OwnedFd> {
+    if lower.len() == 1 {
+        lower.push(format!("{STORE}/{EMPTY}"));
+    }
+    overlay(&lower, None, READ_ONLY)
 }
 
 /// Layers that have the directory `name`, topmost first.
@@ -80,11 +89,16 @@ fn add_to_etc(root: &OwnedFd, count: usize) -> io::Result<()> {
             if kind.is_symlink() {
                 rustix::fs::symlinkat(fs::read_link(entry.path())?, root, &at)?;
             } else if kind.is_dir() {
+                let path = entry.path().into_os_string().into_string();
+                let Some(path) = path.ok().filter(|p| !p.contains([':', ',', '\\'])) else {
+                    continue;
+                };
                 make_dir(root, &at)?;
-                attach(&clone_of(entry.path())?, root, &at)?;
-            } else if kind.is_file() {
-                super::mounts::make_file(root, &at, "")?;
-                attach(&clone_of(entry.path())?, root, &at)?;
+                attach(&read_only(vec![path])?, root, &at)?;
+            } else if kind.is_file() && entry.metadata()?.len() <= MAX_COPY {
+                // A file cannot be the lower part of an overlay.
+                let target = super::mounts::make_file(root, &at, "")?;
+                io::copy(&mut fs::File::open(entry.path())?, &mut &target)?;
             }
         }
     }
@@ -106,12 +120,12 @@ pub(super) fn writable(
     let mut lower = having(layers, at);
     let needed = !lower.is_empty();
     if !needed {
-        lower.push(format!("{STORE}/{}", super::folders::EMPTY));
+        lower.push(format!("{STORE}/{}", EMPTY));
     }
     let laid = if own_disk && !needed {
         None
     } else {
-        let work = format!("{STORE}/{}/{name}", super::folders::WORK);
+        let work = format!("{STORE}/{}/{name}", WORK);
         let upper = Upper {
             dir: &dir,
             work: &work,
@@ -133,7 +147,7 @@ pub(super) fn writable(
 pub(super) fn tidy(count: usize) -> io::Result<()> {
     let detach = |at: &str| -> io::Result<()> {
         rustix::mount::unmount(at, rustix::mount::UnmountFlags::DETACH)?;
-        Ok(fs::remove_dir(at)?)
+        fs::remove_dir(at)
     };
     for layer in 0..count {
         detach(&format!("{LAYERS}/{layer}"))?;

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid};
 
-use super::plan::{AGENT, Ids, Namespaces, USER};
+use super::plan::{AGENT, USER};
 use crate::Limits;
 
 /// Open files of one process.
@@ -64,9 +64,10 @@ pub(super) fn new_session_keyring() -> io::Result<()> {
     }
 }
 
-/// Acts as the tools' user with no capability left and no way to regain one. Real and saved ids
-/// stay apart, so that programs, which have none but the tools' user's, cannot signal the agent.
-pub(super) fn give_up_ids(ids: Ids) -> io::Result<()> {
+/// Acts as the tools' user, if it is `root` now, with no capability left and no way to regain one.
+/// Real and saved ids stay apart, so that programs, which have none but the tools' user's, cannot
+/// signal the agent.
+pub(super) fn give_up_ids(root: bool) -> io::Result<()> {
     rustix::thread::set_capabilities_secure_bits(
         CapabilitiesSecureBits::NO_ROOT
             | CapabilitiesSecureBits::NO_ROOT_LOCKED
@@ -74,7 +75,7 @@ pub(super) fn give_up_ids(ids: Ids) -> io::Result<()> {
             | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED,
     )?;
     drop_bounding_set()?;
-    if matches!(ids, Ids::Range { .. }) {
+    if root {
         rustix::thread::set_thread_groups(&[])?;
         set_ids(AGENT, USER)?;
     }
@@ -111,31 +112,40 @@ fn drop_bounding_set() -> io::Result<()> {
     Ok(())
 }
 
-/// Limits that hold for each process, or for the user inside.
-pub(super) fn limit(how: &Namespaces, limits: &Limits) -> io::Result<()> {
-    let set = |resource, wanted: u64| {
-        // A limit the server itself is under stays: raising it needs a privilege this has not.
-        let now = rustix::process::getrlimit(resource)
-            .maximum
-            .unwrap_or(u64::MAX);
-        let value = Some(wanted.min(now));
-        rustix::process::setrlimit(
-            resource,
-            Rlimit {
-                current: value,
-                maximum: value,
-            },
-        )
-    };
-    set(Resource::Core, 0)?;
-    set(Resource::Nofile, OPEN_FILES)?;
-    set(Resource::Memlock, LOCKED)?;
-    set(Resource::Fsize, limits.file_bytes)?;
-    set(Resource::Rtprio, 0)?;
-    // Counts this namespace's user only; holds where there is no control group too.
-    set(Resource::Nproc, u64::from(limits.pids))?;
-    if how.memory_by_rlimit {
-        set(Resource::Data, limits.memory_bytes)?;
+/// Limits that hold for each process, or for the user inside, with the names OCI has for them.
+pub(crate) fn resources(
+    limits: &Limits,
+    memory_by_rlimit: bool,
+) -> Vec<(&'static str, Resource, u64)> {
+    let mut all = vec![
+        ("RLIMIT_CORE", Resource::Core, 0),
+        ("RLIMIT_NOFILE", Resource::Nofile, OPEN_FILES),
+        ("RLIMIT_MEMLOCK", Resource::Memlock, LOCKED),
+        ("RLIMIT_FSIZE", Resource::Fsize, limits.file_bytes),
+        ("RLIMIT_RTPRIO", Resource::Rtprio, 0),
+        // Counts this namespace's user only; holds where there is no control group too.
+        ("RLIMIT_NPROC", Resource::Nproc, u64::from(limits.pids)),
+    ];
+    if memory_by_rlimit {
+        all.push(("RLIMIT_DATA", Resource::Data, limits.memory_bytes));
+    }
+    // A limit the server itself is under stays: raising it needs a privilege a sandbox has not.
+    for (_, resource, wanted) in &mut all {
+        let now = rustix::process::getrlimit(*resource).maximum;
+        *wanted = (*wanted).min(now.unwrap_or(u64::MAX));
+    }
+    all
+}
+
+/// Sets the limits.
+pub(super) fn limit(limits: &Limits, memory_by_rlimit: bool) -> io::Result<()> {
+    for (_, resource, value) in resources(limits, memory_by_rlimit) {
+        let value = Some(value);
+        let limit = Rlimit {
+            current: value,
+            maximum: value,
+        };
+        rustix::process::setrlimit(resource, limit)?;
     }
     Ok(())
 }

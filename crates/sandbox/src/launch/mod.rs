@@ -7,7 +7,9 @@
 mod devices;
 mod disk;
 mod etc;
+mod finish;
 mod folders;
+pub(crate) mod guest;
 mod handover;
 mod idmap;
 mod init;
@@ -17,13 +19,16 @@ mod landlock;
 mod layers;
 mod lockdown;
 mod mounts;
+mod netlink;
 mod network;
 mod overlay;
 pub(crate) mod plan;
 mod seccomp;
+mod stage;
 mod syscalls;
 mod time;
 mod tree;
+mod trust;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -44,6 +49,8 @@ use plan::{Base, Bind};
 pub(crate) use crate::agent::Roots;
 pub(crate) use keep::Control;
 pub(crate) use landlock::protect_agent;
+pub(crate) use lockdown::resources;
+pub(crate) use seccomp::profile;
 
 /// The agent, ready to serve.
 pub(crate) struct Inside {
@@ -52,7 +59,12 @@ pub(crate) struct Inside {
     pub context: AgentContext,
     pub handshake: Handshake,
     pub announce: Announce,
+    pub kept: Kept,
 }
+
+/// The folders that snapshots are made of, by name; below an overlay what it writes to, so that its
+/// marks are seen.
+pub(crate) type Kept = Vec<(String, OwnedFd)>;
 
 /// The process was not started by a [`crate::Launcher`].
 pub(crate) struct NotStarted;
@@ -80,13 +92,20 @@ impl<T, E: std::fmt::Display> InStage<T> for Result<T, E> {
 
 /// Sets up what the host's plan says. Returns in the agent only.
 pub(crate) fn enter() -> Result<Inside, NotStarted> {
-    let control = keep::take_control().ok_or(NotStarted)?;
+    let control = if guest::here() {
+        guest::enter()
+    } else {
+        keep::take_control().ok_or(NotStarted)?
+    };
     let Ok(Some((base, _))) = read_frame::<Base>(&control.reader, 0) else {
         return Err(NotStarted);
     };
     let result = match &base {
         Base::Host => bind(&control).and_then(|bind| on_host(&bind)),
-        Base::Given => bind(&control).and_then(|bind| given(&bind)),
+        Base::Staged(stage) => stage::stage(stage, &control).map(|never| match never {}),
+        Base::Given(given) => {
+            bind(&control).and_then(|bind| finish::finish(given, &bind, &control))
+        }
         Base::Namespaces(how) => isolate::isolate(how, &control),
     };
     match result {
@@ -95,7 +114,8 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
             roots: ready.roots,
             context: ready.context,
             handshake: ready.handshake,
-            announce: Announce(ready.listener),
+            announce: Announce(ready.sockets),
+            kept: ready.kept,
         }),
         Err(step) => {
             report_failure(&control.writer, step);
@@ -119,7 +139,9 @@ pub(crate) struct Ready {
     pub roots: Roots,
     pub context: AgentContext,
     pub handshake: Handshake,
-    pub listener: Option<OwnedFd>,
+    /// What the host serves; see [`network::Sockets`].
+    pub sockets: Vec<OwnedFd>,
+    pub kept: Kept,
 }
 
 /// No isolation: the agent serves from the state directory itself.
@@ -146,24 +168,19 @@ fn on_host(bind: &Bind) -> Result<Ready, Step> {
             fence: Fence::default(),
         },
         handshake: Handshake::default(),
-        listener: None,
+        sockets: Vec::new(),
+        kept: Kept::new(),
     })
 }
 
-/// Isolated by something else: everything is where it is to appear.
-fn given(bind: &Bind) -> Result<Ready, Step> {
-    std::env::set_current_dir(WRITABLE[0].1).stage("workspace")?;
-    let listener = bind.proxy.then(network::listen).transpose();
-    Ok(isolated(
-        bind,
-        Handshake::default(),
-        listener.stage("egress listener")?,
-        Fence::default(),
-    ))
-}
-
 /// An agent that sees folders where they are to appear.
-fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>, fence: Fence) -> Ready {
+fn isolated(
+    bind: &Bind,
+    handshake: Handshake,
+    sockets: Vec<OwnedFd>,
+    fence: Fence,
+    kept: Kept,
+) -> Ready {
     let own = WRITABLE.iter().map(|(_, at)| (PathBuf::from(at), false));
     let shares = bind.shares.iter();
     let shares = shares.map(|s| (PathBuf::from(&s.at), s.access == Access::ReadOnly));
@@ -179,7 +196,8 @@ fn isolated(bind: &Bind, handshake: Handshake, listener: Option<OwnedFd>, fence:
             fence,
         },
         handshake,
-        listener,
+        sockets,
+        kept,
     }
 }
 
@@ -200,18 +218,19 @@ fn report_failure(mut control: &File, step: Step) {
     }
 }
 
-/// Tells the host that the sandbox is ready, handing over the egress listener.
-pub(crate) struct Announce(Option<OwnedFd>);
+/// Tells the host that the sandbox is ready, handing over the egress sockets.
+pub(crate) struct Announce(Vec<OwnedFd>);
 
 impl Announce {
     pub(crate) fn started(self, control: &Mutex<File>, hello: &Handshake) -> io::Result<()> {
         let frame = encode(hello, 0).map_err(io::Error::other)?;
         let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(protocol::MAX_SOCKETS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let fds: Vec<_> = self.0.iter().map(AsFd::as_fd).collect();
         if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(io::Error::other("no room for the listener"));
+            return Err(io::Error::other("no room for the egress sockets"));
         }
         let byte = [protocol::STARTED];
         let flags = SendFlags::NOSIGNAL;

@@ -1,7 +1,8 @@
 //! The inside's file system: a small read-only tmpfs with the lent directories attached. Built in
 //! two steps, before and after it is known for which session.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -14,11 +15,12 @@ use rustix::mount::{
 use super::folders::{self, Folders};
 use super::plan::{Bind, Ids, Namespaces};
 use super::tree::{Tree, Trees, What, set_attributes};
-use super::{InStage, Step, layers};
+use super::{InStage, Kept, Step, layers, trust};
 use crate::Access;
 
-/// Size of the root tmpfs, which holds directories, links and the made-up `/etc` only.
-const ROOT_SIZE: &str = "1m";
+/// Size of the root tmpfs, which holds directories, links, certificates and the made-up `/etc` with
+/// what layers add to it.
+const ROOT_SIZE: &str = "4m";
 /// Size of `/dev/shm`.
 const SHM_SIZE: &str = "64m";
 /// Files in `/tmp`.
@@ -34,24 +36,19 @@ pub(super) struct Built {
     pub hidden_paths: bool,
     /// Whether what is kept is limited.
     pub disk_quota: bool,
+    pub kept: Kept,
 }
 
 /// Places to attach the new root at until it is the only one: they hide nothing that is needed.
 const STAGING: [&str; 3] = ["/sys", "/dev", "/proc"];
 
 /// Builds as much of the new root as is the same for every session.
-pub(super) fn begin(how: &Namespaces, Trees(trees): Trees) -> Result<OwnedFd, Step> {
+pub(super) fn begin(how: &Namespaces, trees: Trees) -> Result<OwnedFd, Step> {
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", private).stage("private mounts")?;
     let root = new_fs("tmpfs", &[("size", ROOT_SIZE), ("mode", "755")], FLAGS).stage("root")?;
     stage(&root).stage("root")?;
-    for tree in trees {
-        let at = tree.at.clone();
-        if let Err(e) = place(&root, tree) {
-            let detail = format!("{}: {e}", at.display());
-            return Err(detail).stage("attach directories");
-        }
-    }
+    attach_all(&root, trees)?;
     let shm = [("size", SHM_SIZE), ("nr_inodes", "10000"), ("mode", "1777")];
     mount_at(&root, "dev/shm", "tmpfs", &shm, FLAGS).stage("shm")?;
     let mut pts = vec![("mode", "0620"), ("ptmxmode", "0666")];
@@ -63,12 +60,45 @@ pub(super) fn begin(how: &Namespaces, Trees(trees): Trees) -> Result<OwnedFd, St
     mount_at(&root, "dev/pts", "devpts", &pts, no_suid).stage("pts")?;
     let proc = [("hidepid", "invisible"), ("subset", "pid")];
     mount_at(&root, "proc", "proc", &proc, FLAGS | NOEXEC).stage("proc")?;
-    for dir in ["run", "var", "sys", "root"] {
-        make_dir(&root, Path::new(dir)).stage("directories")?;
-    }
-    rustix::fs::symlinkat("/tmp", &root, "var/tmp").stage("directories")?;
+    expected(&root)?;
     Ok(root)
 }
+
+/// Empty directories programs expect.
+fn expected(root: &OwnedFd) -> Result<(), Step> {
+    for dir in ["run", "var", "sys", "root"] {
+        make_dir(root, Path::new(dir)).stage("directories")?;
+    }
+    rustix::fs::symlinkat("/tmp", root, "var/tmp").stage("directories")
+}
+
+/// Builds the whole tree at `at`, without what a runtime brings itself, in this process's own mount
+/// namespace.
+pub(super) fn on_stage(at: &Path, bind: &Bind, trees: Trees, folders: Folders) -> Result<(), Step> {
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    rustix::mount::mount_change("/", private).stage("private mounts")?;
+    let root = new_fs("tmpfs", &[("size", ROOT_SIZE), ("mode", "755")], FLAGS).stage("root")?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(&root, "", CWD, at, flags).stage("root")?;
+    attach_all(&root, trees)?;
+    for dir in BROUGHT {
+        make_dir(&root, Path::new(dir)).stage("directories")?;
+    }
+    // Runtimes give what they mount there the mode of the directory below.
+    let all = Mode::from_raw_mode(0o1777);
+    rustix::fs::chmodat(&root, "tmp", all, AtFlags::empty()).stage("directories")?;
+    expected(&root)?;
+    rustix::process::fchdir(&root).stage("root")?;
+    own(bind, &root, folders)?;
+    if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
+        trust::add(&root, certificate).stage("certificates")?;
+    }
+    std::env::set_current_dir("/").stage("root")?;
+    set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")
+}
+
+/// Mount points a runtime fills.
+const BROUGHT: [&str; 3] = ["proc", "dev", "tmp"];
 
 /// Attaches what is the session's own and makes the new root the only one.
 pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Built, Step> {
@@ -85,16 +115,20 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
     ];
     mount_at(&root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
     let own_disk = folders.own_disk;
-    let hidden_paths = own(bind, &root, folders)?;
+    let (hidden_paths, kept) = own(bind, &root, folders)?;
+    if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
+        trust::add(&root, certificate).stage("certificates")?;
+    }
     set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false).stage("read-only root")?;
     Ok(Built {
         hidden_paths,
         disk_quota: own_disk,
+        kept,
     })
 }
 
-/// Store, layers and shares; whether the mounts of what is written hide where it lies.
-fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
+/// Store, layers and shares; whether the mounts of what is written hide where it lies, and that.
+fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<(bool, Kept), Step> {
     let Folders {
         store,
         own_disk,
@@ -107,8 +141,11 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
         attach_new(layer, root, &format!("{}/{n}", layers::LAYERS)).stage("layers")?;
     }
     layers::lay_over(root, count).stage("layers")?;
-    let mut hidden = true;
+    let (mut hidden, mut kept) = (true, Kept::new());
     for folder in folders::writable(bind) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(&store, folder.0, flags, Mode::empty());
+        kept.push((folder.0.to_owned(), dir.stage("state directories")?));
         hidden &= layers::writable(root, own_disk, count, folder).stage("state directories")?;
     }
     let read_only = bind.shares.iter().filter(|s| s.access == Access::ReadOnly);
@@ -116,7 +153,18 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<bool, Step> {
         attach_securely(tree, root, share.at.trim_start_matches('/')).stage("shares")?;
     }
     layers::tidy(count).stage("layers")?;
-    Ok(hidden)
+    Ok((hidden, kept))
+}
+
+fn attach_all(root: &OwnedFd, Trees(trees): Trees) -> Result<(), Step> {
+    for tree in trees {
+        let at = tree.at.clone();
+        if let Err(e) = place(root, tree) {
+            let detail = format!("{}: {e}", at.display());
+            return Err(detail).stage("attach directories");
+        }
+    }
+    Ok(())
 }
 
 fn place(root: &OwnedFd, tree: Tree) -> io::Result<()> {
@@ -134,7 +182,7 @@ fn place(root: &OwnedFd, tree: Tree) -> io::Result<()> {
             attach(&fd, root, at)
         }
         What::Link(target) => Ok(rustix::fs::symlinkat(target, root, at)?),
-        What::Text(text) => make_file(root, at, &text),
+        What::Text(text) => make_file(root, at, &text).map(drop),
     }
 }
 
@@ -150,10 +198,12 @@ pub(super) fn make_dir(root: &OwnedFd, at: &Path) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn make_file(root: &OwnedFd, at: &Path, text: &str) -> io::Result<()> {
+pub(super) fn make_file(root: &OwnedFd, at: &Path, text: &str) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(root, at, flags, Mode::from_raw_mode(0o644))?;
-    io::Write::write_all(&mut std::fs::File::from(fd), text.as_bytes())
+    let mut file = File::from(fd);
+    file.write_all(text.as_bytes())?;
+    Ok(file)
 }
 
 fn new_fs(kind: &str, options: &[(&str, &str)], flags: MountAttrFlags) -> io::Result<OwnedFd> {

@@ -1,13 +1,35 @@
-//! The inside's network: a loopback of its own, and at most one listener whose other side is the
-//! server. (A resolver socket for invented addresses will be opened here the same way.)
+//! The inside's network: a loopback of its own on which every address of the world is local, and a
+//! few sockets whose other side is the server. There is no interface that leads out.
+//!
+//! A program that connects to any address and port is handed to the egress listener by a `tproxy`
+//! rule: no address translation and no connection tracking, and the accepted socket's own address
+//! is the one that was dialled. Where the kernel has no such rule, listeners on [`FALLBACK_PORTS`]
+//! get the connections to those ports in the same form, and other ports refuse.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use super::plan::PROXY;
+use super::netlink::{self, Netlink};
+use super::plan::{ADDRESS, PROXY, RESOLVER};
+
+/// Ports that reach out where the kernel cannot redirect all of them. Below 1024, so that no
+/// program inside could have used them for itself.
+const FALLBACK_PORTS: [u16; 3] = [22, 80, 443];
+/// The loopback interface's index in a new network namespace.
+const LO: u32 = 1;
+
+/// What the server is to serve.
+#[derive(Default)]
+pub(super) struct Sockets {
+    /// The resolver's datagram socket and listener, the egress listener, and listeners on
+    /// [`FALLBACK_PORTS`] if there is no redirect. The server tells them apart by themselves.
+    pub fds: Vec<OwnedFd>,
+    /// Why not every port is redirected.
+    pub ports_missing: Option<String>,
+}
 
 /// Brings `lo` up.
 pub(super) fn loopback_up() -> io::Result<()> {
@@ -32,7 +54,70 @@ pub(super) fn loopback_up() -> io::Result<()> {
     }
 }
 
-/// The egress proxy's listener.
-pub(super) fn listen() -> io::Result<OwnedFd> {
-    Ok(TcpListener::bind(PROXY)?.into())
+/// Makes every address local and opens what the server listens on. `redirect` false leaves the
+/// rule out, as a kernel without it would.
+pub(super) fn open(redirect: bool) -> io::Result<Sockets> {
+    all_addresses_local()?;
+    let mut fds: Vec<OwnedFd> = vec![
+        // Bound to the address itself: an answer must come from where the question went.
+        UdpSocket::bind(RESOLVER)?.into(),
+        TcpListener::bind(RESOLVER)?.into(),
+    ];
+    let proxy = TcpListener::bind(PROXY)?;
+    let redirected = if redirect {
+        accept_for_any_address(&proxy).and_then(|()| redirect_all_ports())
+    } else {
+        Err(io::Error::other("switched off"))
+    };
+    fds.push(proxy.into());
+    let ports_missing = redirected.err().map(|e| e.to_string());
+    if ports_missing.is_some() {
+        for port in FALLBACK_PORTS {
+            fds.push(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?.into());
+        }
+    }
+    Ok(Sockets { fds, ports_missing })
+}
+
+/// Where something else has made the network and gives no say in it: the explicit proxy.
+pub(super) fn open_without_privileges() -> io::Result<Sockets> {
+    Ok(Sockets {
+        fds: vec![TcpListener::bind(PROXY)?.into()],
+        ports_missing: Some("the network is not this program's to arrange".to_owned()),
+    })
+}
+
+/// An address that is not the loopback's, because resolvers look for one before they ask for
+/// addresses of its family, and a route that delivers everything to this namespace itself.
+fn all_addresses_local() -> io::Result<()> {
+    let mut route = Netlink::open(libc::NETLINK_ROUTE)?;
+    route.send(&netlink::new_address(LO, ADDRESS), 1)?;
+    route.send(&netlink::local_default_route(LO, ADDRESS), 1)
+}
+
+fn redirect_all_ports() -> io::Result<()> {
+    let mut netfilter = Netlink::open(libc::NETLINK_NETFILTER)?;
+    let (ip, port) = PROXY;
+    let (rules, acks) = netlink::redirect_tcp(ADDRESS, SocketAddrV4::new(ip, port));
+    netfilter.send(&rules, acks)
+}
+
+/// Lets the listener take connections to addresses and ports that are not its own.
+fn accept_for_any_address(listener: &TcpListener) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the value is a valid int that outlives the call, its size given.
+    let rc = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::SOL_IP,
+            libc::IP_TRANSPARENT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -12,7 +12,7 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-use super::syscalls::{ALLOWED, ALLOWED_HERE, REFUSED, REFUSED_HERE};
+use super::syscalls::{ALLOWED, ALLOWED_HERE, Call, REFUSED, REFUSED_HERE};
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -34,6 +34,13 @@ const ODD_SOCKET_TYPES: [u32; 14] = [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
 const SOCKET_TYPE_MASK: u64 = 0xf;
 /// Personalities with nothing unsafe: none, ask, no address randomization.
 const PERSONALITIES: [u32; 3] = [0, u32::MAX, libc::ADDR_NO_RANDOMIZE as u32];
+
+/// This architecture in an OCI profile.
+const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") {
+    "SCMP_ARCH_AARCH64"
+} else {
+    "SCMP_ARCH_X86_64"
+};
 
 /// Why a filter could not be installed.
 #[derive(Debug, thiserror::Error)]
@@ -68,16 +75,38 @@ fn allow_list() -> Result<BpfProgram, SeccompError> {
     let refused = [REFUSED, REFUSED_HERE].concat();
     let named = ALLOWED.iter().chain(ALLOWED_HERE).chain(&refused);
     // `clone3` is absent on purpose: its flags lie behind a pointer, and C libraries fall back.
-    let rules = named.map(|&number| (number, Vec::new())).collect();
+    let rules = named.map(|&(_, number)| (number, Vec::new())).collect();
     let absent = SeccompAction::Errno(libc::ENOSYS as u32);
     compile(rules, absent, SeccompAction::Allow)
+}
+
+/// The two lists as an OCI runtime wants them: without the rules on arguments, which the agent
+/// stacks on top for itself.
+pub(crate) fn profile() -> serde_json::Value {
+    let names = |lists: [&[Call]; 2]| -> Vec<&str> {
+        let calls = lists.into_iter().flatten();
+        calls.map(|(name, _)| &name["SYS_".len()..]).collect()
+    };
+    serde_json::json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": libc::ENOSYS,
+        "architectures": [ARCHITECTURE],
+        "syscalls": [
+            { "names": names([ALLOWED, ALLOWED_HERE]), "action": "SCMP_ACT_ALLOW" },
+            {
+                "names": names([REFUSED, REFUSED_HERE]),
+                "action": "SCMP_ACT_ERRNO",
+                "errnoRet": libc::EPERM,
+            },
+        ],
+    })
 }
 
 fn refusals() -> Result<BpfProgram, SeccompError> {
     let mut rules: Rules = REFUSED
         .iter()
         .chain(REFUSED_HERE)
-        .map(|&n| (n, Vec::new()))
+        .map(|&(_, n)| (n, Vec::new()))
         .collect();
     let mut add = |number: i64, conditions: Vec<SeccompCondition>| {
         let rule = SeccompRule::new(conditions).map_err(SeccompError::Compile)?;
@@ -177,7 +206,7 @@ mod tests {
         for number in REFUSED.iter().chain(REFUSED_HERE) {
             assert!(
                 !ALLOWED.contains(number) && !ALLOWED_HERE.contains(number),
-                "{number}"
+                "{number:?}"
             );
         }
     }

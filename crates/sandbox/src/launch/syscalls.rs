@@ -1,13 +1,16 @@
 //! Which system calls exist inside. An allow-list: what is not named does not exist (`ENOSYS`),
 //! which also covers calls newer than this list and, on x86-64, the x32 numbers.
 
-/// Builds a list of numbers from names.
+/// A system call: its constant's name in C, which is `SYS_` and its name, and its number here.
+pub(super) type Call = (&'static str, i64);
+
+/// Builds a list of calls from names.
 macro_rules! numbers {
-    ($($name:ident)*) => { &[$(libc::$name),*] };
+    ($($name:ident)*) => { &[$((stringify!($name), libc::$name)),*] };
 }
 
 /// Calls every architecture has.
-pub(super) const ALLOWED: &[i64] = numbers! {
+pub(super) const ALLOWED: &[Call] = numbers! {
     SYS_accept SYS_accept4 SYS_bind SYS_brk SYS_capget SYS_capset SYS_chdir
     SYS_clock_getres SYS_clock_gettime SYS_clock_nanosleep SYS_clone SYS_close SYS_close_range
     SYS_connect SYS_copy_file_range SYS_dup SYS_dup3 SYS_epoll_create1 SYS_epoll_ctl
@@ -52,7 +55,7 @@ pub(super) const ALLOWED: &[i64] = numbers! {
 
 /// Older forms that only x86-64 has.
 #[cfg(target_arch = "x86_64")]
-pub(super) const ALLOWED_HERE: &[i64] = numbers! {
+pub(super) const ALLOWED_HERE: &[Call] = numbers! {
     SYS_access SYS_alarm SYS_arch_prctl SYS_chmod SYS_chown SYS_creat SYS_dup2 SYS_epoll_create
     SYS_epoll_wait SYS_eventfd SYS_fork SYS_futimesat SYS_getdents SYS_getpgrp SYS_inotify_init
     SYS_lchown SYS_link SYS_lstat SYS_mkdir SYS_mknod SYS_open SYS_pause SYS_pipe SYS_poll
@@ -60,11 +63,11 @@ pub(super) const ALLOWED_HERE: &[i64] = numbers! {
     SYS_unlink SYS_utime SYS_utimes SYS_vfork
 };
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) const ALLOWED_HERE: &[i64] = &[];
+pub(super) const ALLOWED_HERE: &[Call] = &[];
 
 /// Not allowed, and answered `EPERM` instead of `ENOSYS`, because programs ask for them by right
 /// and explain a refusal better than an absence.
-pub(super) const REFUSED: &[i64] = numbers! {
+pub(super) const REFUSED: &[Call] = numbers! {
     SYS_acct SYS_add_key SYS_adjtimex SYS_bpf SYS_chroot SYS_clock_adjtime SYS_clock_settime
     SYS_delete_module SYS_fanotify_init SYS_fanotify_mark SYS_finit_module SYS_fsconfig
     SYS_fsmount SYS_fsopen SYS_fspick SYS_init_module SYS_io_uring_enter SYS_io_uring_register
@@ -78,6 +81,6 @@ pub(super) const REFUSED: &[i64] = numbers! {
 
 /// As [`REFUSED`], on x86-64 only.
 #[cfg(target_arch = "x86_64")]
-pub(super) const REFUSED_HERE: &[i64] = numbers! { SYS_ioperm SYS_iopl SYS_modify_ldt };
+pub(super) const REFUSED_HERE: &[Call] = numbers! { SYS_ioperm SYS_iopl SYS_modify_ldt };
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) const REFUSED_HERE: &[i64] = &[];
+pub(super) const REFUSED_HERE: &[Call] = &[];

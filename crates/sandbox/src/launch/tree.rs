@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use super::plan::{Namespaces, Root};
+use super::plan::{LIBRARIES, LOADER, Namespaces, PROGRAM, Program, Root, USER};
 use super::{InStage, Step, devices, etc};
 
 pub(super) const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
@@ -49,21 +49,47 @@ pub(super) struct Trees(pub Vec<Tree>);
 impl Trees {
     /// The read-only system and the devices, in the order in which they are to be attached.
     pub(super) fn of_the_system(how: &Namespaces) -> Result<Self, Step> {
+        let Self(mut trees) = Self::without_devices(&how.root, USER)?;
+        trees.extend(devices::lent().stage("clone devices")?);
+        Ok(Self(trees))
+    }
+
+    /// The read-only system alone, for tools that run as `user`.
+    pub(super) fn without_devices(root: &Root, user: u32) -> Result<Self, Step> {
         let mut trees = Vec::new();
-        match &how.root {
+        match root {
             Root::Host { dirs } => {
                 for dir in dirs {
                     trees.extend(system(dir, dir).stage("clone host directories")?);
                 }
-                trees.extend(etc::made_up());
+                trees.extend(etc::made_up(user));
                 for path in etc::lent() {
                     trees.extend(system(&path, &path).stage("clone host directories")?);
                 }
             }
             Root::Image { dir } => trees.extend(image(dir).stage("clone image directories")?),
         }
-        trees.extend(devices::lent().stage("clone devices")?);
         Ok(Self(trees))
+    }
+
+    /// Adds this very program, its loader and its libraries below `dir`.
+    pub(super) fn add_program(&mut self, dir: &Path, program: &Program) -> io::Result<()> {
+        let dir = dir.strip_prefix("/").unwrap_or(dir);
+        let mut add = |at: PathBuf, path: &Path| {
+            let what = What::File(lend(path, RDONLY | NOSUID | NODEV)?);
+            self.0.push(Tree { at, what });
+            io::Result::Ok(())
+        };
+        add(dir.join(PROGRAM), Path::new("/proc/self/exe"))?;
+        if let Some(interpreter) = &program.interpreter {
+            add(dir.join(LOADER), interpreter)?;
+        }
+        for library in &program.libraries {
+            if let Some(name) = library.file_name() {
+                add(dir.join(LIBRARIES).join(name), library)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -29,11 +29,23 @@ impl NamespaceProvider {
                 "allow-list; refused calls answer EPERM or ENOSYS",
             ),
             Feature::enforced("capabilities", "none, bounding set empty, no_new_privs"),
-            Feature::enforced(
-                "egress",
-                "loopback only; outside through the server's proxy",
-            ),
         ];
+        features.push(match &handshake.ports_missing {
+            None => Feature::enforced(
+                "egress",
+                "no interface leads out; every TCP connection arrives at the server",
+            ),
+            Some(why) => Feature::weak(
+                "egress",
+                Status::Partial,
+                format!(
+                    "no interface leads out; without proxy variables only ports 22, 80 and 443 \
+                     arrive at the server ({why})"
+                ),
+                "a kernel with nftables and its tproxy expression (CONFIG_NF_TABLES, \
+                 CONFIG_NFT_TPROXY) carries every port",
+            ),
+        });
         features.push(match handshake.landlock.as_str() {
             "fully enforced" => Feature::enforced("landlock", "fully enforced"),
             other => Feature::weak(
@@ -95,6 +107,16 @@ impl NamespaceProvider {
                 "keep the data directory on a file system that can be the upper layer of an overlay",
             )
         });
+        features.push(if self.groups.freezes() {
+            Feature::enforced("pause", "by the control groups' freezer")
+        } else {
+            Feature::weak(
+                "pause",
+                Status::Partial,
+                "the agent stops everything but itself by signal",
+                "needs a writable control group of version 2, or the version 1 freezer",
+            )
+        });
         features.push(if handshake.disk_quota {
             Feature::enforced(
                 "disk quota",
@@ -114,12 +136,7 @@ impl NamespaceProvider {
             isolation: self.offers(),
             works: true,
             features,
-            unsupported: vec![
-                Operation::SetNetwork,
-                Operation::Snapshot,
-                Operation::Restore,
-                Operation::Pause,
-            ],
+            unsupported: vec![Operation::SetNetwork],
         }
     }
 }

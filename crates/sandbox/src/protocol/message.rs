@@ -41,6 +41,18 @@ pub(crate) enum Ask {
     Next { handle: u64 },
     /// Kill a program and all it started.
     Kill { handle: u64 },
+    /// Begin an archive of what is kept, within bounds; the ask's id becomes its handle.
+    Pack { bytes: u64, entries: u64 },
+    /// The next piece of it. Answered by `Chunk` or `Packed`.
+    PackNext { handle: u64 },
+    /// Begin to unpack an archive, within bounds; the ask's id becomes its handle.
+    Unpack { bytes: u64, entries: u64 },
+    /// The body is the next piece of it; an empty one ends it.
+    UnpackPush { handle: u64 },
+    /// Answered by `Usage`.
+    Usage,
+    /// Stop every process but the agent, or let them go on.
+    Still { on: bool },
 }
 
 /// A program to start.
@@ -81,6 +93,15 @@ pub(crate) enum Answer {
     Output {
         error: bool,
     },
+    /// An archive ended, and its handle is forgotten.
+    Packed {
+        skipped: u64,
+    },
+    /// Disk in use by what is kept.
+    Usage {
+        bytes: u64,
+        inodes: u64,
+    },
     /// It ended, and its handle is forgotten.
     Exited {
         code: Option<i32>,
@@ -102,6 +123,8 @@ pub(crate) enum Problem {
     File(FileProblem),
     /// A program could not be started; the body says why.
     Exec,
+    /// An archive is refused or could not be made; the body says why.
+    Refused,
     /// The host asked for something that makes no sense.
     Protocol,
 }
@@ -119,6 +142,8 @@ pub(crate) struct Handshake {
     pub seccomp: bool,
     /// Whether further user namespaces are also refused by the kernel's own limit.
     pub namespaces_capped: bool,
+    /// Why connections to only a few ports are carried out; `None` if all are, or none.
+    pub ports_missing: Option<String>,
     /// Whether the host's uptime is hidden.
     pub time_namespace: bool,
     /// Whether the mounts of kept folders say nothing of where they lie on the host.

@@ -2,7 +2,7 @@
 //!
 //! First the host sends a [`crate::launch::plan::Base`] frame, at once or later one with a
 //! [`crate::launch::plan::Bind`] as its body. The inside answers with one byte,
-//! [`STARTED`] (carrying the egress listener as a file descriptor when there is one) or
+//! [`STARTED`] (carrying the egress sockets as file descriptors when there are any) or
 //! [`FAILED`], and a frame. From then on every [`Ask`] has exactly one [`Answer`] with its id.
 
 mod frame;
@@ -13,6 +13,8 @@ pub(crate) use message::{
     Answer, Ask, Command, Entries, Failure, FromAgent, Handshake, Problem, ToAgent,
 };
 
+/// Egress sockets handed over with [`STARTED`].
+pub(crate) const MAX_SOCKETS: usize = 8;
 /// The sandbox is ready; a [`Handshake`] frame follows.
 pub(crate) const STARTED: u8 = b'R';
 /// It could not be set up; a [`Failure`] frame follows.

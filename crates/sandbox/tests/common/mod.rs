@@ -1,6 +1,10 @@
 //! Shared by the integration tests.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod attacks;
+pub mod net;
+pub mod suite;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,7 +63,13 @@ pub fn bench_with(name: &str, change: impl FnOnce(&mut NamespaceConfig)) -> Benc
 
 /// A provider whose launcher runs as an ordinary user, from a test that runs as root.
 pub fn ordinary_user(name: &str) -> Bench {
+    ordinary_user_with(name, |_| ())
+}
+
+/// As [`ordinary_user`], with other settings.
+pub fn ordinary_user_with(name: &str, change: impl FnOnce(&mut NamespaceConfig)) -> Bench {
     let bench = bench_with(name, |config| {
+        change(config);
         config.ids = IdMapping::Single;
         config.control_groups = false;
         config.launcher = Launcher {
@@ -85,7 +95,7 @@ impl Bench {
             id: id.to_owned(),
             dir: self.dir.path().join(id),
             limits: Limits::default(),
-            network: NetworkPolicy::None,
+            network: NetworkPolicy::None.into(),
             min_isolation: Isolation::Namespaces,
             shares: vec![Share {
                 folder: "uploads".to_owned(),
@@ -104,7 +114,11 @@ impl Bench {
 
 /// As `Bench::sandbox` for [`ordinary_user`]: the state directories must belong to that user.
 pub async fn ordinary_sandbox(bench: &Bench, id: &str) -> Arc<dyn Sandbox> {
-    let spec = bench.spec(id);
+    ordinary_sandbox_of(bench, bench.spec(id)).await
+}
+
+/// As [`ordinary_sandbox`], to a spec.
+pub async fn ordinary_sandbox_of(bench: &Bench, spec: SandboxSpec) -> Arc<dyn Sandbox> {
     std::fs::create_dir_all(&spec.dir).unwrap();
     std::os::unix::fs::chown(&spec.dir, Some(12345), Some(12345)).unwrap();
     bench.provider.create(&spec).await.unwrap()

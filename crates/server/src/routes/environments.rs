@@ -143,10 +143,14 @@ pub(crate) async fn delete(
         .delete_environment(&caller.workspace, &parsed)
         .await
     {
-        Ok(()) => json(&Deleted {
-            id,
-            r#type: "environment_deleted",
-        }),
+        Ok(()) => {
+            // Its keys went with it.
+            app.keys.clear();
+            json(&Deleted {
+                id,
+                r#type: "environment_deleted",
+            })
+        }
         Err(DeleteEnvironmentError::NotFound) => Err(missing(&id).into()),
         Err(DeleteEnvironmentError::InUse { sessions }) => Err(ApiError::conflict(format!(
             "the environment is used by {sessions} sessions; delete them first, or archive it"

@@ -2,6 +2,7 @@
 
 mod agents;
 mod answers;
+mod credentials;
 mod environment_keys;
 mod environments;
 mod events;
@@ -22,6 +23,7 @@ mod status;
 mod stream;
 mod threads;
 mod upload;
+mod vaults;
 mod work;
 mod workspaces;
 
@@ -159,6 +161,32 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .merge(uploads)
         .merge(memory)
+        .route("/v1/vaults", post(vaults::create).get(vaults::list))
+        .route(
+            "/v1/vaults/{id}",
+            get(vaults::retrieve)
+                .post(vaults::update)
+                .delete(vaults::delete),
+        )
+        .route("/v1/vaults/{id}/archive", post(vaults::archive))
+        .route(
+            "/v1/vaults/{id}/credentials",
+            post(credentials::create).get(credentials::list),
+        )
+        .route(
+            "/v1/vaults/{id}/credentials/{credential}",
+            get(credentials::retrieve)
+                .post(credentials::update)
+                .delete(credentials::delete),
+        )
+        .route(
+            "/v1/vaults/{id}/credentials/{credential}/archive",
+            post(credentials::archive),
+        )
+        .route(
+            "/v1/vaults/{id}/credentials/{credential}/mcp_oauth_validate",
+            post(credentials::validate),
+        )
         .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
         .route("/v1/files/{id}/content", get(files::content))
         .route(

@@ -4,12 +4,12 @@ use axum::extract::FromRequestParts;
 use freehold_base::{Id, Kind, Timestamp};
 use freehold_store::SessionRow;
 use freehold_wire::cursor::{Cursor, Position};
-use freehold_wire::{ApiError, Query};
+use freehold_wire::{ApiError, Page, Query, Scope};
 use http::request::Parts;
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::http::{Fail, path_id};
+use crate::http::{Fail, Reply, json, path_id};
 
 /// The decoded query string.
 pub(crate) struct Asked(pub(crate) Query);
@@ -41,6 +41,25 @@ pub(crate) fn created_position<K: Kind>(cursor: Cursor) -> Result<(Timestamp, Id
         _ => None,
     };
     id.ok_or_else(|| ApiError::invalid("page: not a valid page cursor"))
+}
+
+/// A page of what the store gave, which is one more than `limit` if there is more. `place` is where
+/// in the list a row stands.
+pub(crate) fn created_page<R, T: serde::Serialize>(
+    mut rows: Vec<R>,
+    limit: usize,
+    scope: Scope<'_>,
+    place: impl Fn(&R) -> (Timestamp, String),
+    shown: impl Fn(R) -> Result<T, Fail>,
+) -> Reply {
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next_page = rows.last().filter(|_| more).map(|last| {
+        let (at, id) = place(last);
+        scope.next(Position::Created(at.as_micros(), id))
+    });
+    let data = rows.into_iter().map(shown).collect::<Result<Vec<_>, _>>()?;
+    json(&Page { data, next_page })
 }
 
 /// Reads JSON that this server stored; failing to is a fault of ours.

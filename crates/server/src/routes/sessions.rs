@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use freehold_base::{SessionId, Timestamp};
+use freehold_base::{SessionId, Timestamp, VaultId};
 use freehold_engine::Summary;
 use freehold_store::{
     ArchiveError, DeleteSessionError, Direction as Walk, NewEvent, ResourceRow, SessionChange,
@@ -27,7 +27,7 @@ pub(crate) use create::create;
 
 use super::models::Configured;
 use super::query::{Asked, created_position, session, stored, to_json};
-use super::{events, resources};
+use super::{events, resources, vaults};
 use crate::app::App;
 use crate::auth::{Caller, Principal};
 use crate::http::{Fail, Payload, Reply, json, path_id};
@@ -140,9 +140,13 @@ pub(crate) async fn update(
     for _ in 0..TRIES {
         let row = session(&app, &caller, &id).await?;
         let changes = changes(&app, &row, request.clone())?;
+        let vaults = changes.vault_ids.as_deref().unwrap_or_default();
+        vaults::check_usable(&app, &caller.workspace, vaults).await?;
         // Whether or not it would change anything: the answer must not depend on that.
-        if request.touches_agent() && row.status != Status::Idle {
-            return Err(not_idle(&row).into());
+        if let Some(part) = request.needs_rest()
+            && row.status != Status::Idle
+        {
+            return Err(not_idle(part, &row).into());
         }
         if changes.is_empty() {
             return reply(&app, row).await;
@@ -161,8 +165,12 @@ pub(crate) async fn update(
                 return reply(&app, row).await;
             }
             Err(UpdateSessionError::NotFound) => return Err(missing(&id).into()),
-            // It changed, or began to run, since we looked: look again.
-            Err(UpdateSessionError::Conflict | UpdateSessionError::Running) => {}
+            // It or a vault changed, or it began to run, since we looked: look again.
+            Err(
+                UpdateSessionError::Conflict
+                | UpdateSessionError::Running
+                | UpdateSessionError::VaultGone(_),
+            ) => {}
             Err(UpdateSessionError::Store(error)) => return Err(error.into()),
         }
     }
@@ -173,11 +181,13 @@ fn changes(app: &App, row: &SessionRow, request: UpdateSession) -> Result<Sessio
     events::open(row)?;
     let agent: SessionAgent = stored(&row.agent)?;
     let budget: Option<Budget> = row.budget.as_deref().map(stored).transpose()?;
+    let vault_ids: Vec<VaultId> = stored(&row.vault_ids)?;
     let now = Updatable {
         agent: &agent,
         title: row.title.as_deref(),
         metadata: &row.metadata,
         budget: budget.as_ref(),
+        vault_ids: &vault_ids,
         consumed: events::summary(row)?.list_cost(app.now(), app.rates),
     };
     let changes = request.changes(&now, &Configured(&app.models))?;
@@ -197,8 +207,9 @@ fn change(app: &App, row: &SessionRow, changes: &SessionChanges) -> Result<Sessi
         budget: budget
             .map(|b| b.as_ref().map(to_json).transpose())
             .transpose()?,
+        vault_ids: changes.vault_ids.as_ref().map(to_json).transpose()?,
         event: Some(NewEvent::new(app.ids.next(), &event)),
-        require_not_running: changes.agent.is_some(),
+        require_not_running: changes.agent.is_some() || changes.vault_ids.is_some(),
         expected: Some(row.updated_at),
     })
 }
@@ -266,9 +277,9 @@ fn running(what: &str) -> ApiError {
     ))
 }
 
-fn not_idle(row: &SessionRow) -> ApiError {
+fn not_idle(part: &str, row: &SessionRow) -> ApiError {
     ApiError::invalid(format!(
-        "agent: can be changed only while the session is idle; it is {}",
+        "{part}: can be changed only while the session is idle; it is {}",
         row.status.as_str()
     ))
 }

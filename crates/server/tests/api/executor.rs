@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use freehold_base::SessionId;
-use freehold_runtime::{OutputFile, Place, ToolCall, ToolExecutor, ToolReply};
+use freehold_runtime::{
+    EnvironmentCredential, OutputFile, Place, ToolCall, ToolExecutor, ToolReply,
+};
 use freehold_wire::content::ContentBlock;
 use freehold_wire::tool::BuiltinTool;
 use tokio::io::AsyncRead;
@@ -34,6 +36,8 @@ pub struct Scripted {
     pub memory: Mutex<Vec<String>>,
     /// Rounds of calls that ended.
     pub settled: AtomicUsize,
+    /// Variables of vaults as last seen by a call.
+    pub credentials: Mutex<Vec<EnvironmentCredential>>,
 }
 
 #[async_trait]
@@ -58,6 +62,7 @@ impl ToolExecutor for Scripted {
         *self.memory.lock().unwrap() = memory
             .map(|m| format!("{} {}", m.store, m.mount_path))
             .collect();
+        (*self.credentials.lock().unwrap()).clone_from(&place.credentials);
         if self.hang.load(Ordering::SeqCst) {
             cancel.cancelled().await;
             return ToolReply::error("cancelled");

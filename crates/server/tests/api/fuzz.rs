@@ -73,7 +73,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-const SEGMENTS: [&str; 20] = [
+const SEGMENTS: [&str; 27] = [
     "agents",
     "environments",
     "sessions",
@@ -94,6 +94,13 @@ const SEGMENTS: [&str; 20] = [
     "status",
     "revoke",
     "sesn_0",
+    "env_0",
+    "work",
+    "work_0",
+    "poll",
+    "ack",
+    "heartbeat",
+    "stop",
 ];
 
 fn path() -> impl Strategy<Value = String> {

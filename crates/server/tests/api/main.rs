@@ -5,6 +5,7 @@
 mod admin;
 mod agents;
 mod conventions;
+mod credentials;
 mod environments;
 mod events;
 mod executor;
@@ -18,4 +19,5 @@ mod messages;
 mod sessions;
 mod skills;
 mod stream;
+mod vaults;
 mod work;

@@ -154,7 +154,6 @@ async fn features_of_later_versions_are_refused_by_name() {
     for body in [
         json!({"agent": mcp, "environment_id": environment}),
         json!({"agent": agent, "environment_id": packaged}),
-        json!({"agent": agent, "environment_id": environment, "vault_ids": ["vlt_1"]}),
         json!({"agent": agent, "environment_id": environment, "resources": [
             {"type": "github_repository", "url": "https://github.com/o/r"}]}),
     ] {
@@ -204,7 +203,6 @@ async fn updates_change_only_what_they_name() {
     let tools = s.post(&path, json!({"agent": {"tools": []}})).await.ok();
     assert_eq!(tools["agent"]["tools"], json!([]));
     for bad in [
-        json!({"vault_ids": ["vlt_1"]}),
         json!({"agent": {"system": "x"}}),
         json!({"status": "idle"}),
         json!({"metadata": {"k": 1}}),

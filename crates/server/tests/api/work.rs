@@ -517,6 +517,34 @@ async fn keys_are_shown_once_and_revoked_at_once() {
 }
 
 #[tokio::test]
+async fn a_deleted_environments_keys_go_with_it() {
+    let q = Queue::start().await;
+    q.poll().await;
+    q.s.delete(&format!("/v1/environments/{}", q.environment))
+        .await
+        .ok();
+    q.get_as(&q.key, &q.path("/poll"))
+        .await
+        .error(401, "authentication_error");
+}
+
+#[tokio::test]
+async fn an_archived_environments_sessions_go_on() {
+    let q = Queue::start().await;
+    let session = q.session().await;
+    q.s.post(
+        &format!("/v1/environments/{}/archive", q.environment),
+        json!({}),
+    )
+    .await
+    .ok();
+    let (_, token) = q.claim().await;
+    q.get_as(&token, &format!("/v1/sessions/{session}"))
+        .await
+        .ok();
+}
+
+#[tokio::test]
 async fn a_tokens_streams_end_with_its_item() {
     let q = Queue::start().await;
     let session = q.session().await;
@@ -596,4 +624,119 @@ async fn a_cloud_environment_has_no_queue() {
     assert!(refused.invalid().contains("not a self-hosted environment"));
     let none = s.get("/v1/environments/env_none/work/stats").await;
     none.error(404, "not_found_error");
+}
+
+/// A worker of the fleet: serves items until every session has ended its turn, and is lost now and
+/// then with an item in its hands, at one place or another.
+async fn serve(q: Arc<Queue>, clock: Arc<ManualClock>, sessions: Arc<Vec<String>>, seed: usize) {
+    for n in seed.. {
+        let item = q.poll().await;
+        if item.is_null() {
+            if all_rest(&q, &sessions).await {
+                return;
+            }
+            // What the lost ones held lapses with time.
+            clock.advance_millis(20_000);
+            continue;
+        }
+        if n % 5 == 0 {
+            continue; // Lost before it acknowledged.
+        }
+        let (work, token) = (id(&item), token(&item));
+        let acked = q.act(&q.key, &work, "ack").await;
+        let first = "heartbeat?expected_last_heartbeat=NO_HEARTBEAT";
+        if acked.status != 200 || n % 5 == 1 {
+            continue;
+        }
+        let beat = q.act(&token, &work, first).await;
+        if beat.status != 200 || beat.body["lease_extended"] == false || n % 5 == 2 {
+            continue;
+        }
+        let session = text(&item["data"]["id"]);
+        // The time others let pass may have ended the item: then the token opens nothing.
+        for call in open_calls(&q, &token, &session).await {
+            let answer = q.send_as(&token, &session, result(&call, &token)).await;
+            assert!([200, 400, 401].contains(&answer.status), "{}", answer.body);
+        }
+        if n % 5 != 3 {
+            q.stop(&token, &work, true).await;
+        }
+    }
+}
+
+async fn open_calls(q: &Queue, token: &str, session: &str) -> Vec<String> {
+    let history = q
+        .get_as(token, &format!("/v1/sessions/{session}/events"))
+        .await;
+    let empty = Vec::new();
+    let events = history.body["data"].as_array().unwrap_or(&empty);
+    let answered: Vec<&Value> = events.iter().map(|e| &e["tool_use_id"]).collect();
+    events
+        .iter()
+        .filter(|e| e["type"] == "agent.tool_use" && !answered.contains(&&e["id"]))
+        .map(id)
+        .collect()
+}
+
+async fn all_rest(q: &Queue, sessions: &[String]) -> bool {
+    for session in sessions {
+        let history = q.s.history(session).await;
+        if history
+            .last()
+            .is_none_or(|e| e["stop_reason"]["type"] != "end_turn")
+        {
+            return false;
+        }
+    }
+    true
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_that_loses_workers_loses_nothing_and_answers_once() {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_micros(
+        1_700_000_000_000_000,
+    )));
+    let q = Queue::on(Server::at(Arc::clone(&clock)).await).await;
+    let mut sessions = Vec::new();
+    for n in 0..24 {
+        let session = q.session().await;
+        let script = format!(
+            "tool: bash {{\"command\":\"{n}\"}}\ntool: bash {{\"command\":\"x\"}}\nsay: done"
+        );
+        q.s.say(&session, &script).await;
+        sessions.push(session);
+    }
+    let (q, sessions) = (Arc::new(q), Arc::new(sessions));
+    let mut fleet = tokio::task::JoinSet::new();
+    for seed in 0..4 {
+        fleet.spawn(serve(
+            Arc::clone(&q),
+            Arc::clone(&clock),
+            Arc::clone(&sessions),
+            seed,
+        ));
+    }
+    tokio::time::timeout(crate::harness::PATIENCE * 3, fleet.join_all())
+        .await
+        .expect("the fleet does not end");
+    for session in sessions.iter() {
+        let history = q.s.history(session).await;
+        let of = |kind: &str| history.iter().filter(|e| e["type"] == kind).count();
+        assert_eq!(
+            (of("agent.tool_use"), of("user.tool_result")),
+            (2, 2),
+            "{session}"
+        );
+    }
+    // What was still held lapses, and nothing comes after it.
+    clock.advance_millis(400_000);
+    assert_eq!(q.poll().await, Value::Null);
+    let stats = q.s.get(&q.path("/stats")).await.ok();
+    assert_eq!((&stats["depth"], &stats["pending"]), (&json!(0), &json!(0)));
+    let page = q.get_as(&q.key, &q.path("?limit=100")).await.ok();
+    let states = page["data"].as_array().unwrap();
+    assert!(
+        states.iter().all(|item| item["state"] == "stopped"),
+        "{states:#?}"
+    );
 }

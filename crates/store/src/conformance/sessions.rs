@@ -32,7 +32,7 @@ async fn a_session_is_kept_as_made(w: World) {
     new.title = Some("t".into());
     new.metadata.insert("k\"".into(), "v\u{e9}".into());
     new.budget = Some(r#"{"type":"limit"}"#.into());
-    new.vault_ids = r#"["vlt_1"]"#.into();
+    new.vault_ids = format!(r#"["{}"]"#, w.vault().await);
     new.deployment_id = Some("depl_1".into());
     let made = w.store.create_session(new.clone()).await.unwrap();
     let read = w

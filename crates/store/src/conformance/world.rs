@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use freehold_base::{
     AgentId, EnvironmentId, EventId, FileId, IdSource, ManualClock, MemoryStoreId, ReplicaId,
-    SessionId, SystemEntropy, Timestamp, WorkspaceId,
+    SessionId, SystemEntropy, Timestamp, VaultId, WorkspaceId,
 };
 use tokio::io::AsyncReadExt;
 
 use super::Open;
 use crate::{
     Append, CommitListener, FileRow, Input, NewAgent, NewEnvironment, NewEvent, NewFile,
-    NewMemoryStore, NewSession, SessionRow, Store, StoredEvent, Then,
+    NewMemoryStore, NewSession, NewVault, SessionRow, Store, StoredEvent, Then,
 };
 
 /// What one case works with.
@@ -157,6 +157,16 @@ impl World {
             body: r#"{"v":1}"#.into(),
         };
         self.store.create_agent(new).await.unwrap().id
+    }
+
+    /// A vault of the default workspace.
+    pub async fn vault(&self) -> VaultId {
+        let new = NewVault {
+            id: self.ids.next(),
+            workspace_id: self.workspace.clone(),
+            body: "{}".into(),
+        };
+        self.store.create_vault(new).await.unwrap().id
     }
 
     /// What makes a session of the default workspace.

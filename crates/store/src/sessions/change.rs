@@ -1,12 +1,12 @@
 //! Changing a session's fields.
 
-use freehold_base::{SessionId, Timestamp, WorkspaceId};
+use freehold_base::{SessionId, Timestamp, VaultId, WorkspaceId};
 use freehold_wire::agent::Metadata;
 
 use super::row::{SessionRow, get, metadata_json};
 use crate::backend::{Tx, one, params};
 use crate::log::{InsertError, insert};
-use crate::{NewEvent, Store, StoreError};
+use crate::{NewEvent, Store, StoreError, vaults};
 
 /// A change; what is `None` stays.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +20,8 @@ pub struct SessionChange {
     /// The new budget, JSON; inner `None` removes it. Asks for a driver, because work may have been
     /// paused.
     pub budget: Option<Option<String>>,
+    /// All its vaults, a JSON array of ids.
+    pub vault_ids: Option<String>,
     /// `session.updated`, appended as an external write.
     pub event: Option<NewEvent>,
     /// Only if the session is not `running`.
@@ -41,6 +43,9 @@ pub enum UpdateSessionError {
     /// Somebody changed it since the caller looked.
     #[error("the session was changed meanwhile")]
     Conflict,
+    /// No such vault in the workspace, or it is archived.
+    #[error("no usable vault: {0}")]
+    VaultGone(VaultId),
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
@@ -91,6 +96,11 @@ fn update(
     id: &SessionId,
     change: &SessionChange,
 ) -> Result<SessionRow, UpdateSessionError> {
+    if let Some(vaults) = &change.vault_ids
+        && let Some(vault) = vaults::unusable(tx, workspace, vaults)?
+    {
+        return Err(UpdateSessionError::VaultGone(vault));
+    }
     let now = tx.now();
     let touched = tx.query(
         TOUCH,
@@ -118,7 +128,8 @@ fn update(
         "UPDATE session_body SET
            title = CASE WHEN ?2 = 1 THEN ?3 ELSE title END,
            budget = CASE WHEN ?4 = 1 THEN ?5 ELSE budget END,
-           metadata = COALESCE(?6, metadata), agent = COALESCE(?7, agent)
+           metadata = COALESCE(?6, metadata), agent = COALESCE(?7, agent),
+           vault_ids = COALESCE(?8, vault_ids)
          WHERE session_id = ?1",
         params![
             id,
@@ -128,6 +139,7 @@ fn update(
             change.budget.as_ref().and_then(Option::as_ref),
             change.metadata.as_ref().map(metadata_json),
             change.agent.as_ref(),
+            change.vault_ids.as_ref(),
         ],
     )?;
     insert(tx, id, 0, head, last, change.event.as_slice())?;

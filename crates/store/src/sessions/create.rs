@@ -2,7 +2,7 @@
 
 use freehold_base::{
     AgentId, EnvironmentId, FileId, IdSource, MemoryStoreId, SessionId, SkillVersionId, ThreadId,
-    WorkspaceId,
+    VaultId, WorkspaceId,
 };
 use freehold_wire::agent::Metadata;
 
@@ -10,7 +10,9 @@ use super::row::{SessionRow, get, metadata_json};
 use crate::backend::{Tx, one, params};
 use crate::log::put;
 use crate::resources::attach;
-use crate::{AcceptError, Input, NewResource, ResourceError, Store, StoreError, skills, work};
+use crate::{
+    AcceptError, Input, NewResource, ResourceError, Store, StoreError, skills, vaults, work,
+};
 
 /// A session to be made.
 #[derive(Debug, Clone)]
@@ -72,6 +74,9 @@ pub enum CreateSessionError {
     /// More resources than a session may have.
     #[error("too many resources")]
     TooManyResources,
+    /// No such vault in the workspace, or it is archived.
+    #[error("no usable vault: {0}")]
+    VaultGone(VaultId),
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
@@ -129,6 +134,9 @@ fn create(
     }
     if !usable(tx, "agent", new.agent_id.as_str())? {
         return Err(CreateSessionError::AgentGone);
+    }
+    if let Some(vault) = vaults::unusable(tx, &new.workspace_id, &new.vault_ids)? {
+        return Err(CreateSessionError::VaultGone(vault));
     }
     let now = tx.now();
     tx.execute(

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0002_work.sql"),
     include_str!("../../migrations/0003_skills.sql"),
     include_str!("../../migrations/0004_memory.sql"),
+    include_str!("../../migrations/0005_vaults.sql"),
 ];
 
 /// Brings the schema up to date, all in one transaction.

@@ -8,7 +8,7 @@ use freehold_base::{IdSource, Timestamp};
 use freehold_store::backend::{Announcement, Backend, Boxed, Op, Row, Tx, Value};
 use freehold_store::sqlite::Sqlite;
 use freehold_store::workspaces;
-use freehold_store::{CommitListener, LocalBlobs, Store, StoreError};
+use freehold_store::{CommitListener, Keyring, LocalBlobs, Store, StoreError};
 
 /// Sees each statement before it runs and says what runs instead.
 pub trait Hand: Send + Sync + 'static {
@@ -80,5 +80,6 @@ pub fn tapped<H: Hand>(
     let seed = |tx: &mut dyn Tx| workspaces::seed(tx, &ids);
     let inner = Sqlite::open(dir, Arc::clone(ids.clock()), listener, seed).unwrap();
     let blobs = LocalBlobs::open(&dir.join("blobs"), ids.clone()).unwrap();
-    Store::assemble(Box::new(Tapped { inner, hand }), Box::new(blobs), ids)
+    let keys = Keyring::generate(&ids);
+    Store::assemble(Box::new(Tapped { inner, hand }), Box::new(blobs), ids, keys)
 }

@@ -296,7 +296,7 @@ fn networking(value: Value, at: &At<'_>) -> Decode<NetworkingParam> {
 }
 
 /// A bare host name or `*.` and a host name.
-fn host(value: Value, at: &At<'_>) -> Decode<String> {
+pub(crate) fn host(value: Value, at: &At<'_>) -> Decode<String> {
     let host = string(value, at)?;
     let name = host.strip_prefix("*.").unwrap_or(&host);
     let is_label = |label: &str| {

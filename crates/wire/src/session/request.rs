@@ -1,7 +1,7 @@
 //! Create and update of sessions (contract 30).
 
-use freehold_base::limits::{MAX_INITIAL_EVENTS, MAX_SYSTEM};
-use freehold_base::{AgentId, EnvironmentId};
+use freehold_base::limits::{MAX_INITIAL_EVENTS, MAX_SESSION_VAULTS, MAX_SYSTEM};
+use freehold_base::{AgentId, EnvironmentId, VaultId};
 use serde_json::Value;
 
 use crate::agent::{Agent, Metadata, SessionAgent, Skill, request::check_config, skills};
@@ -18,10 +18,6 @@ use crate::{ApiError, Patch, tool};
 
 /// Characters of a title; our own bound, the contract names none.
 const MAX_TITLE: usize = 1024;
-/// Vaults of a session; our own bound.
-const MAX_VAULTS: usize = 100;
-/// Characters of a vault's id.
-const MAX_VAULT_ID: usize = 128;
 
 /// `POST /v1/sessions`.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,8 +30,8 @@ pub struct CreateSession {
     pub title: Option<String>,
     /// Metadata.
     pub metadata: Metadata,
-    /// `vlt_…`.
-    pub vault_ids: Vec<String>,
+    /// Where its credentials come from; the first that has one wins.
+    pub vault_ids: Vec<VaultId>,
     /// Files, repositories, memory stores.
     pub resources: Vec<ResourceParam>,
     /// `user.message` and `user.define_outcome`.
@@ -52,9 +48,7 @@ impl Request for CreateSession {
             environment_id: o.required("environment_id", reference("Environment"))?,
             title: o.optional("title", text(0, MAX_TITLE))?,
             metadata: o.present("metadata", metadata::bag)?.unwrap_or_default(),
-            vault_ids: o
-                .present("vault_ids", list(0, MAX_VAULTS, vault_id))?
-                .unwrap_or_default(),
+            vault_ids: o.present("vault_ids", vaults)?.unwrap_or_default(),
             resources: o.present("resources", resources)?.unwrap_or_default(),
             initial_events: o
                 .present("initial_events", |value, at| {
@@ -70,12 +64,8 @@ impl Request for CreateSession {
     }
 }
 
-fn vault_id(value: Value, at: &At<'_>) -> Decode<String> {
-    let id = text(1, MAX_VAULT_ID)(value, at)?;
-    match id.strip_prefix("vlt_") {
-        Some(rest) if !rest.is_empty() && rest.bytes().all(|c| c.is_ascii_alphanumeric()) => Ok(id),
-        _ => Err(at.error("not a valid id: expected the form vlt_…")),
-    }
+fn vaults(value: Value, at: &At<'_>) -> Decode<Vec<VaultId>> {
+    list(0, MAX_SESSION_VAULTS, reference("Vault"))(value, at)
 }
 
 /// The agent of a new session.
@@ -226,6 +216,8 @@ pub struct UpdateSession {
     pub tools: Option<Vec<Tool>>,
     /// New MCP servers; only while the session is not running.
     pub mcp_servers: Option<Vec<McpServer>>,
+    /// All its vaults; only while the session is not running.
+    pub vault_ids: Option<Vec<VaultId>>,
 }
 
 impl Request for UpdateSession {
@@ -245,10 +237,8 @@ impl Request for UpdateSession {
             budget: o.patch("budget", budget)?,
             tools,
             mcp_servers,
+            vault_ids: o.present("vault_ids", vaults)?,
         };
-        o.present("vault_ids", |_, at| -> Decode<()> {
-            Err(at.error("vault_ids of a session cannot be changed"))
-        })?;
         o.finish()?;
         Ok(request)
     }
@@ -265,6 +255,8 @@ pub struct Updatable<'a> {
     pub metadata: &'a Metadata,
     /// The budget.
     pub budget: Option<&'a Budget>,
+    /// The vaults.
+    pub vault_ids: &'a [VaultId],
     /// Exact list cost so far in millionths of a millionth of a US dollar; `None` when a model
     /// without a list price was used.
     pub consumed: Option<u128>,
@@ -281,6 +273,8 @@ pub struct SessionChanges {
     pub metadata: Option<Metadata>,
     /// The new budget, or none.
     pub budget: Option<Option<Budget>>,
+    /// All its vaults. The event has no field for them.
+    pub vault_ids: Option<Vec<VaultId>>,
 }
 
 impl SessionChanges {
@@ -301,8 +295,16 @@ impl SessionChanges {
 }
 
 impl UpdateSession {
-    /// Whether the configuration is touched, which a running session refuses.
-    pub fn touches_agent(&self) -> bool {
+    /// The part that a running session refuses to change, if it is touched.
+    pub fn needs_rest(&self) -> Option<&'static str> {
+        if self.touches_agent() {
+            Some("agent")
+        } else {
+            self.vault_ids.as_ref().map(|_| "vault_ids")
+        }
+    }
+
+    fn touches_agent(&self) -> bool {
         self.tools.is_some() || self.mcp_servers.is_some()
     }
 
@@ -337,6 +339,7 @@ impl UpdateSession {
         let priced = matches!(self.budget, Patch::Set(_)) && priced();
         let budget = budget::update(now.budget, &self.budget, priced, now.consumed)?;
         changes.budget = (budget.as_ref() != now.budget).then_some(budget);
+        changes.vault_ids = self.vault_ids.filter(|ids| ids != now.vault_ids);
         Ok(changes)
     }
 }

@@ -3,6 +3,7 @@
 
 use freehold_wire::ErrorKind;
 use freehold_wire::agent::Agent;
+use freehold_wire::credential::Credential;
 use freehold_wire::environment::Environment;
 use freehold_wire::event::{EventBody, SendEvents};
 use freehold_wire::file::File;
@@ -14,6 +15,7 @@ use freehold_wire::resource::Resource;
 use freehold_wire::session::Session;
 use freehold_wire::thread::Thread;
 use freehold_wire::usage::Budget;
+use freehold_wire::vault::Vault;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -131,6 +133,7 @@ fn events() {
         r#"{"type":"agent.message","id":"sevt_01b","content":[{"type":"text","text":"hi"}],"processed_at":"2026-11-01T10:00:02Z"}"#,
         r#"{"id":"sevt_01c","type":"agent.tool_use","name":"bash","input":{"command":"ls"},"evaluated_permission":"ask","evaluation":{"type":"always_ask"},"processed_at":"2026-11-01T10:00:03Z"}"#,
         r#"{"id":"sevt_01d","type":"session.status_idle","stop_reason":{"type":"requires_action","event_ids":["sevt_01c"]},"stop_details":null,"processed_at":"2026-11-01T10:00:03Z"}"#,
+        r#"{"id":"sevt_01e","type":"session.error","error":{"type":"credential_host_unreachable_error","credential_id":"vcrd_01C","vault_id":"vlt_01V","message":"not permitted","retry_status":{"type":"retrying"}},"processed_at":"2026-11-01T10:00:04Z"}"#,
         r#"{"id":"sevt_01f","type":"session.usage","usage":{"input_tokens":10,"output_tokens":3,"list_cost":{"amount":"1","currency":"USD"}},"budget":null,"processed_at":"2026-11-01T10:00:05Z"}"#,
     ] {
         let value: Value = serde_json::from_str(example).unwrap();
@@ -178,6 +181,20 @@ fn memory_stores() {
         (taken.kind.status(), taken.should_retry),
         (409, Some(false))
     );
+}
+
+#[test]
+fn vaults_and_credentials() {
+    round_trip::<Vault>(
+        r#"{"type":"vault","id":"vlt_01V","display_name":"Dana","metadata":{"uid":"77"},"created_at":"2026-11-20T08:00:00Z","updated_at":"2026-11-20T08:00:00Z","archived_at":null}"#,
+    );
+    for example in [
+        r#"{"type":"vault_credential","id":"vcrd_01C","vault_id":"vlt_01V","display_name":"tracker","metadata":{},"auth":{"type":"mcp_oauth","mcp_server_url":"https://mcp.example.com/mcp","expires_at":"2026-11-20T09:00:00Z","refresh":{"token_endpoint":"https://id.example.com/token","client_id":"abc","scope":null,"resource":null,"token_endpoint_auth":{"type":"client_secret_post"}}},"created_at":"2026-11-20T08:00:00Z","updated_at":"2026-11-20T08:00:00Z","archived_at":null}"#,
+        r#"{"type":"vault_credential","id":"vcrd_02C","vault_id":"vlt_01V","display_name":null,"metadata":{},"auth":{"type":"static_bearer","mcp_server_url":"https://mcp2.example.com/"},"created_at":"2026-11-20T08:00:00Z","updated_at":"2026-11-20T08:00:00Z","archived_at":null}"#,
+        r#"{"type":"vault_credential","id":"vcrd_03C","vault_id":"vlt_01V","display_name":null,"metadata":{},"auth":{"type":"environment_variable","secret_name":"ACME_KEY","networking":{"type":"limited","allowed_hosts":["api.acme.test"]},"injection_location":{"header":true,"body":false}},"created_at":"2026-11-20T08:00:00Z","updated_at":"2026-11-20T08:00:00Z","archived_at":null}"#,
+    ] {
+        round_trip::<Credential>(example);
+    }
 }
 
 #[test]

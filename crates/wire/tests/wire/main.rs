@@ -18,3 +18,5 @@ mod skills;
 mod support;
 mod tools;
 mod unsupported;
+mod vaults;
+mod work;

@@ -2,12 +2,14 @@
 
 use freehold_base::AgentId;
 use freehold_wire::agent::{CreateAgent, UpdateAgent};
+use freehold_wire::credential::{CreateCredential, UpdateCredential};
 use freehold_wire::cursor::{Order, Position};
 use freehold_wire::environment::{CreateEnvironment, UpdateEnvironment};
 use freehold_wire::event::SendEvents;
 use freehold_wire::list::*;
 use freehold_wire::resource::{AddResource, UpdateResource, normalise};
 use freehold_wire::session::{CreateSession, UpdateSession};
+use freehold_wire::vault::{CreateVault, UpdateVault};
 use freehold_wire::{ApiError, Query, parse};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -181,7 +183,11 @@ fn every_reader(body: &[u8]) {
         UpdateSession,
         SendEvents,
         AddResource,
-        UpdateResource
+        UpdateResource,
+        CreateVault,
+        UpdateVault,
+        CreateCredential,
+        UpdateCredential
     );
 }
 
@@ -203,6 +209,11 @@ fn seeds() -> Vec<Value> {
             "initial_events": [{"type": "user.message", "content": [{"type": "text", "text": "x"}]}]}),
         json!({"events": [{"type": "user.message", "content": [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGVsbG8="}}]},
             {"type": "user.tool_confirmation", "tool_use_id": "sevt_1", "result": "deny", "deny_message": "x"}]}),
+        json!({"display_name": "d", "auth": {"type": "mcp_oauth", "mcp_server_url": "https://a.example", "access_token": "t",
+            "expires_at": "2100-01-01T00:00:00Z", "refresh": {"token_endpoint": "https://a.example", "client_id": "c",
+                "refresh_token": "r", "scope": "s", "token_endpoint_auth": {"type": "client_secret_post", "client_secret": "s"}}}}),
+        json!({"auth": {"type": "environment_variable", "secret_name": "A", "secret_value": "v",
+            "networking": {"type": "limited", "allowed_hosts": ["a.example"]}, "injection_location": {"header": true}}}),
     ]
 }
 
@@ -221,9 +232,12 @@ fn damage(value: &mut Value, n: &mut usize, with: &Value) {
 
 #[test]
 fn the_seeds_are_valid() {
-    let [agent, environment, session, events] = &seeds()[..] else {
-        panic!("four seeds")
+    let [agent, environment, session, events, credentials @ ..] = &seeds()[..] else {
+        panic!("six seeds")
     };
+    for credential in credentials {
+        read::<CreateCredential>(credential).unwrap();
+    }
     read::<CreateAgent>(agent).unwrap();
     read::<CreateEnvironment>(environment).unwrap();
     read::<CreateSession>(session).unwrap();
@@ -242,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn valid_bodies_with_one_value_replaced(seed in 0usize..4, n in 0usize..60, by in json_value()) {
+    fn valid_bodies_with_one_value_replaced(seed in 0usize..6, n in 0usize..60, by in json_value()) {
         let mut body = seeds()[seed].clone();
         damage(&mut body, &mut { n }, &by);
         every_reader(body.to_string().as_bytes());
@@ -291,6 +305,7 @@ proptest! {
                     ListThreads::read(&query, &session).err(),
                     ListPlain::resources(&query, &session).err(),
                     ListFiles::read(&query).err(),
+                    ListVaults::vaults(&query).err(),
                     ListModels::read(&query).err(),
                 ].into_iter().flatten() {
                     small(&error);

@@ -109,6 +109,14 @@ fn create_rules() {
             "vault_ids.0: not a valid id: expected the form vlt_…",
         ),
         (
+            with(&base, json!({"vault_ids": ["vlt_a/b"]})),
+            "Vault `vlt_a/b` not found.",
+        ),
+        (
+            with(&base, json!({"vault_ids": vec!["vlt_1"; 51]})),
+            "vault_ids: List should have at most 50 items, not 51",
+        ),
+        (
             initial(json!(vec![message.clone(); 51])),
             "initial_events: List should have at most 50 items, not 51",
         ),
@@ -261,6 +269,7 @@ fn change(
         title: Some("t"),
         metadata: &metadata,
         budget,
+        vault_ids: &[],
         consumed,
     };
     read::<UpdateSession>(body)?.changes(&now, &TestModels)
@@ -274,6 +283,7 @@ fn update_reports_what_changes() {
         json!({}),
         json!({"title": "t", "metadata": {"a": "1", "gone": null}, "agent": {}, "budget": null}),
         json!({"agent": {"tools": [], "mcp_servers": []}}),
+        json!({"vault_ids": []}),
     ] {
         assert!(changes(body.clone()).is_empty(), "{body}");
     }
@@ -284,6 +294,8 @@ fn update_reports_what_changes() {
         event(json!({"metadata": {"b": "2"}})),
         json!({"metadata": {"a": "1", "b": "2"}})
     );
+    let vaults = changes(json!({"vault_ids": ["vlt_1", "vlt_2"]}));
+    assert_eq!(vaults.vault_ids.unwrap().len(), 2);
     // An emptied bag is absent.
     assert_eq!(event(json!({"metadata": {"a": null}})), json!({}));
     let with_tools = event(json!({"agent": {"tools": [{"type": "agent_toolset_20260401"}]}}));
@@ -291,8 +303,8 @@ fn update_reports_what_changes() {
     assert_eq!(with_tools["agent"]["tools"][0]["configs"], json!([]));
     for (body, message) in [
         (
-            json!({"vault_ids": []}),
-            "vault_ids: vault_ids of a session cannot be changed",
+            json!({"vault_ids": null}),
+            "vault_ids: Input should be a valid list",
         ),
         (
             json!({"agent": {"system": "x"}}),

@@ -83,9 +83,8 @@ fn environments_and_sessions() {
     assert_eq!(packages.unwrap().code, Some("not_supported_yet"));
     let file = json!({"type": "file", "file_id": "file_1"});
     let budget = json!({"type": "limit", "max_list_cost": {"amount": "5", "currency": "USD"}});
-    assert_eq!(session(json!({"resources": [file, {"type": "memory_store", "memory_store_id": "memstore_1"}], "budget": budget, "initial_events": [{"type": "user.message", "content": [{"type": "text", "text": "x"}]}]})).unsupported(), None);
+    assert_eq!(session(json!({"resources": [file, {"type": "memory_store", "memory_store_id": "memstore_1"}], "budget": budget, "vault_ids": ["vlt_1"], "initial_events": [{"type": "user.message", "content": [{"type": "text", "text": "x"}]}]})).unsupported(), None);
     for (extra, what) in [
-        (json!({"vault_ids": ["vlt_1"]}), "vault_ids"),
         (
             json!({"resources": [file, {"type": "github_repository", "url": "https://github.com/o/r"}]}),
             "github_repository",

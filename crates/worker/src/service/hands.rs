@@ -128,6 +128,7 @@ impl LocalHands {
                 remote: &showing.remote,
                 clock: &self.clock,
             }),
+            variables: &[],
         }
     }
 

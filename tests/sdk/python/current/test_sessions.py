@@ -99,12 +99,6 @@ def test_update_of_a_running_session(client, chat, script):
         watch.idle()
 
 
-def test_vaults_cannot_be_changed(client, chat):
-    session = chat()
-    with pytest.raises(anthropic.BadRequestError, match="vault_ids"):
-        client.beta.sessions.update(session.id, vault_ids=["vlt_011CZkZAAAAAAAAAAAAAAAAAA"])
-
-
 def test_archive(client, chat):
     session = chat()
     session.turn("say: kept")
@@ -161,7 +155,6 @@ def test_bad_initial_events_create_nothing(client, environment, make_agent, case
 
 def test_later_features_are_refused_not_ignored(client, chat, make_agent):
     for fields in (
-        {"vault_ids": ["vlt_011CZkZAAAAAAAAAAAAAAAAAA"]},
         {"resources": [{"type": "github_repository", "url": "https://github.com/a/b", "authorization_token": "t"}]},
         {"resources": [{"type": "memory_store", "memory_store_id": "memstore_011CZkZAAAAAAAAAAAAAAAAAA"}]},
     ):

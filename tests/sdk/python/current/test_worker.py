@@ -1,6 +1,7 @@
 """The SDK's own poller and worker, unmodified, on the queue of a self-hosted environment."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -86,6 +87,9 @@ class Worker:
             pass
         except BaseException as error:  # noqa: BLE001 - handed to the waiting test
             self.error = error
+        finally:
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
 
     def join(self):
         self._thread.join(PATIENCE_S)
@@ -93,7 +97,8 @@ class Worker:
 
     def stop(self):
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._task.cancel)
+            with contextlib.suppress(RuntimeError):  # It ended just now.
+                self._loop.call_soon_threadsafe(self._task.cancel)
         self.join()
 
 

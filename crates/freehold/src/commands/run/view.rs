@@ -179,6 +179,10 @@ impl View {
     fn error(&mut self, error: &SessionError) -> Result<(), Failure> {
         let what = clean_line(&error.message, 500);
         match error.retry_status {
+            // The session goes on without it.
+            RetryStatus::Retrying if error.credential_id.is_some() => {
+                self.line(Style::Warn, &what)?
+            }
             RetryStatus::Retrying => self.line(Style::Warn, &format!("{what}; trying again"))?,
             RetryStatus::Exhausted | RetryStatus::Terminal => self.line(Style::Bad, &what)?,
         }

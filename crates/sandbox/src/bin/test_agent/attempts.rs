@@ -152,18 +152,18 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
         sys!(libc::SYS_ptrace, libc::PTRACE_TRACEME, 0, 0, 0)
     }),
     ("ptrace seize agent", || {
-        sys!(libc::SYS_ptrace, libc::PTRACE_SEIZE, 2, 0, 0)
+        sys!(libc::SYS_ptrace, libc::PTRACE_SEIZE, agent(), 0, 0)
     }),
     ("process_vm_readv", || {
-        sys!(libc::SYS_process_vm_readv, 2, NULL, 0, NULL, 0, 0)
+        sys!(libc::SYS_process_vm_readv, agent(), NULL, 0, NULL, 0, 0)
     }),
     ("process_vm_writev", || {
-        sys!(libc::SYS_process_vm_writev, 2, NULL, 0, NULL, 0, 0)
+        sys!(libc::SYS_process_vm_writev, agent(), NULL, 0, NULL, 0, 0)
     }),
     ("pidfd_getfd", || {
         sys!(libc::SYS_pidfd_getfd, agent_pidfd(), 3, 0)
     }),
-    ("kcmp", || sys!(libc::SYS_kcmp, 1, 2, 0, 0, 0)),
+    ("kcmp", || sys!(libc::SYS_kcmp, 1, agent(), 0, 0, 0)),
     ("process_madvise", || {
         sys!(libc::SYS_process_madvise, -1, NULL, 0, 0, 0)
     }),
@@ -172,10 +172,20 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
             rlim_cur: 0,
             rlim_max: 0,
         };
-        sys!(libc::SYS_prlimit64, 2, libc::RLIMIT_NOFILE, &limit, NULL)
+        sys!(
+            libc::SYS_prlimit64,
+            agent(),
+            libc::RLIMIT_NOFILE,
+            &limit,
+            NULL
+        )
     }),
-    ("kill agent", || sys!(libc::SYS_kill, 2, libc::SIGKILL)),
-    ("stop agent", || sys!(libc::SYS_kill, 2, libc::SIGSTOP)),
+    ("kill agent", || {
+        sys!(libc::SYS_kill, agent(), libc::SIGKILL)
+    }),
+    ("stop agent", || {
+        sys!(libc::SYS_kill, agent(), libc::SIGSTOP)
+    }),
     ("kill init", || sys!(libc::SYS_kill, 1, libc::SIGKILL)),
     ("signal agent by pidfd", || {
         sys!(
@@ -187,7 +197,7 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
         )
     }),
     ("queue signal to agent", || {
-        sys!(libc::SYS_tgkill, 2, 2, libc::SIGSTOP)
+        sys!(libc::SYS_tgkill, agent(), agent(), libc::SIGSTOP)
     }),
     ("add_key", || {
         sys!(
@@ -368,8 +378,14 @@ fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_long {
     sys!(libc::SYS_socket, family, kind, protocol)
 }
 
+/// The agent: attempts are made by its child.
+fn agent() -> libc::pid_t {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::getppid() }
+}
+
 fn agent_pidfd() -> c_long {
-    sys!(libc::SYS_pidfd_open, 2, 0)
+    sys!(libc::SYS_pidfd_open, agent(), 0)
 }
 
 fn open(path: &std::ffi::CStr) -> c_long {

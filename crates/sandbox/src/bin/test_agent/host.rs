@@ -36,7 +36,7 @@ pub fn run(dir: PathBuf, instance: String, marker: &str) -> Result<(), SandboxEr
             id: "killed".to_owned(),
             dir,
             limits: Limits::default(),
-            network: NetworkPolicy::Public,
+            network: NetworkPolicy::Public.into(),
             min_isolation: Isolation::Namespaces,
             shares: Vec::new(),
             layers: Vec::new(),

@@ -9,7 +9,7 @@ use freehold_wire::agent::SessionAgent;
 use freehold_wire::environment::{Environment, EnvironmentConfig};
 use freehold_wire::resource::ResourceParam;
 use freehold_wire::session::{AgentParam, CreateSession};
-use freehold_wire::{ApiError, ErrorKind, parse};
+use freehold_wire::{ApiError, ErrorKind, parse, vault};
 
 use super::{reply, shown};
 use crate::app::App;
@@ -17,7 +17,7 @@ use crate::auth::Caller;
 use crate::http::{Fail, Payload, Reply, json};
 use crate::routes::models::Configured;
 use crate::routes::query::to_json;
-use crate::routes::{agents, environments, events, files, resources, skills};
+use crate::routes::{agents, environments, events, files, resources, skills, vaults};
 
 /// `POST /v1/sessions`
 pub(crate) async fn create(
@@ -45,6 +45,7 @@ pub(crate) async fn create(
     for (skill, found) in agent.skills.iter_mut().zip(&skills) {
         skill.version = found.id.to_string();
     }
+    vaults::check_usable(&app, &caller.workspace, &request.vault_ids).await?;
     request.check_budget(&agent, &Configured(&app.models))?;
     for (n, event) in request.initial_events.iter().enumerate() {
         files::check_references(&app, &caller.workspace, event.file_ids())
@@ -173,6 +174,7 @@ fn refused(error: CreateSessionError) -> Fail {
             ApiError::not_found("Skill version", id.as_str()).into()
         }
         CreateSessionError::MemoryStoreGone(id) => resources::unusable_store(&id).into(),
+        CreateSessionError::VaultGone(id) => vault::archived(&id).into(),
         CreateSessionError::TooManyResources => {
             ApiError::invalid("resources: more than a session may have").into()
         }

@@ -47,6 +47,12 @@ const ROUTES: [RegExp, string][] = [
   [/^(GET|POST) \/v1\/memory_stores\/[^/]+\/memories(\/[^/]+)?$/, 'memory'],
   [/^GET \/v1\/memory_stores\/[^/]+\/memory_versions$/, 'memoryVersions'],
   [/^(GET|POST) \/v1\/memory_stores\/[^/]+\/memory_versions\/[^/]+(\/redact)?$/, 'memoryVersion'],
+  [/^GET \/v1\/vaults$/, 'vaults'],
+  [/^DELETE \/v1\/vaults\/[^/]+$/, 'vaultDeleted'],
+  [/^(GET|POST) \/v1\/vaults(\/[^/]+)?(\/archive)?$/, 'vault'],
+  [/^GET \/v1\/vaults\/[^/]+\/credentials$/, 'credentials'],
+  [/^DELETE \/v1\/vaults\/[^/]+\/credentials\/[^/]+$/, 'credentialDeleted'],
+  [/^(GET|POST) \/v1\/vaults\/[^/]+\/credentials(\/[^/]+)?(\/archive)?$/, 'credential'],
   [/^GET \/v1\/models$/, 'models'],
   [/^GET \/v1\/models\/[^/]+$/, 'model'],
 ];

@@ -46,6 +46,12 @@ export interface Roots {
   memoryDeleted: Anthropic.Beta.MemoryStores.BetaManagedAgentsDeletedMemory;
   memoryVersion: Anthropic.Beta.MemoryStores.BetaManagedAgentsMemoryVersion;
   memoryVersions: Page<Anthropic.Beta.MemoryStores.BetaManagedAgentsMemoryVersion>;
+  vault: Anthropic.Beta.BetaManagedAgentsVault;
+  vaults: Page<Anthropic.Beta.BetaManagedAgentsVault>;
+  vaultDeleted: Anthropic.Beta.BetaManagedAgentsDeletedVault;
+  credential: Anthropic.Beta.Vaults.BetaManagedAgentsCredential;
+  credentials: Page<Anthropic.Beta.Vaults.BetaManagedAgentsCredential>;
+  credentialDeleted: Anthropic.Beta.Vaults.BetaManagedAgentsDeletedCredential;
   model: Anthropic.Beta.BetaModelInfo;
   models: IdPage<Anthropic.Beta.BetaModelInfo>;
   error: {

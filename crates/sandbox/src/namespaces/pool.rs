@@ -1,0 +1,152 @@
+//! Sandboxes prepared ahead: everything that is the same for every session is done, so that making
+//! one comes down to claiming it. What cannot be used is thrown away, and nobody notices.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Claim;
+use crate::cgroup::{Group, Groups};
+use crate::host::{Waiting, launch};
+use crate::launch::plan::{Ids, Root};
+use crate::{Launcher, Limits, SandboxError};
+
+/// What it takes to start a launcher.
+pub(super) struct Kind {
+    pub launcher: Launcher,
+    pub ids: Ids,
+    pub root: Root,
+    pub groups: Groups,
+}
+
+/// A launcher that waits to hear for whom, in control groups of its own.
+pub(super) struct Warm {
+    pub waiting: Waiting,
+    pub group: Group,
+    /// The groups' name.
+    pub name: Claim,
+}
+
+/// Those that wait.
+pub(super) struct Pool {
+    want: usize,
+    waiting: Mutex<Vec<Warm>>,
+    filling: AtomicBool,
+    next: AtomicU64,
+    /// Names of control groups in use.
+    names: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Pool {
+    pub(super) fn new(want: usize, names: Arc<Mutex<HashSet<String>>>) -> Arc<Self> {
+        Arc::new(Self {
+            want,
+            waiting: Mutex::default(),
+            filling: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+            names,
+        })
+    }
+
+    /// One that waits, limited anew.
+    pub(super) fn claim(&self, limits: &Limits) -> Option<Warm> {
+        loop {
+            let mut warm = self.waiting().pop()?;
+            if warm.waiting.waits() && warm.group.limit(limits).is_ok() {
+                return Some(warm);
+            }
+            discard(warm);
+        }
+    }
+
+    /// Starts as many as are missing, in the background.
+    pub(super) fn fill(self: &Arc<Self>, kind: Kind) {
+        if self.want == 0 || self.filling.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let pool = Arc::downgrade(self);
+        let (want, names) = (self.want, self.names.clone());
+        tokio::spawn(async move {
+            while let Some(pool) = pool.upgrade() {
+                if pool.waiting().len() >= want {
+                    break;
+                }
+                let n = pool.next.fetch_add(1, Ordering::Relaxed);
+                // No sandbox's id has a hyphen.
+                match kind
+                    .start(&names, &format!("warm-{n}"), &Limits::default())
+                    .await
+                {
+                    Ok(warm) => pool.waiting().push(warm),
+                    Err(error) => {
+                        tracing::debug!(%error, "no sandbox could be prepared");
+                        break;
+                    }
+                }
+            }
+            if let Some(pool) = pool.upgrade() {
+                pool.filling.store(false, Ordering::SeqCst);
+            }
+        });
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting().len()
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Warm>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let all = std::mem::take(&mut *self.waiting());
+        all.into_iter().for_each(discard);
+    }
+}
+
+/// Ends one that is not wanted; blocks until its groups are empty.
+fn discard(warm: Warm) {
+    let Warm {
+        waiting,
+        group,
+        name,
+    } = warm;
+    // Kills the launcher, and with it the rest.
+    drop(waiting);
+    group.kill();
+    if let Err(error) = group.remove() {
+        tracing::warn!(%error, "a control group was left behind");
+    }
+    drop(name);
+}
+
+impl Kind {
+    /// Starts a launcher in control groups of the given name.
+    pub(super) async fn start(
+        &self,
+        names: &Arc<Mutex<HashSet<String>>>,
+        name: &str,
+        limits: &Limits,
+    ) -> Result<Warm, SandboxError> {
+        let claim = Claim::new(names, name)?;
+        let group = self
+            .groups
+            .create(name, limits)
+            .map_err(SandboxError::host("making a control group"))?;
+        let base = super::base(self, &group);
+        match launch(&self.launcher, &base).await {
+            Ok(waiting) => Ok(Warm {
+                waiting,
+                group,
+                name: claim,
+            }),
+            Err(error) => {
+                super::forget(group, name).await;
+                Err(error)
+            }
+        }
+    }
+}

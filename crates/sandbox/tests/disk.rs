@@ -1,0 +1,167 @@
+//! What a sandbox keeps is limited, survives, and goes at once.
+
+mod common;
+
+use common::*;
+use freehold_sandbox::{Access, Provider, Share, Status};
+
+#[tokio::test]
+async fn bytes_and_files_are_limited_together() {
+    let bench = bench("quota");
+    let report = bench.provider.probe().await;
+    let quota = report
+        .features
+        .iter()
+        .find(|f| f.name == "disk quota")
+        .unwrap();
+    if !is_root() {
+        assert_eq!(quota.status, Status::Partial);
+        not_run("a disk of its own needs root");
+        return;
+    }
+    assert_eq!(
+        quota.status,
+        Status::Enforced,
+        "needs loop devices and e2fsprogs: {quota:?}"
+    );
+    let mut spec = bench.spec("quota");
+    spec.limits.disk_bytes = 64 << 20;
+    spec.limits.disk_inodes = 1024;
+    spec.shares.push(Share {
+        folder: "notes".to_owned(),
+        at: "/mnt/memory/notes".to_owned(),
+        access: Access::ReadWrite,
+    });
+    let sandbox = bench.provider.create(&spec).await.unwrap();
+    for place in [
+        "/workspace",
+        "/mnt/session/outputs",
+        "$HOME",
+        "/mnt/memory/notes",
+    ] {
+        let full = bash(
+            &sandbox,
+            &format!(
+                "cd {place}; for i in $(seq 20); do head -c 10M /dev/zero > big$i || exit 1; done"
+            ),
+        )
+        .await;
+        assert!(full.stderr.contains("No space left"), "{place}: {full:?}");
+        let error = sandbox
+            .write_file("/workspace/more", vec![1; 1 << 20].into())
+            .await;
+        assert!(format!("{error:?}").contains("NoSpace"), "{error:?}");
+        ok(&sandbox, &format!("rm {place}/big*")).await;
+        let many = bash(&sandbox, &format!("mkdir {place}/many; cd {place}/many; for i in $(seq 2000); do : > $i || exit 1; done")).await;
+        assert!(many.stderr.contains("No space left"), "{place}: {many:?}");
+        ok(&sandbox, &format!("rm -r {place}/many")).await;
+    }
+    ok(
+        &sandbox,
+        "head -c 20M /dev/zero > kept; echo kept > /mnt/memory/notes/a",
+    )
+    .await;
+    let stats = sandbox.stats().await.unwrap();
+    assert!(
+        (20 << 20..64 << 20).contains(&stats.disk_bytes.unwrap()),
+        "{stats:?}"
+    );
+    assert!((1..1024).contains(&stats.disk_inodes.unwrap()), "{stats:?}");
+    sandbox.destroy().await.unwrap();
+    // The host sees an image, sparse, and nothing of the inside's making.
+    let mut names: Vec<_> = std::fs::read_dir(&spec.dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["disk", "lock", "uploads"]);
+    let again = bench.provider.create(&spec).await.unwrap();
+    assert_eq!(
+        ok(&again, "stat -c %s kept; cat /mnt/memory/notes/a").await,
+        "20971520\nkept"
+    );
+    again.destroy().await.unwrap();
+    let image = spec.dir.join("disk").to_str().unwrap().to_owned();
+    bench.provider.remove_state(&spec.dir).unwrap();
+    assert!(!spec.dir.exists());
+    let devices = std::process::Command::new("losetup")
+        .arg("-a")
+        .output()
+        .unwrap();
+    assert!(!String::from_utf8(devices.stdout).unwrap().contains(&image));
+}
+
+#[tokio::test]
+async fn where_nothing_limits_the_disk_that_is_said() {
+    let bench = bench_with("unlimited", |c| c.own_disks = false);
+    let report = bench.provider.probe().await;
+    let quota = report
+        .features
+        .iter()
+        .find(|f| f.name == "disk quota")
+        .unwrap();
+    assert_eq!(quota.status, Status::Partial);
+    assert!(quota.remedy.is_some());
+    let sandbox = bench.sandbox("unlimited").await;
+    assert_eq!(sandbox.stats().await.unwrap().disk_bytes, None);
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_launcher_killed_outright_costs_no_file() {
+    if !is_root() {
+        not_run("a disk of its own needs root");
+        return;
+    }
+    let bench = bench_with("torn", |c| {
+        c.launcher.args = vec![format!("torn-{}", std::process::id())]
+    });
+    let spec = bench.spec("torn");
+    for round in 0..5 {
+        let sandbox = bench.provider.create(&spec).await.unwrap();
+        assert_eq!(
+            ok(&sandbox, "cat rounds 2>/dev/null | wc -l").await,
+            round.to_string()
+        );
+        ok(&sandbox, "echo x >> rounds; sync rounds").await;
+        let out = std::process::Command::new("pgrep")
+            .args([
+                "-o",
+                "-f",
+                &format!("test-agent torn-{}", std::process::id()),
+            ])
+            .output()
+            .unwrap();
+        let pid = String::from_utf8(out.stdout)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
+        // The next one waits until the image is free.
+        sandbox.destroy().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn folders_kept_plain_by_an_earlier_version_stay_plain() {
+    let bench = bench("older");
+    let spec = bench.spec("older");
+    std::fs::create_dir_all(spec.dir.join("workspace")).unwrap();
+    std::fs::write(spec.dir.join("workspace/old"), "old").unwrap();
+    if is_root() {
+        // As it left them.
+        std::os::unix::fs::chown(spec.dir.join("workspace"), Some(101_000), Some(101_000)).unwrap();
+    }
+    let sandbox = bench.provider.create(&spec).await.unwrap();
+    assert_eq!(
+        ok(&sandbox, "cat old; df --output=fstype . | tail -1").await,
+        "oldoverlay"
+    );
+    sandbox.destroy().await.unwrap();
+    assert!(!spec.dir.join("disk").exists());
+}

@@ -1,0 +1,81 @@
+//! Sandboxes prepared ahead: nobody can tell, but for the time. Alone in its file: it counts
+//! processes of this one.
+
+mod common;
+
+use std::collections::HashSet;
+
+use common::*;
+use freehold_sandbox::{ExecRequest, Limits, Provider};
+
+async fn filled(bench: &Bench) {
+    while bench.provider.prepared() < 2 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn prepared_sandboxes_are_used_replaced_and_cleared() {
+    let bench = bench_with("pool", |c| c.warm = 2);
+    let name = instance("pool");
+    let first = bench.sandbox("first").await;
+    filled(&bench).await;
+    // Launchers that wait are children of this process.
+    let children = leftovers(&name).2;
+    assert_eq!(children, 3);
+    let mut spec = bench.spec("second");
+    spec.limits = Limits {
+        tmp_bytes: 4 << 20,
+        memory_bytes: 4 << 30,
+        pids: 64,
+        ..Limits::default()
+    };
+    spec.env = vec![("MINE".to_owned(), "here".to_owned())];
+    let second = bench.provider.create(&spec).await.unwrap();
+    let said = ok(&second, "pwd; echo $MINE; df --output=size -B1 /tmp | tail -1 | tr -d ' '; ulimit -u; cat /proc/self/cgroup | sed 's/.*://' | sort -u").await;
+    assert_eq!(said, "/workspace\nhere\n4194304\n64\n/");
+    let bomb = "import os,time\nn=0\ntry:\n  while True:\n    if os.fork()==0: os.closerange(0,3); time.sleep(300)\n    n+=1\nexcept BlockingIOError: print(n)";
+    let bomb = second
+        .exec(ExecRequest::new(["python3", "-c", bomb]))
+        .await
+        .unwrap();
+    let made: u32 = String::from_utf8(bomb.finish().await.unwrap().stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert!((30..64).contains(&made), "{made}");
+    // Neither those that wait nor the one that was one are taken for leftovers.
+    assert_eq!(bench.provider.reap(&HashSet::new()).await.unwrap(), 0);
+    filled(&bench).await;
+    // Launchers that died unnoticed are no obstacle.
+    let out = std::process::Command::new("pgrep")
+        .args(["-P", &std::process::id().to_string()])
+        .output()
+        .unwrap();
+    let mut killed = 0;
+    for pid in String::from_utf8(out.stdout).unwrap().lines() {
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let waits =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let inner = waits.trim().to_owned();
+        let agents = std::fs::read_to_string(format!("/proc/{inner}/task/{inner}/children"))
+            .unwrap_or_default();
+        if groups.contains("test-agent") && agents.trim().is_empty() {
+            let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            killed += 1;
+        }
+    }
+    assert_eq!(killed, 2);
+    let third = bench.sandbox("third").await;
+    ok(&third, "true").await;
+    for sandbox in [first, second, third] {
+        sandbox.destroy().await.unwrap();
+    }
+    drop(bench);
+    while leftovers(&name).2 > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(leftovers(&name).3.is_empty(), "{:?}", leftovers(&name).3);
+}
