@@ -42,12 +42,13 @@ struct Info {
 
 /// Mounts the image at `path`, made from `template` if it is not there.
 pub(super) fn mount(path: &Path, template: &Path) -> io::Result<OwnedFd> {
-    if !path.exists() {
+    if path.exists() {
+        wait_until_unused(path);
+    } else {
         let half = path.with_extension("new");
         copy_sparse(template, &half)?;
         fs::rename(&half, path)?;
     }
-    wait_until_unused(path);
     let image = File::options().read(true).write(true).open(path)?;
     let (device, _held) = attach(&image)?;
     let context = rustix::mount::fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
