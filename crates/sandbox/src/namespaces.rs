@@ -14,7 +14,7 @@ use tokio::process::Child;
 use crate::cgroup::{Group, Groups};
 use crate::egress::{Egress, EgressConfig};
 use crate::host::{Parts, Ready, Running, verify};
-use crate::launch::plan::{Base, Bind, HOME, Ids, Namespaces, PROXY, Root};
+use crate::launch::plan::{Base, Bind, HOME, Ids, Namespaces, PROXY, Root, SpareDisk};
 use crate::protocol::Handshake;
 use pool::{Kind, Pool, Warm};
 
@@ -179,12 +179,14 @@ impl NamespaceProvider {
             waiting,
             group,
             name,
+            image,
         } = warm;
         match waiting.bind(bind).await {
             Ok(started) => Ok((started, group, name)),
             Err(error) => {
                 // The launcher was killed with the error; its group empties at once.
                 forget(group, id).await;
+                pool::remove_image(image.as_deref());
                 Err(error)
             }
         }
@@ -202,6 +204,7 @@ impl NamespaceProvider {
             ids,
             root,
             groups: self.groups.clone(),
+            spare: None,
         }
     }
 
@@ -278,13 +281,27 @@ fn maps_range(map: &str) -> bool {
     })
 }
 
-fn base(kind: &Kind, group: &Group) -> Base {
+fn base(kind: &Kind, group: &Group, spare: Option<SpareDisk>) -> Base {
     Base::Namespaces(Namespaces {
         ids: kind.ids,
         groups: group.procs(),
         memory_by_rlimit: !kind.groups.limits("memory"),
         root: kind.root.clone(),
+        spare,
     })
+}
+
+/// Removes images that an earlier process mounted ahead for nobody.
+fn remove_spares(dir: &Path) {
+    let own = format!("{}{}-", pool::SPARE, std::process::id());
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(pool::SPARE) && !name.starts_with(&own) {
+            if let Err(error) = std::fs::remove_file(entry.path()) {
+                tracing::warn!(%error, "a spare disk image was left behind");
+            }
+        }
+    }
 }
 
 /// Removes the groups of a sandbox that did not come to be.
@@ -426,7 +443,12 @@ impl Provider for NamespaceProvider {
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let (running, handshake) = self.open(spec).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
-        self.pool.fill(self.kind(self.ids()?));
+        let ids = self.ids()?;
+        let mut kind = self.kind(ids);
+        let template = self.disk(spec, ids).await?;
+        // The next session's disk will be of the same size.
+        kind.spare = template.map(|template| (template, self.config.probe_dir.clone()));
+        self.pool.fill(kind);
         Ok(self.hand_out(running))
     }
 
@@ -467,6 +489,7 @@ impl Provider for NamespaceProvider {
                 .iter()
                 .cloned(),
         );
+        remove_spares(&self.config.probe_dir);
         let groups = self.groups.clone();
         let reaped = tokio::task::spawn_blocking(move || groups.reap(&keep)).await;
         reaped

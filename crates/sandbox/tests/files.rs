@@ -202,6 +202,7 @@ async fn listings_are_bounded_and_only_of_files() {
 async fn races(sandbox: &std::sync::Arc<dyn freehold_sandbox::Sandbox>) {
     let swap = "mkdir real out; echo mine > real/f; echo theirs > /tmp/f
         (while :; do ln -s /tmp d; rm d; mv real d; mv d real; done) </dev/null >/dev/null 2>&1 &
+        (while :; do ln -s /tmp e; rm -rf e; done) </dev/null >/dev/null 2>&1 &
         ln -s /etc/passwd link; ln -s ../../../../etc dots; ln -s /proc/self/root root";
     ok(sandbox, swap).await;
     // Goes on until the folder has been one and, many times, was not.
@@ -219,7 +220,7 @@ async fn races(sandbox: &std::sync::Arc<dyn freehold_sandbox::Sandbox>) {
             Err(e) => panic!("{e}"),
         }
         let written = sandbox
-            .write_file(&format!("/workspace/d/w{n}"), "w".into())
+            .write_file(&format!("/workspace/e/w{n}"), "w".into())
             .await;
         assert!(
             matches!(written, Ok(()) | Err(SandboxError::File { .. })),
