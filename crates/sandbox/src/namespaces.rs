@@ -16,7 +16,7 @@ use crate::cgroup::{Group, Groups};
 use crate::egress::{Authority, Egress, EgressConfig};
 use crate::host::{Parts, Ready, Running, fill, verify};
 use crate::launch::plan::{
-    BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Namespaces, Outward, PROXY, Root,
+    BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Namespaces, Outward, PROXY, Root, SpareDisk,
 };
 use crate::protocol::Handshake;
 use pool::{Kind, Pool, Warm};
@@ -141,8 +141,7 @@ impl NamespaceProvider {
         let ids = self.ids()?;
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let way = Way::out(spec, &self.config.egress)?;
-        let own_disk = self.config.own_disks && matches!(ids, Ids::Range { .. });
-        let disk = disk_of(spec, &self.config.probe_dir, own_disk).await?;
+        let disk = self.disk(spec, ids).await?;
         let bind = bind(spec, disk, &way);
         let ((mut ready, child), group, name) = match self.pool.claim(&spec.limits) {
             Some(warm) => match self.bind(warm, &bind, &spec.id).await {
@@ -180,12 +179,14 @@ impl NamespaceProvider {
             waiting,
             group,
             name,
+            image,
         } = warm;
         match waiting.bind(bind).await {
             Ok(started) => Ok((started, group, name)),
             Err(error) => {
                 // The launcher was killed with the error; its group empties at once.
                 forget(group, id).await;
+                pool::remove_image(image.as_deref());
                 Err(error)
             }
         }
@@ -203,12 +204,18 @@ impl NamespaceProvider {
             ids,
             root,
             groups: self.groups.clone(),
+            spare: None,
         }
     }
 
     /// How many sandboxes are prepared ahead now.
     pub fn prepared(&self) -> usize {
         self.pool.len()
+    }
+
+    async fn disk(&self, spec: &SandboxSpec, ids: Ids) -> Result<Option<PathBuf>, SandboxError> {
+        let possible = self.config.own_disks && matches!(ids, Ids::Range { .. });
+        disk_of(spec, &self.config.probe_dir, possible).await
     }
 
     fn ids(&self) -> Result<Ids, SandboxError> {
@@ -282,13 +289,27 @@ pub(crate) async fn disk_of(
     }
 }
 
-fn base(kind: &Kind, group: &Group) -> Base {
+fn base(kind: &Kind, group: &Group, spare: Option<SpareDisk>) -> Base {
     Base::Namespaces(Namespaces {
         ids: kind.ids,
         groups: group.procs(),
         memory_by_rlimit: !kind.groups.limits("memory"),
         root: kind.root.clone(),
+        spare,
     })
+}
+
+/// Removes images that an earlier process mounted ahead for nobody.
+fn remove_spares(dir: &Path) {
+    let own = format!("{}{}-", pool::SPARE, std::process::id());
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(pool::SPARE) && !name.starts_with(&own) {
+            if let Err(error) = std::fs::remove_file(entry.path()) {
+                tracing::warn!(%error, "a spare disk image was left behind");
+            }
+        }
+    }
 }
 
 /// Removes the groups of a sandbox that did not come to be.
@@ -492,7 +513,12 @@ impl Provider for NamespaceProvider {
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let (running, handshake) = self.open(spec).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
-        self.pool.fill(self.kind(self.ids()?));
+        let ids = self.ids()?;
+        let mut kind = self.kind(ids);
+        let template = self.disk(spec, ids).await?;
+        // The next session's disk will be of the same size.
+        kind.spare = template.map(|template| (template, self.config.probe_dir.clone()));
+        self.pool.fill(kind);
         Ok(self.hand_out(running))
     }
 
@@ -525,6 +551,7 @@ impl Provider for NamespaceProvider {
                 .iter()
                 .cloned(),
         );
+        remove_spares(&self.config.probe_dir);
         let groups = self.groups.clone();
         let reaped = tokio::task::spawn_blocking(move || groups.reap(&keep)).await;
         reaped

@@ -73,7 +73,30 @@ async fn prepared_sandboxes_are_used_replaced_and_cleared() {
     for sandbox in [first, second, third] {
         sandbox.destroy().await.unwrap();
     }
-    drop(bench);
+    // Prepared disks became the sessions' own; those of nobody go with the provider.
+    let spares = |dir: &std::path::Path| {
+        let entries = std::fs::read_dir(dir).unwrap().flatten();
+        entries
+            .filter(|e| e.file_name().to_string_lossy().starts_with(".spare-"))
+            .count()
+    };
+    let dir = bench.dir.path().to_owned();
+    filled(&bench).await;
+    if is_root() {
+        assert!(bench.spec("second").dir.join("disk").exists());
+        std::fs::write(dir.join(".spare-0-left"), "").unwrap();
+        bench.provider.reap(&HashSet::new()).await.unwrap();
+        assert!(!dir.join(".spare-0-left").exists());
+    }
+    let Bench {
+        provider,
+        dir: kept,
+    } = bench;
+    drop(provider);
+    while spares(&dir) > 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(kept);
     while leftovers(&name).2 > 0 {
         tokio::task::yield_now().await;
     }

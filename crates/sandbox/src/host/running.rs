@@ -188,6 +188,8 @@ impl Sandbox for Running {
         }
         let ask = Ask::Call { name: request.name };
         tokio::select! {
+            // A call that was cancelled before it began is begun and then ended, like any other.
+            biased;
             () = self.pause.over(&self.channel) => {}
             () = cancel.cancelled() => return Err(SandboxError::Cancelled),
         }

@@ -7,7 +7,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::CWD;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+
+use super::plan::SpareDisk;
 
 /// `LOOP_CTL_GET_FREE`, `LOOP_CONFIGURE` and `LO_FLAGS_AUTOCLEAR` of `linux/loop.h`.
 const GET_FREE: libc::Ioctl = 0x4C82;
@@ -42,12 +45,13 @@ struct Info {
 
 /// Mounts the image at `path`, made from `template` if it is not there.
 pub(super) fn mount(path: &Path, template: &Path) -> io::Result<OwnedFd> {
-    if !path.exists() {
+    if path.exists() {
+        wait_until_unused(path);
+    } else {
         let half = path.with_extension("new");
         copy_sparse(template, &half)?;
         fs::rename(&half, path)?;
     }
-    wait_until_unused(path);
     let image = File::options().read(true).write(true).open(path)?;
     let (device, _held) = attach(&image)?;
     let context = rustix::mount::fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -63,6 +67,33 @@ pub(super) fn mount(path: &Path, template: &Path) -> io::Result<OwnedFd> {
         FsMountFlags::FSMOUNT_CLOEXEC,
         flags,
     )?)
+}
+
+/// A disk that was mounted before it was known for whom.
+pub(super) struct Spare<'a> {
+    disk: &'a SpareDisk,
+    mount: OwnedFd,
+}
+
+impl<'a> Spare<'a> {
+    /// Mounts it. Nothing depends on it: the usual way is still open.
+    pub(super) fn mount(disk: &'a SpareDisk) -> Option<Self> {
+        let mount = mount(&disk.image, &disk.template).ok()?;
+        Some(Self { disk, mount })
+    }
+
+    /// Makes it the one at `path` if it fits and there is none.
+    pub(super) fn become_the(self, path: &Path, template: &Path) -> Option<OwnedFd> {
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        let fits = self.disk.template == template
+            && rustix::fs::renameat_with(CWD, &self.disk.image, CWD, path, flags).is_ok();
+        if fits {
+            return Some(self.mount);
+        }
+        // A leftover is removed with the next start of the server.
+        let _ = fs::remove_file(&self.disk.image);
+        None
+    }
 }
 
 /// A sandbox whose launcher was killed may take a moment to let go of its image; a second mount of

@@ -7,9 +7,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
+use super::disk::{self, Spare};
 use super::plan::{Bind, USER};
 use super::tree::{NODEV, NOEXEC, NOSUID, RDONLY, lend};
-use super::{InStage, Step, disk};
+use super::{InStage, Step};
 use crate::{Access, spec};
 
 /// Scratch directories of overlays, in the store.
@@ -32,8 +33,12 @@ pub(super) struct Folders {
 impl Folders {
     /// Makes what is missing and lends all. `first` is the outside id of the inside's root where a
     /// range is mapped.
-    pub(super) fn lend(bind: &Bind, first: Option<u32>) -> Result<Self, Step> {
-        let (store, own_disk) = store(bind, first)?;
+    pub(super) fn lend(
+        bind: &Bind,
+        first: Option<u32>,
+        spare: Option<Spare<'_>>,
+    ) -> Result<Self, Step> {
+        let (store, own_disk) = store(bind, first, spare)?;
         let shares = bind.shares.iter();
         let read_only = RDONLY | NOSUID | NODEV | NOEXEC;
         let mut lent = Vec::new();
@@ -77,10 +82,18 @@ impl Folders {
 }
 
 /// Everything that is written and kept, and whether it is a file system of its own.
-fn store(bind: &Bind, first: Option<u32>) -> Result<(OwnedFd, bool), Step> {
+fn store(
+    bind: &Bind,
+    first: Option<u32>,
+    spare: Option<Spare<'_>>,
+) -> Result<(OwnedFd, bool), Step> {
     match &bind.disk {
         Some(template) => {
-            let mount = disk::mount(&bind.dir.join(spec::DISK), template).stage("disk")?;
+            let path = bind.dir.join(spec::DISK);
+            let mount = match spare.and_then(|spare| spare.become_the(&path, template)) {
+                Some(mount) => mount,
+                None => disk::mount(&path, template).stage("disk")?,
+            };
             let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
             prepare(bind, Path::new(&path), first).stage("disk")?;
             Ok((mount, true))

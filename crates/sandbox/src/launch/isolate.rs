@@ -15,6 +15,7 @@ use rustix::fs::{FlockOperation, Mode};
 use rustix::process::{Pid, Signal};
 use rustix::thread::UnshareFlags;
 
+use super::disk::Spare;
 use super::folders::Folders;
 use super::keep::Control;
 use super::plan::{Bind, Ids, Namespaces, USER};
@@ -43,8 +44,8 @@ pub(super) fn isolate(how: &Namespaces, control: &Control) -> Result<Ready, Step
     let (ours, theirs) = UnixStream::pair().stage("fork")?;
     match init::fork_into(namespaces()).stage("namespaces")? {
         Some(inside) => {
-            drop((theirs, system));
-            match outside(how, inside, ours, control)? {}
+            drop(theirs);
+            match outside(how, inside, system, ours, control)? {}
         }
         None => {
             drop(ours);
@@ -60,6 +61,7 @@ pub(super) fn isolate(how: &Namespaces, control: &Control) -> Result<Ready, Step
 fn outside(
     how: &Namespaces,
     inside: Pid,
+    system: Option<Trees>,
     mut to_inside: UnixStream,
     control: &Control,
 ) -> Result<Infallible, Step> {
@@ -67,10 +69,13 @@ fn outside(
         idmap::range(inside, first, count).stage("id map")?;
     }
     to_inside.write_all(&[1]).stage("id map")?;
+    // The inside has them, too; closing them takes a while that it need not wait.
+    drop(system);
+    let spare = how.spare.as_ref().and_then(Spare::mount);
     let bind = super::bind(control)?;
     let _lock = lock(&bind.dir)?;
     let folders = match how.ids {
-        Ids::Range { first, .. } => Some(Folders::lend(&bind, Some(first))?),
+        Ids::Range { first, .. } => Some(Folders::lend(&bind, Some(first), spare)?),
         Ids::Single => None,
     };
     handover::give(&to_inside, &bind, folders).stage("handing over")?;
@@ -118,7 +123,7 @@ fn inside(
     drop(from_outside);
     let folders = match folders {
         Some(folders) => folders,
-        None => Folders::lend(&bind, None)?,
+        None => Folders::lend(&bind, None, None)?,
     };
     let built = mounts::finish(&bind, root, folders)?;
     let namespaces_capped = limits.close();

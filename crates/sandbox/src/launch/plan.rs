@@ -58,6 +58,15 @@ pub(crate) struct Namespaces {
     /// Whether the memory limit must be approximated per process for want of a control group.
     pub memory_by_rlimit: bool,
     pub root: Root,
+    /// A disk to mount ahead.
+    pub spare: Option<SpareDisk>,
+}
+
+/// An image to be made from a template, and to become the disk of whoever the sandbox is for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SpareDisk {
+    pub image: PathBuf,
+    pub template: PathBuf,
 }
 
 /// A file tree in a mount namespace of its own, and the programs that turn it into a sandbox.

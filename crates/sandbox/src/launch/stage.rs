@@ -48,7 +48,7 @@ pub(super) fn stage(stage: &Stage, control: &Control) -> Result<Infallible, Step
         Ids::Range { first, .. } => Some(first),
         Ids::Single => None,
     };
-    let folders = Folders::lend(&bind, first)?;
+    let folders = Folders::lend(&bind, first, None)?;
     separate(stage.confined.then_some(stage.ids))?;
     mounts::on_stage(&stage.at, &bind, trees, folders)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).stage("subreaper")?;

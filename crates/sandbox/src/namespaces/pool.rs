@@ -2,14 +2,18 @@
 //! one comes down to claiming it. What cannot be used is thrown away, and nobody notices.
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Claim;
 use crate::cgroup::{Group, Groups};
 use crate::host::{Waiting, launch};
-use crate::launch::plan::{Ids, Root};
+use crate::launch::plan::{Ids, Root, SpareDisk};
 use crate::{Launcher, Limits, SandboxError};
+
+/// What names of images that are nobody's begin with.
+pub(super) const SPARE: &str = ".spare-";
 
 /// What it takes to start a launcher.
 pub(super) struct Kind {
@@ -17,6 +21,9 @@ pub(super) struct Kind {
     pub ids: Ids,
     pub root: Root,
     pub groups: Groups,
+    /// The template of disks to mount ahead, and where their images are kept until they are
+    /// somebody's.
+    pub spare: Option<(PathBuf, PathBuf)>,
 }
 
 /// A launcher that waits to hear for whom, in control groups of its own.
@@ -25,6 +32,8 @@ pub(super) struct Warm {
     pub group: Group,
     /// The groups' name.
     pub name: Claim,
+    /// The image mounted ahead; nobody's as long as it lies here.
+    pub image: Option<PathBuf>,
 }
 
 /// Those that wait.
@@ -113,6 +122,7 @@ fn discard(warm: Warm) {
         waiting,
         group,
         name,
+        image,
     } = warm;
     // Kills the launcher, and with it the rest.
     drop(waiting);
@@ -120,7 +130,17 @@ fn discard(warm: Warm) {
     if let Err(error) = group.remove() {
         tracing::warn!(%error, "a control group was left behind");
     }
+    remove_image(image.as_deref());
     drop(name);
+}
+
+/// Removes an image that became nobody's, finished or not.
+pub(super) fn remove_image(image: Option<&Path>) {
+    if let Some(image) = image {
+        // A leftover is removed with the next start of the server.
+        let _ = std::fs::remove_file(image);
+        let _ = std::fs::remove_file(image.with_extension("new"));
+    }
 }
 
 impl Kind {
@@ -136,12 +156,18 @@ impl Kind {
             .groups
             .create(name, limits)
             .map_err(SandboxError::host("making a control group"))?;
-        let base = super::base(self, &group);
+        let spare = self.spare.as_ref().map(|(template, dir)| SpareDisk {
+            image: dir.join(format!("{SPARE}{}-{name}", std::process::id())),
+            template: template.clone(),
+        });
+        let image = spare.as_ref().map(|s| s.image.clone());
+        let base = super::base(self, &group, spare);
         match launch(&self.launcher, &base).await {
             Ok(waiting) => Ok(Warm {
                 waiting,
                 group,
                 name: claim,
+                image,
             }),
             Err(error) => {
                 super::forget(group, name).await;
