@@ -45,6 +45,33 @@ pub(super) fn lent() -> Vec<PathBuf> {
     paths
 }
 
+/// Lent besides where packages are to be installed, but for what may hold a credential.
+const LENT_TO_INSTALLERS: [&str; 15] = [
+    "/etc/adduser.conf",
+    "/etc/apt/keyrings",
+    "/etc/apt/preferences",
+    "/etc/apt/preferences.d",
+    "/etc/apt/sources.list",
+    "/etc/apt/sources.list.d",
+    "/etc/apt/trusted.gpg",
+    "/etc/apt/trusted.gpg.d",
+    "/etc/debconf.conf",
+    "/etc/deluser.conf",
+    "/etc/dpkg",
+    "/etc/login.defs",
+    "/etc/shells",
+    "/etc/skel",
+    DPKG,
+];
+
+/// What the system's package manager knows of what is installed.
+pub(super) const DPKG: &str = "/var/lib/dpkg";
+
+/// Host paths to lend to a sandbox for installing packages.
+pub(super) fn lent_to_installers() -> impl Iterator<Item = PathBuf> {
+    LENT_TO_INSTALLERS.into_iter().map(PathBuf::from)
+}
+
 /// Files that would betray the host, or that must be right for the inside.
 pub(super) fn made_up(user: u32) -> Vec<Tree> {
     let text = |name: &str, text: String| Tree {

@@ -126,6 +126,10 @@ pub(super) fn prepare(bind: &Bind, store: &Path, first: Option<u32>) -> io::Resu
         make(&store.join(WORK), first, 0o700)?;
         make(&store.join(WORK).join(name), first, 0o700)?;
     }
+    if bind.installs {
+        make(&store.join(spec::LAYER), first, 0o755)?;
+        make(&store.join(WORK).join(spec::LAYER), first, 0o700)?;
+    }
     make(&store.join(EMPTY), first, 0o755)
 }
 

@@ -15,8 +15,9 @@ use rustix::mount::{
 use super::folders::{self, Folders};
 use super::plan::{Bind, Ids, Namespaces};
 use super::tree::{Tree, Trees, What, set_attributes};
-use super::{InStage, Kept, Step, layers, trust};
+use super::{InStage, Kept, Step, install, layers, trust};
 use crate::Access;
+use crate::spec::LAYER;
 
 /// Size of the root tmpfs, which holds directories, links, certificates and the made-up `/etc` with
 /// what layers add to it.
@@ -89,7 +90,7 @@ pub(super) fn on_stage(at: &Path, bind: &Bind, trees: Trees, folders: Folders) -
     rustix::fs::chmodat(&root, "tmp", all, AtFlags::empty()).stage("directories")?;
     expected(&root)?;
     rustix::process::fchdir(&root).stage("root")?;
-    own(bind, &root, folders)?;
+    own(bind, &root, folders, false)?;
     if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
         trust::add(&root, certificate).stage("certificates")?;
     }
@@ -100,8 +101,14 @@ pub(super) fn on_stage(at: &Path, bind: &Bind, trees: Trees, folders: Folders) -
 /// Mount points a runtime fills.
 const BROUGHT: [&str; 3] = ["proc", "dev", "tmp"];
 
-/// Attaches what is the session's own and makes the new root the only one.
-pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Built, Step> {
+/// Attaches what is the session's own and makes the new root the only one. `opened`: whether the
+/// inside's root may write over the system.
+pub(super) fn finish(
+    bind: &Bind,
+    root: OwnedFd,
+    folders: Folders,
+    opened: bool,
+) -> Result<Built, Step> {
     rustix::process::fchdir(&root).stage("pivot")?;
     rustix::process::pivot_root(".", ".").stage("pivot")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).stage("pivot")?;
@@ -115,7 +122,7 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
     ];
     mount_at(&root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
     let own_disk = folders.own_disk;
-    let (hidden_paths, kept) = own(bind, &root, folders)?;
+    let (hidden_paths, kept) = own(bind, &root, folders, opened)?;
     if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
         trust::add(&root, certificate).stage("certificates")?;
     }
@@ -128,7 +135,7 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
 }
 
 /// Store, layers and shares; whether the mounts of what is written hide where it lies, and that.
-fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<(bool, Kept), Step> {
+fn own(bind: &Bind, root: &OwnedFd, folders: Folders, opened: bool) -> Result<(bool, Kept), Step> {
     let Folders {
         store,
         own_disk,
@@ -151,6 +158,10 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<(bool, Kept), St
     let read_only = bind.shares.iter().filter(|s| s.access == Access::ReadOnly);
     for (share, tree) in read_only.zip(&shares) {
         attach_securely(tree, root, share.at.trim_start_matches('/')).stage("shares")?;
+    }
+    if bind.installs {
+        let dir = install::open_up(root, own_disk, opened).stage("system to install into")?;
+        kept = vec![(LAYER.to_owned(), dir)];
     }
     layers::tidy(count).stage("layers")?;
     Ok((hidden, kept))

@@ -38,6 +38,9 @@ pub(crate) struct Bind {
     pub disk: Option<PathBuf>,
     /// The way out; `None` for a network without one.
     pub network: Option<Outward>,
+    /// Whether this is a place to install packages in: what is written to the system's directories
+    /// is kept in the folder [`crate::spec::LAYER`].
+    pub installs: bool,
 }
 
 /// What the inside gets of the server's egress proxy.
@@ -58,6 +61,8 @@ pub(crate) struct Namespaces {
     /// Whether the memory limit must be approximated per process for want of a control group.
     pub memory_by_rlimit: bool,
     pub root: Root,
+    /// Whether packages are to be installed, by the inside's root where a range of ids is mapped.
+    pub installs: bool,
     /// A disk to mount ahead.
     pub spare: Option<SpareDisk>,
 }
@@ -156,6 +161,8 @@ pub(crate) const LOADER: &str = "loader";
 pub(crate) const LIBRARIES: &str = "lib";
 /// The agent's real and saved user, where a range is mapped.
 pub(crate) const AGENT: u32 = 998;
+/// Where programs are looked for inside.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The home directory of [`USER`].
 pub(crate) const HOME: &str = "/home/agent";
 /// Where the egress proxy listens inside.
