@@ -17,7 +17,8 @@ use crate::cgroup::{Group, Groups};
 use crate::egress::{Authority, Egress, EgressConfig};
 use crate::host::{Parts, Ready, Running, fill, verify};
 use crate::launch::plan::{
-    BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Namespaces, Outward, PATH, PROXY, Root, SpareDisk,
+    BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Keeps, Namespaces, Outward, PATH, PROXY, Root,
+    SpareDisk,
 };
 use crate::protocol::Handshake;
 use pool::{Kind, Pool, Warm};
@@ -98,17 +99,6 @@ pub struct NamespaceProvider {
     pool: Arc<Pool>,
 }
 
-/// What a sandbox is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// Running tools.
-    Session,
-    /// Installing packages.
-    Installer,
-    /// Unpacking what was installed, for others to see.
-    Layer,
-}
-
 /// A sandbox that stands, its launcher, its groups and their name.
 type Bound = ((Ready, Child), Group, Claim);
 
@@ -142,7 +132,7 @@ impl NamespaceProvider {
     async fn open(
         &self,
         spec: &SandboxSpec,
-        purpose: Purpose,
+        keeps: Keeps,
     ) -> Result<(Running, Handshake), SandboxError> {
         spec.check()?;
         let offered = self.offers();
@@ -157,15 +147,15 @@ impl NamespaceProvider {
         let ids = self.ids()?;
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let way = Way::out(spec, &self.config.egress)?;
-        let disk = match purpose {
+        let disk = match keeps {
             // Other sandboxes are to see what is kept.
-            Purpose::Layer => None,
+            Keeps::Unpacked => None,
             _ => self.disk(spec, ids).await?,
         };
         let mut bind = bind(spec, disk, &way);
-        bind.installs = purpose != Purpose::Session;
-        let prepared = match purpose {
-            Purpose::Session => self.pool.claim(&spec.limits),
+        bind.keeps = keeps;
+        let prepared = match keeps {
+            Keeps::Folders => self.pool.claim(&spec.limits),
             _ => None,
         };
         let ((mut ready, child), group, name) = match prepared {
@@ -195,7 +185,7 @@ impl NamespaceProvider {
 
     async fn cold(&self, spec: &SandboxSpec, ids: Ids, bind: &Bind) -> Result<Bound, SandboxError> {
         let mut kind = self.kind(ids);
-        kind.installs = bind.installs;
+        kind.installs = bind.keeps != Keeps::Folders;
         let warm = kind.start(&self.names, &spec.id, &spec.limits).await?;
         self.bind(warm, bind, &spec.id).await
     }
@@ -408,7 +398,7 @@ pub(crate) fn bind(spec: &SandboxSpec, disk: Option<PathBuf>, way: &Way) -> Bind
         env,
         disk,
         network: way.outward.clone(),
-        installs: false,
+        keeps: Keeps::Folders,
     }
 }
 
@@ -537,7 +527,7 @@ impl Provider for NamespaceProvider {
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        let (running, handshake) = self.open(spec, Purpose::Session).await?;
+        let (running, handshake) = self.open(spec, Keeps::Folders).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
         let ids = self.ids()?;
         let mut kind = self.kind(ids);
@@ -557,7 +547,7 @@ impl Provider for NamespaceProvider {
         if spec.dir.exists() {
             return Err(SandboxError::AlreadyOpen);
         }
-        let (running, _) = self.open(spec, Purpose::Session).await?;
+        let (running, _) = self.open(spec, Keeps::Folders).await?;
         let running = fill(self, running, snapshot, &spec.dir).await?;
         Ok(self.hand_out(running))
     }
@@ -567,7 +557,7 @@ impl Provider for NamespaceProvider {
     }
 
     async fn installer(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        let (running, _) = self.open(spec, Purpose::Installer).await?;
+        let (running, _) = self.open(spec, Keeps::Written).await?;
         Ok(self.hand_out(running))
     }
 
@@ -580,7 +570,7 @@ impl Provider for NamespaceProvider {
         if spec.dir.exists() {
             return Err(SandboxError::AlreadyOpen);
         }
-        let (running, _) = self.open(spec, Purpose::Layer).await?;
+        let (running, _) = self.open(spec, Keeps::Unpacked).await?;
         let running = fill(self, running, snapshot, &spec.dir).await?;
         running.destroy().await?;
         Ok(spec.dir.join(spec::LAYER))
@@ -625,7 +615,7 @@ impl NamespaceProvider {
 
     /// Runs a sandbox and has it write and read a file.
     async fn try_out(&self, spec: &SandboxSpec) -> Result<Handshake, SandboxError> {
-        let (sandbox, handshake) = self.open(spec, Purpose::Session).await?;
+        let (sandbox, handshake) = self.open(spec, Keeps::Folders).await?;
         let done = async {
             sandbox.write_file("/workspace/probe", "ok".into()).await?;
             sandbox

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::host::{Parts, Running, launch};
-use crate::launch::plan::{Base, Bind};
+use crate::launch::plan::{Base, Bind, Keeps};
 use crate::{
     Capabilities, Feature, Isolation, Launcher, Operation, Provider, Sandbox, SandboxError,
     SandboxSpec, Status, spec,
@@ -82,7 +82,7 @@ impl ProcessProvider {
             limits: spec.limits,
             shares: spec.shares.clone(),
             layers: Vec::new(),
-            installs: false,
+            keeps: Keeps::Folders,
             env,
             disk: None,
             network: None,

@@ -173,10 +173,11 @@ async fn a_system_package_is_installed_by_the_insides_root_and_seen_by_others() 
     sandbox.destroy().await.unwrap();
 }
 
-async fn a_prefix(bench: &Bench, prepare: impl Fn(&SandboxSpec)) {
-    let spec = bench.spec("installer");
+/// Installed by one provider, shown by another.
+async fn a_prefix(from: &Bench, bench: &Bench, prepare: impl Fn(&SandboxSpec)) {
+    let spec = from.spec("installer");
     prepare(&spec);
-    let sandbox = bench.provider.installer(&spec).await.unwrap();
+    let sandbox = from.provider.installer(&spec).await.unwrap();
     let script = "mkdir -p /opt/packages/bin; echo 'echo tool' > /opt/packages/bin/tool; \
                   chmod 755 /opt/packages/bin/tool; echo x > /home/agent/x; echo x > /workspace/x";
     done(&sandbox, &["sh", "-c", script]).await;
@@ -189,7 +190,6 @@ async fn a_prefix(bench: &Bench, prepare: impl Fn(&SandboxSpec)) {
     let layer = bench.provider.layer(&snapshot, &unpacked).await.unwrap();
     let mut session = bench.spec("session");
     session.layers = vec![layer];
-    prepare(&session);
     let sandbox = bench.provider.create(&session).await.unwrap();
     assert_eq!(
         ok(
@@ -208,7 +208,7 @@ async fn a_prefix(bench: &Bench, prepare: impl Fn(&SandboxSpec)) {
 #[tokio::test]
 async fn a_prefix_below_opt_becomes_a_layer() {
     let bench = bench("opt");
-    a_prefix(&bench, |_| ()).await;
+    a_prefix(&bench, &bench, |_| ()).await;
 }
 
 #[tokio::test]
@@ -227,5 +227,5 @@ async fn a_prefix_below_opt_is_open_to_an_ordinary_user_and_the_system_is_not() 
     let sandbox = bench.provider.installer(&spec).await.unwrap();
     assert_ne!(run(&sandbox, &["touch", "/usr/x"]).await.exit.code, Some(0));
     sandbox.destroy().await.unwrap();
-    a_prefix(&bench, own).await;
+    a_prefix(&bench, &common::bench("opt_root"), own).await;
 }

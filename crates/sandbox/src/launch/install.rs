@@ -8,7 +8,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountAttrFlags;
 
 use super::etc::DPKG;
@@ -22,6 +21,9 @@ use crate::spec::LAYER;
 /// Where programs that belong to no system are put, and the only place that is open to an ordinary
 /// user.
 const OPT: &str = "opt";
+/// Where programs note things, and what they expect there.
+const VAR: &str = "var";
+const EXPECTED: [&str; 4] = ["cache", "lib", "log", "spool"];
 /// Largest file of a made-up directory that is copied, bytes.
 const MAX_COPY: u64 = 4 << 20;
 /// Directories within directories that are copied.
@@ -31,11 +33,14 @@ const FLAGS: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
 /// Makes `/opt` writable and, if the inside's root may write over it (`whole`), the rest of the
-/// system; the folder that all of it goes to.
-pub(super) fn open_up(root: &OwnedFd, own_disk: bool, whole: bool) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let layer = rustix::fs::openat(root, format!("{STORE}/{LAYER}"), flags, Mode::empty())?;
+/// system.
+pub(super) fn open_up(root: &OwnedFd, own_disk: bool, whole: bool) -> io::Result<()> {
     if whole {
+        if !is_lent(root, VAR)? {
+            for dir in EXPECTED {
+                make_dir(root, &Path::new(VAR).join(dir))?;
+            }
+        }
         for name in system()? {
             open_up_one(root, &name)?;
         }
@@ -47,7 +52,12 @@ pub(super) fn open_up(root: &OwnedFd, own_disk: bool, whole: bool) -> io::Result
         }
         writable(root, own_disk, 0, (&folder, OPT))?;
     }
-    Ok(layer)
+    Ok(())
+}
+
+/// Whether a directory is the host's or an image's own, and not made up.
+fn is_lent(root: &OwnedFd, name: &str) -> io::Result<bool> {
+    Ok(fs::symlink_metadata(name)?.dev() != rustix::fs::fstat(root)?.st_dev)
 }
 
 /// The system's directories, by name.
@@ -68,7 +78,7 @@ fn system() -> io::Result<Vec<String>> {
 
 /// Lays a folder over one of them.
 fn open_up_one(root: &OwnedFd, name: &str) -> io::Result<()> {
-    let lent = fs::symlink_metadata(name)?.dev() != rustix::fs::fstat(root)?.st_dev;
+    let lent = is_lent(root, name)?;
     let lower = if lent {
         name.to_owned()
     } else {

@@ -13,7 +13,7 @@ use rustix::mount::{
 };
 
 use super::folders::{self, Folders};
-use super::plan::{Bind, Ids, Namespaces};
+use super::plan::{Bind, Ids, Keeps, Namespaces};
 use super::tree::{Tree, Trees, What, set_attributes};
 use super::{InStage, Kept, Step, install, layers, trust};
 use crate::Access;
@@ -150,21 +150,28 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders, opened: bool) -> Result<(b
     layers::lay_over(root, count).stage("layers")?;
     let (mut hidden, mut kept) = (true, Kept::new());
     for folder in folders::writable(bind) {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = rustix::fs::openat(&store, folder.0, flags, Mode::empty());
-        kept.push((folder.0.to_owned(), dir.stage("state directories")?));
+        kept.push(keep(&store, folder.0)?);
         hidden &= layers::writable(root, own_disk, count, folder).stage("state directories")?;
     }
     let read_only = bind.shares.iter().filter(|s| s.access == Access::ReadOnly);
     for (share, tree) in read_only.zip(&shares) {
         attach_securely(tree, root, share.at.trim_start_matches('/')).stage("shares")?;
     }
-    if bind.installs {
-        let dir = install::open_up(root, own_disk, opened).stage("system to install into")?;
-        kept = vec![(LAYER.to_owned(), dir)];
+    if bind.keeps == Keeps::Written {
+        install::open_up(root, own_disk, opened).stage("system to install into")?;
+    }
+    if bind.keeps != Keeps::Folders {
+        kept = vec![keep(&store, LAYER)?];
     }
     layers::tidy(count).stage("layers")?;
     Ok((hidden, kept))
+}
+
+/// A folder of the store, to be reached by descriptor.
+fn keep(store: &OwnedFd, name: &str) -> Result<(String, OwnedFd), Step> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::openat(store, name, flags, Mode::empty());
+    Ok((name.to_owned(), dir.stage("state directories")?))
 }
 
 fn attach_all(root: &OwnedFd, Trees(trees): Trees) -> Result<(), Step> {

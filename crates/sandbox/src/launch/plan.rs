@@ -38,9 +38,19 @@ pub(crate) struct Bind {
     pub disk: Option<PathBuf>,
     /// The way out; `None` for a network without one.
     pub network: Option<Outward>,
-    /// Whether this is a place to install packages in: what is written to the system's directories
-    /// is kept in the folder [`crate::spec::LAYER`].
-    pub installs: bool,
+    pub keeps: Keeps,
+}
+
+/// What is kept of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Keeps {
+    /// What a session writes to its folders.
+    Folders,
+    /// What is written to the system's directories, in the folder [`crate::spec::LAYER`].
+    Written,
+    /// What is put into that folder.
+    Unpacked,
 }
 
 /// What the inside gets of the server's egress proxy.

@@ -53,6 +53,7 @@ impl Trees {
         let Self(mut trees) = Self::without_devices(&how.root, USER)?;
         trees.extend(devices::lent().stage("clone devices")?);
         if how.installs && matches!(how.root, Root::Host { .. }) {
+            etc::add_system_users(&mut trees);
             for path in etc::lent_to_installers() {
                 trees.extend(system(&path, &path).stage("clone host directories")?);
             }
