@@ -97,6 +97,7 @@ pub(crate) fn options(sandbox: &SandboxSettings, root: PathBuf) -> local::Option
         max_live: sandbox.max_live,
         idle: sandbox.idle,
         package_hosts: sandbox.package_hosts.clone(),
+        package_env: sandbox.package_env.clone(),
         skills_at: freehold_worker::skills::IN_CLOUD,
     }
 }
