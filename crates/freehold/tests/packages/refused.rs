@@ -40,6 +40,12 @@ async fn names_are_names_whatever_they_say() {
         let config = environment(json!({"pip": [name]}));
         let (text, failed) = world.bash(&session(), &config, "true").await;
         assert!(failed && text.contains("pip failed"), "{name}: {text}");
+        if name.starts_with("http") {
+            assert!(
+                text.contains("refused by the network: 169.254.169.254"),
+                "{text}"
+            );
+        }
     }
     assert_eq!(world.layers(), Vec::<String>::new());
 }
