@@ -165,7 +165,10 @@ mod tests {
             .lines()
             .filter_map(|l| l.strip_prefix("| `"))
             .filter_map(|l| l.split_once('`').map(|(key, _)| key))
-            .filter(|key| !key.starts_with("FREEHOLD_") && !key.starts_with("--"))
+            .filter(|key| {
+                let others = ["FREEHOLD_", "ANTHROPIC_", "--"];
+                !others.iter().any(|other| key.starts_with(other))
+            })
             .collect();
         let mut actual = Vec::new();
         let provider = "[[providers]]\nname='a'\ntype='chat'\nbase_url='b'";
