@@ -54,7 +54,9 @@ pub struct Root {
 
 /// What is done to a program before it is started; nothing by default.
 #[derive(Clone, Default)]
-pub struct Prepare(Option<Arc<dyn Fn(&mut Command) + Send + Sync>>);
+pub struct Prepare(Option<Arc<Change>>);
+
+type Change = dyn Fn(&mut Command) + Send + Sync;
 
 impl Prepare {
     /// With `change`.
