@@ -96,3 +96,17 @@ fn bodies() {
         "metadata: Field required"
     );
 }
+
+#[test]
+fn what_the_queue_notes_cannot_be_changed() {
+    for change in [json!("x"), json!(null)] {
+        let error = read::<UpdateWork>(&json!({ "metadata": { "freehold_lapsed_at": change } }));
+        let error = error.unwrap_err();
+        assert_eq!(error.code, Some("invalid_metadata"));
+        assert!(
+            error.message.contains("freehold_lapsed_at"),
+            "{}",
+            error.message
+        );
+    }
+}
