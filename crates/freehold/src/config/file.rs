@@ -163,7 +163,8 @@ mod tests {
             .lines()
             .filter_map(|l| l.strip_prefix("| `"))
             .filter_map(|l| l.split_once('`').map(|(key, _)| key))
-            .filter(|key| !key.starts_with("FREEHOLD_") && !key.starts_with("--"))
+            .filter(|key| !key.starts_with("--"))
+            .filter(|key| key.chars().any(|c| c.is_ascii_lowercase()))
             .collect();
         let mut actual = Vec::new();
         let provider = "[[providers]]\nname='a'\ntype='chat'\nbase_url='b'";
