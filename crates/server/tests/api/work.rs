@@ -443,6 +443,25 @@ async fn each_credential_reaches_what_the_contract_says() {
     }
 }
 
+#[tokio::test]
+async fn a_workers_result_refers_to_no_file() {
+    let q = Queue::start().await;
+    let session = q.session().await;
+    let (_, token) = q.claim().await;
+    let document = json!({"type": "document", "source": {"type": "file", "file_id": "file_1"}});
+    for key in [&q.key, &token] {
+        for event in [
+            json!({"type": "user.tool_result", "tool_use_id": "sevt_1", "content": [document]}),
+            json!({"type": "user.custom_tool_result", "custom_tool_use_id": "sevt_1",
+                "content": [document]}),
+        ] {
+            let refused = q.send_as(key, &session, event).await;
+            let said = refused.error(403, "permission_error");
+            assert!(said.contains("opens no file"), "{said}");
+        }
+    }
+}
+
 /// What a worker's credentials open at all; everything else is an API key's, what is new included.
 const WORKERS: [&str; 16] = [
     "/v1/environments/{id}/work",
