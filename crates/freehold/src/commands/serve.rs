@@ -18,7 +18,7 @@ use freehold_worker::SessionSandboxes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{crash_point, signals};
+use super::{crash_point, process, signals};
 use crate::config::{self, LogFormat, ServeFlags, Settings};
 use crate::environment;
 use crate::exit::{Exit, Failure};
@@ -36,6 +36,8 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     let settings = Settings::load(&flags)?;
     logging::start(settings.log_format, &settings.log_level)?;
     crash_point::arm()?;
+    process::keep_files_private();
+    process::raise_open_files();
     let ids = IdSource::system();
     let catalog = Arc::new(catalog(&settings, &ids)?);
     let web = Web::new(&settings)?;

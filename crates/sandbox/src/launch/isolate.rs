@@ -42,7 +42,20 @@ pub(super) fn isolate(how: &Namespaces, control: &Control) -> Result<Ready, Step
         Ids::Single => None,
     };
     let (ours, theirs) = UnixStream::pair().stage("fork")?;
-    match init::fork_into(namespaces()).stage("namespaces")? {
+    let fork = || init::fork_into(namespaces());
+    let forked = match how.ids {
+        Ids::Range { first, count } => {
+            let maker = first
+                + rustix::process::getpid()
+                    .as_raw_nonzero()
+                    .get()
+                    .unsigned_abs()
+                    % count;
+            lockdown::as_maker(maker, fork)
+        }
+        Ids::Single => fork(),
+    };
+    match forked.stage("namespaces")? {
         Some(inside) => {
             drop(theirs);
             match outside(how, inside, system, ours, control)? {}

@@ -89,7 +89,7 @@ pub(super) fn on_stage(at: &Path, bind: &Bind, trees: Trees, folders: Folders) -
     rustix::fs::chmodat(&root, "tmp", all, AtFlags::empty()).stage("directories")?;
     expected(&root)?;
     rustix::process::fchdir(&root).stage("root")?;
-    own(bind, &root, folders)?;
+    own(bind, &root, folders, false)?;
     if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
         trust::add(&root, certificate).stage("certificates")?;
     }
@@ -115,7 +115,7 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
     ];
     mount_at(&root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
     let own_disk = folders.own_disk;
-    let (hidden_paths, kept) = own(bind, &root, folders)?;
+    let (hidden_paths, kept) = own(bind, &root, folders, true)?;
     if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
         trust::add(&root, certificate).stage("certificates")?;
     }
@@ -127,8 +127,8 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
     })
 }
 
-/// Store, layers and shares; whether the mounts of what is written hide where it lies, and that.
-fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<(bool, Kept), Step> {
+/// Store, layers and shares; `apart`: with system directories of the sandbox's own; whether the mounts of what is written hide where it lies, and that.
+fn own(bind: &Bind, root: &OwnedFd, folders: Folders, apart: bool) -> Result<(bool, Kept), Step> {
     let Folders {
         store,
         own_disk,
@@ -140,7 +140,10 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders) -> Result<(bool, Kept), St
     for (n, layer) in layers.iter().enumerate() {
         attach_new(layer, root, &format!("{}/{n}", layers::LAYERS)).stage("layers")?;
     }
-    layers::lay_over(root, count).stage("layers")?;
+    let laid = layers::lay_over(root, count).stage("layers")?;
+    if apart {
+        layers::set_apart(root, &laid).stage("system directories")?;
+    }
     let (mut hidden, mut kept) = (true, Kept::new());
     for folder in folders::writable(bind) {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -85,11 +85,12 @@ fn disk(dir: &Path) -> Check {
 
 /// The limit of open files.
 pub(super) fn open_files() -> Check {
-    let limit = getrlimit(Resource::Nofile).current;
+    // The server raises its limit to the hard one.
+    let limit = getrlimit(Resource::Nofile).maximum;
     match limit {
         Some(n) if n < OPEN_FILES => {
             Check::new("open files", Level::Warning, format!("limited to {n}")).remedy(format!(
-                "ulimit -n {OPEN_FILES}, or LimitNOFILE= in a systemd unit"
+                "ulimit -Hn {OPEN_FILES}, or LimitNOFILE= in a systemd unit"
             ))
         }
         Some(n) => Check::new("open files", Level::Ok, format!("up to {n}")),
