@@ -82,14 +82,15 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     .map_err(store_failed)?;
     let key = first_key(&settings, &store, &ids).await?;
     let organization = store.organization().await.map_err(store_failed)?.id;
-    let app = Arc::new(App::new(Parts {
+    let app = App::new(Parts {
         store: store.clone(),
         runtime: runtime.clone(),
         models: Arc::clone(&catalog),
         ids,
         organization,
         about: about(&found),
-    }));
+    });
+    let app = Arc::new(app.with_lease(settings.lease_seconds));
     greeting::greet(&greeting::Facts {
         settings: &settings,
         address: listener

@@ -28,6 +28,7 @@ pub(super) struct File {
     pub(super) sandbox: Sandbox,
     pub(super) web: Web,
     pub(super) retry: Retry,
+    pub(super) work: Work,
     pub(super) secrets: Secrets,
     pub(super) providers: Vec<ProviderConfig>,
     pub(super) models: Vec<ModelConfig>,
@@ -75,6 +76,12 @@ pub(super) struct Retry {
     pub(super) base_ms: Option<u32>,
     pub(super) max_ms: Option<u32>,
     pub(super) attempts: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Work {
+    pub(super) lease_seconds: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -177,6 +184,7 @@ mod tests {
             ("sandbox.microvm.", "[sandbox.microvm]"),
             ("web.", "[web]"),
             ("retry.", "[retry]"),
+            ("work.", "[work]"),
             ("secrets.", "[secrets]"),
             ("rehearsal.", "[rehearsal]"),
             ("rates.", "[rates]"),
@@ -202,6 +210,7 @@ mod tests {
             "sandbox.microvm",
             "web",
             "retry",
+            "work",
             "secrets",
             "rehearsal",
             "rates",

@@ -314,6 +314,17 @@ async fn a_session_that_needs_a_worker_is_queued_again() {
 }
 
 #[tokio::test]
+async fn the_server_says_how_long_a_lease_lasts_unless_its_worker_does() {
+    let q = Queue::on(Server::with(|app| app.with_lease(7)).await).await;
+    q.session().await;
+    let (work, token) = q.claim().await;
+    for (query, ttl) in [("", 7), ("?desired_ttl_seconds=60", 60)] {
+        let beat = q.act(&token, &work, &format!("heartbeat{query}")).await;
+        assert_eq!(beat.ok()["ttl_seconds"], ttl, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn a_lapsed_lease_is_taken_back() {
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(
         1_700_000_000_000_000,

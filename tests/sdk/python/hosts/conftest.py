@@ -19,7 +19,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import anthropic  # noqa: E402
-import httpx  # noqa: E402
+import httpx2  # noqa: E402
 from anthropic import Anthropic  # noqa: E402
 
 from harness.chat import Chat  # noqa: E402
@@ -34,6 +34,9 @@ STOPPING_S = 60
 CONFIG = """
 [rehearsal]
 delay_ms = 0
+
+[work]
+lease_seconds = 6
 """
 
 
@@ -63,15 +66,15 @@ def client(server: Server) -> Anthropic:
 
 
 @pytest.fixture(scope="session")
-def admin(server: Server) -> httpx.Client:
+def admin(server: Server) -> httpx2.Client:
     """Freehold's own endpoints."""
-    return httpx.Client(base_url=server.url, headers={"x-api-key": server.key}, timeout=60)
+    return httpx2.Client(base_url=server.url, headers={"x-api-key": server.key}, timeout=60)
 
 
 class Queue:
     """A self-hosted environment and a key of it."""
 
-    def __init__(self, client: Anthropic, admin: httpx.Client, name: str) -> None:
+    def __init__(self, client: Anthropic, admin: httpx2.Client, name: str) -> None:
         self._client = client
         self.environment = client.beta.environments.create(name=name, config={"type": "self_hosted"})
         made = admin.post(f"/v1/freehold/environments/{self.environment.id}/keys", json={"name": "test"})
@@ -81,9 +84,19 @@ class Queue:
     def stats(self) -> Any:
         return self._client.beta.environments.work.stats(self.environment.id)
 
+    def items(self) -> list[Any]:
+        """Every item there ever was, as its workers see them."""
+        work = Anthropic(auth_token=self.key, base_url=str(self._client.base_url)).beta.environments.work
+        return list(work.list(self.environment.id, limit=100))
+
+    def is_empty(self) -> bool:
+        """Nothing waits, is claimed or runs."""
+        stats = self.stats()
+        return stats.depth == 0 and stats.pending == 0 and all(item.state == "stopped" for item in self.items())
+
 
 @pytest.fixture
-def queue(client: Anthropic, admin: httpx.Client, request: pytest.FixtureRequest) -> Queue:
+def queue(client: Anthropic, admin: httpx2.Client, request: pytest.FixtureRequest) -> Queue:
     return Queue(client, admin, request.node.name)
 
 
@@ -106,7 +119,7 @@ class Worker:
         env["ANTHROPIC_ENVIRONMENT_KEY"] = self._queue.key
         env["WORKDIR"] = str(self.workdir)
         argv = {
-            "freehold": [binary(), "worker", "poll", "--state-dir", str(self.folder / "state"), "--max-idle", "2s", *self._extra],
+            "freehold": [binary(), "worker", "poll", "--workdir", str(self.folder / "state"), "--max-idle", "2s", "--lease", "5s", *self._extra],
             "python": own_mnt(sys.executable, str(HERE / "workers/official.py")),
             "typescript": own_mnt(shutil.which("node") or "node", str(NODE_WORKER)),
         }[self.kind]
