@@ -7,14 +7,11 @@ use std::sync::Arc;
 use freehold_sandbox::egress::EgressConfig;
 use freehold_sandbox::{
     Capabilities, Launcher, MicrovmConfig, MicrovmProvider, NamespaceConfig, NamespaceProvider,
-    OciConfig, OciProvider, ProcessConfig, ProcessProvider, Provider,
+    OciConfig, OciProvider, PATH, ProcessConfig, ProcessProvider, Provider,
 };
 use freehold_worker::local;
 
 use crate::config::{SandboxKind, SandboxSettings};
-
-/// `PATH` of tools that run without isolation.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Sandboxes prepared ahead once the first one was made.
 const WARM: usize = 3;
@@ -100,6 +97,7 @@ pub(crate) fn options(sandbox: &SandboxSettings, root: PathBuf) -> local::Option
         max_live: sandbox.max_live,
         idle: sandbox.idle,
         package_hosts: sandbox.package_hosts.clone(),
+        package_env: sandbox.package_env.clone(),
         skills_at: freehold_worker::skills::IN_CLOUD,
     }
 }

@@ -35,6 +35,8 @@ pub enum Operation {
     Egress,
     /// Layers over the base system.
     Layers,
+    /// [`crate::Provider::installer`] and [`crate::Provider::layer`].
+    Install,
 }
 
 impl std::fmt::Display for Operation {
@@ -46,6 +48,7 @@ impl std::fmt::Display for Operation {
             Self::Pause => "pause sandboxes",
             Self::Egress => "let a sandbox reach out",
             Self::Layers => "lay files over the base system",
+            Self::Install => "install packages",
         })
     }
 }

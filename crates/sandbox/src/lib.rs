@@ -35,6 +35,7 @@ mod trash;
 pub use capability::{Capabilities, Feature, Operation, Status};
 pub use error::{FileProblem, SandboxError};
 pub use exec::{ExecEvent, ExecHandle, ExecRequest, Exit, Finished};
+pub use launch::plan::PATH;
 pub use microvm::{Accelerator, MicrovmConfig, MicrovmProvider};
 pub use namespaces::{IdMapping, NamespaceConfig, NamespaceProvider};
 pub use network::{HostPattern, Injection, InvalidHostPattern, Network, NetworkPolicy};

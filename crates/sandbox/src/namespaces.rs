@@ -2,6 +2,7 @@
 
 mod pool;
 mod report;
+mod system;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -16,7 +17,8 @@ use crate::cgroup::{Group, Groups};
 use crate::egress::{Authority, Egress, EgressConfig};
 use crate::host::{Parts, Ready, Running, fill, verify};
 use crate::launch::plan::{
-    BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Namespaces, Outward, PROXY, Root, SpareDisk,
+    BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Keeps, Namespaces, Outward, PATH, PROXY, Root,
+    SpareDisk,
 };
 use crate::protocol::Handshake;
 use pool::{Kind, Pool, Warm};
@@ -127,7 +129,11 @@ impl NamespaceProvider {
         }
     }
 
-    async fn open(&self, spec: &SandboxSpec) -> Result<(Running, Handshake), SandboxError> {
+    async fn open(
+        &self,
+        spec: &SandboxSpec,
+        keeps: Keeps,
+    ) -> Result<(Running, Handshake), SandboxError> {
         spec.check()?;
         let offered = self.offers();
         if offered < spec.min_isolation {
@@ -141,9 +147,18 @@ impl NamespaceProvider {
         let ids = self.ids()?;
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let way = Way::out(spec, &self.config.egress)?;
-        let disk = self.disk(spec, ids).await?;
-        let bind = bind(spec, disk, &way);
-        let ((mut ready, child), group, name) = match self.pool.claim(&spec.limits) {
+        let disk = match keeps {
+            // Other sandboxes are to see what is kept.
+            Keeps::Unpacked => None,
+            _ => self.disk(spec, ids).await?,
+        };
+        let mut bind = bind(spec, disk, &way);
+        bind.keeps = keeps;
+        let prepared = match keeps {
+            Keeps::Folders => self.pool.claim(&spec.limits),
+            _ => None,
+        };
+        let ((mut ready, child), group, name) = match prepared {
             Some(warm) => match self.bind(warm, &bind, &spec.id).await {
                 // What was prepared may have died meanwhile.
                 Err(SandboxError::Start { stage, .. }) if stage == "launch" => {
@@ -169,7 +184,8 @@ impl NamespaceProvider {
     }
 
     async fn cold(&self, spec: &SandboxSpec, ids: Ids, bind: &Bind) -> Result<Bound, SandboxError> {
-        let kind = self.kind(ids);
+        let mut kind = self.kind(ids);
+        kind.installs = bind.keeps != Keeps::Folders;
         let warm = kind.start(&self.names, &spec.id, &spec.limits).await?;
         self.bind(warm, bind, &spec.id).await
     }
@@ -204,6 +220,7 @@ impl NamespaceProvider {
             ids,
             root,
             groups: self.groups.clone(),
+            installs: false,
             spare: None,
         }
     }
@@ -295,6 +312,7 @@ fn base(kind: &Kind, group: &Group, spare: Option<SpareDisk>) -> Base {
         groups: group.procs(),
         memory_by_rlimit: !kind.groups.limits("memory"),
         root: kind.root.clone(),
+        installs: kind.installs,
         spare,
     })
 }
@@ -379,16 +397,14 @@ pub(crate) fn bind(spec: &SandboxSpec, disk: Option<PathBuf>, way: &Way) -> Bind
         env,
         disk,
         network: way.outward.clone(),
+        keeps: Keeps::Folders,
     }
 }
 
 /// What processes inside see; nothing is inherited from the server.
 fn environment(network: &Network) -> Vec<(String, String)> {
     let mut env = vec![
-        (
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-        ),
+        ("PATH", PATH.to_owned()),
         ("HOME", HOME.to_owned()),
         ("LANG", "C.UTF-8".to_owned()),
         ("TERM", "dumb".to_owned()),
@@ -510,7 +526,7 @@ impl Provider for NamespaceProvider {
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        let (running, handshake) = self.open(spec).await?;
+        let (running, handshake) = self.open(spec, Keeps::Folders).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
         let ids = self.ids()?;
         let mut kind = self.kind(ids);
@@ -530,9 +546,33 @@ impl Provider for NamespaceProvider {
         if spec.dir.exists() {
             return Err(SandboxError::AlreadyOpen);
         }
-        let (running, _) = self.open(spec).await?;
+        let (running, _) = self.open(spec, Keeps::Folders).await?;
         let running = fill(self, running, snapshot, &spec.dir).await?;
         Ok(self.hand_out(running))
+    }
+
+    fn system(&self) -> String {
+        system::identity(self.config.image.as_deref().unwrap_or(Path::new("/")))
+    }
+
+    async fn installer(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let (running, _) = self.open(spec, Keeps::Written).await?;
+        Ok(self.hand_out(running))
+    }
+
+    async fn layer(
+        &self,
+        snapshot: &Snapshot,
+        spec: &SandboxSpec,
+    ) -> Result<PathBuf, SandboxError> {
+        verify(snapshot).await?;
+        if spec.dir.exists() {
+            return Err(SandboxError::AlreadyOpen);
+        }
+        let (running, _) = self.open(spec, Keeps::Unpacked).await?;
+        let running = fill(self, running, snapshot, &spec.dir).await?;
+        running.destroy().await?;
+        Ok(spec.dir.join(spec::LAYER))
     }
 
     async fn attach(&self, id: &str) -> Result<Option<Arc<dyn Sandbox>>, SandboxError> {
@@ -574,7 +614,7 @@ impl NamespaceProvider {
 
     /// Runs a sandbox and has it write and read a file.
     async fn try_out(&self, spec: &SandboxSpec) -> Result<Handshake, SandboxError> {
-        let (sandbox, handshake) = self.open(spec).await?;
+        let (sandbox, handshake) = self.open(spec, Keeps::Folders).await?;
         let done = async {
             sandbox.write_file("/workspace/probe", "ok".into()).await?;
             sandbox

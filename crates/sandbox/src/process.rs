@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::host::{Parts, Running, launch};
-use crate::launch::plan::{Base, Bind};
+use crate::launch::plan::{Base, Bind, Keeps};
 use crate::{
     Capabilities, Feature, Isolation, Launcher, Operation, Provider, Sandbox, SandboxError,
     SandboxSpec, Status, spec,
@@ -26,13 +26,14 @@ pub struct ProcessConfig {
 }
 
 /// The agent's processes are the user's own among all others: they cannot be stopped together.
-const UNSUPPORTED: [Operation; 6] = [
+const UNSUPPORTED: [Operation; 7] = [
     Operation::SetNetwork,
     Operation::Egress,
     Operation::Layers,
     Operation::Snapshot,
     Operation::Restore,
     Operation::Pause,
+    Operation::Install,
 ];
 
 /// See the module's documentation.
@@ -81,6 +82,7 @@ impl ProcessProvider {
             limits: spec.limits,
             shares: spec.shares.clone(),
             layers: Vec::new(),
+            keeps: Keeps::Folders,
             env,
             disk: None,
             network: None,

@@ -43,6 +43,35 @@ pub trait Provider: Send + Sync {
         let _ = (snapshot, spec);
         Err(self.unsupported(Operation::Restore))
     }
+    /// What tells the read-only system of sandboxes from another, or from itself after a change: a
+    /// layer made over one may not fit another. Empty where there are no layers.
+    fn system(&self) -> String {
+        String::new()
+    }
+    /// Creates a sandbox to install packages in, over a fresh `spec.dir`. `/opt` may be written to
+    /// and, where the server is root and the host's file system can show other owners, the rest of
+    /// the system by programs that run as the inside's own root. That, and nothing else, is what
+    /// [`Sandbox::snapshot`] takes from it. Whatever runs in it is held as in any other sandbox.
+    ///
+    /// # Errors
+    /// As [`Provider::create`].
+    async fn installer(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let _ = spec;
+        Err(self.unsupported(Operation::Install))
+    }
+    /// Unpacks a snapshot of an [`Provider::installer`]; the directory below the fresh `spec.dir`
+    /// that can be one of [`SandboxSpec::layers`]. Of the spec only id, directory and limits count.
+    ///
+    /// # Errors
+    /// As [`Provider::restore`].
+    async fn layer(
+        &self,
+        snapshot: &Snapshot,
+        spec: &SandboxSpec,
+    ) -> Result<PathBuf, SandboxError> {
+        let _ = (snapshot, spec);
+        Err(self.unsupported(Operation::Install))
+    }
     /// The live sandbox of this id, if this process has one. Sandboxes of an earlier process have
     /// ended with it: [`Provider::create`] over the same directory brings the files back.
     async fn attach(&self, id: &str) -> Result<Option<Arc<dyn Sandbox>>, SandboxError> {

@@ -36,7 +36,7 @@ pub struct SandboxSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// Name below [`SandboxSpec::dir`]: `[a-z0-9_-]`, 1 to 80 characters, and none of `workspace`,
-    /// `outputs`, `home`, `lock`, `disk`, `work` and `empty`.
+    /// `outputs`, `home`, `layer`, `lock`, `disk`, `work` and `empty`.
     pub folder: String,
     /// Where it appears: `/skills`, or an absolute, normalised path below `/mnt`, `/skills` or
     /// `/workspace`, not in another share.
@@ -198,12 +198,14 @@ const MAX_ENV: usize = 64 * 1024;
 /// Least disk of a sandbox, bytes: a file system with a journal needs about half of it.
 const MIN_DISK: u64 = 16 << 20;
 /// Names in a state directory that no share may have.
-const OWN: [&str; 7] = [WORKSPACE, OUTPUTS, HOME, LOCK, DISK, "work", "empty"];
+const OWN: [&str; 8] = [WORKSPACE, OUTPUTS, HOME, LAYER, LOCK, DISK, "work", "empty"];
 
 /// Directories inside [`SandboxSpec::dir`].
 pub(crate) const WORKSPACE: &str = "workspace";
 pub(crate) const OUTPUTS: &str = "outputs";
 pub(crate) const HOME: &str = "home";
+/// What was installed into a sandbox for installing; see [`crate::Provider::installer`].
+pub(crate) const LAYER: &str = "layer";
 /// Held locked by the launcher for as long as anything of the sandbox lives.
 pub(crate) const LOCK: &str = "lock";
 /// The file system image that holds the writable directories, where the host can mount one.

@@ -65,18 +65,6 @@ fn limits_sources(sources: Option<&Value>) -> bool {
         .any(|(_, kind)| !kind.is_null() && kind["type"] != "all")
 }
 
-impl EnvironmentConfig {
-    /// Why no session can run in this environment, if so.
-    pub fn unsupported(&self) -> Option<ApiError> {
-        match self {
-            Self::Cloud(cloud) if !cloud.packages.is_empty() => {
-                Some(not_yet("environments with packages"))
-            }
-            Self::Cloud(_) | Self::SelfHosted => None,
-        }
-    }
-}
-
 impl ResourceParam {
     /// Why it cannot be attached, if so.
     pub fn unsupported(&self) -> Option<ApiError> {

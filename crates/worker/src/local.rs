@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freehold_base::{SessionId, SharedClock, limits};
 use freehold_sandbox::{
@@ -17,8 +17,9 @@ use crate::content::{self, Reply};
 use crate::files::{self, FileSource, OutputFile, OutputReader};
 use crate::memory::{self, MemoryError, MemoryMount, Remote, Rules, SessionMemory};
 use crate::network;
+use crate::packages::{Layer, Packages, PackagesError, RETRY_AFTER};
 use crate::skills::{self, Skill};
-use crate::slot::{Memory, Open, Slot, State};
+use crate::slot::{Installed, Memory, Open, Slot, State};
 use crate::uploads::{self, Upload, UploadError};
 use crate::variables::{self, Variable};
 
@@ -50,6 +51,9 @@ pub struct Options {
     pub idle: Duration,
     /// Hosts that `allow_package_managers` adds to a limited network.
     pub package_hosts: Vec<HostPattern>,
+    /// Variables while packages are installed, for example where a manager finds its index. What
+    /// installs sees them: no secrets.
+    pub package_env: Vec<(String, String)>,
     /// Where sandboxes show skills: what the agent is told.
     pub skills_at: &'static str,
 }
@@ -121,6 +125,9 @@ pub enum SandboxUnavailable {
     /// A memory store could not be mounted.
     #[error("a memory store could not be mounted: {0}")]
     Memory(#[from] MemoryError),
+    /// The environment's packages are not there.
+    #[error("the environment's packages could not be installed: {0}")]
+    Packages(Arc<PackagesError>),
 }
 
 /// All sandboxes of this process.
@@ -128,6 +135,7 @@ pub struct SessionSandboxes {
     provider: Arc<dyn Provider>,
     source: Arc<dyn FileSource>,
     options: Options,
+    packages: Arc<Packages>,
     room: Arc<Semaphore>,
     slots: Mutex<Slots>,
 }
@@ -143,6 +151,7 @@ impl SessionSandboxes {
     pub fn new(provider: Arc<dyn Provider>, source: Arc<dyn FileSource>, options: Options) -> Self {
         let room = Arc::new(Semaphore::new(options.max_live.max(1)));
         Self {
+            packages: Arc::new(Packages::new(Arc::clone(&provider), &options)),
             provider,
             source,
             options,
@@ -379,6 +388,7 @@ impl SessionSandboxes {
                 closed += 1;
             }
         }
+        self.packages.evict();
         // What is closed and known to nobody else need not be remembered.
         self.slots().by_session.retain(|_, slot| {
             let unused = Arc::strong_count(slot) == 1;
@@ -401,6 +411,7 @@ impl SessionSandboxes {
         if let Err(error) = self.provider.reap(&self.live()).await {
             tracing::warn!(%error, "left-over sandboxes not cleared");
         }
+        self.packages.reap();
         let mut sessions = Vec::new();
         let mut entries = match tokio::fs::read_dir(&self.options.root).await {
             Ok(entries) => entries,
@@ -458,11 +469,13 @@ impl SessionSandboxes {
         slot: &Slot,
         place: Place<'_>,
     ) -> Result<Arc<dyn Sandbox>, SandboxUnavailable> {
+        // First, because it may take long, and what needs no sandbox must not wait for it.
+        let layer = self.installed(slot, place).await?;
         let mut state = slot.state.lock().await;
         if state.removed {
             return Err(SandboxUnavailable::Removed);
         }
-        let spec = self.spec(place);
+        let spec = self.spec(place, layer.as_ref());
         if state.uploads.as_deref() != Some(place.uploads) {
             uploads::sync(&spec, place.uploads, &*self.source).await?;
             state.uploads = Some(place.uploads.to_vec());
@@ -493,11 +506,39 @@ impl SessionSandboxes {
             .map_err(|_| SandboxUnavailable::Slow)??;
         state.open = Some(Open {
             sandbox: Arc::clone(&sandbox),
-            env: spec.env,
+            env: variables::env(place.variables),
             variables: place.variables.to_vec(),
             _permit: permit,
         });
         Ok(sandbox)
+    }
+
+    /// The layer with the environment's packages. A session that once has one keeps it for as long as
+    /// its slot lives.
+    async fn installed(
+        &self,
+        slot: &Slot,
+        place: Place<'_>,
+    ) -> Result<Option<Layer>, SandboxUnavailable> {
+        let mut installed = slot.packages.lock().await;
+        match &*installed {
+            Installed::Unknown => {}
+            Installed::There(layer) => return Ok(layer.clone()),
+            Installed::Failed(when, _) if when.elapsed() >= RETRY_AFTER => {}
+            Installed::Failed(_, error) => {
+                return Err(SandboxUnavailable::Packages(Arc::clone(error)));
+            }
+        }
+        match self.packages.layer(place.config).await {
+            Ok(layer) => {
+                *installed = Installed::There(layer.clone());
+                Ok(layer)
+            }
+            Err(error) => {
+                *installed = Installed::Failed(Instant::now(), Arc::clone(&error));
+                Err(SandboxUnavailable::Packages(error))
+            }
+        }
     }
 
     /// Puts the skills where the sandbox sees them. One that fails is logged and left out, since the
@@ -529,16 +570,19 @@ impl SessionSandboxes {
         shares
     }
 
-    fn spec(&self, place: Place<'_>) -> SandboxSpec {
-        let env = variables::env(place.variables);
+    fn spec(&self, place: Place<'_>, layer: Option<&Layer>) -> SandboxSpec {
+        let variables = variables::env(place.variables);
+        let network = self.network(place, &variables);
+        let mut env = layer.map(|l| l.env.clone()).unwrap_or_default();
+        env.extend(variables);
         SandboxSpec {
             id: sandbox_id(place.session),
             dir: self.dir(place.session),
             limits: self.options.limits,
-            network: self.network(place, &env),
+            network,
             min_isolation: self.options.min_isolation,
             shares: self.shares(place),
-            layers: Vec::new(),
+            layers: layer.map(|l| l.dir.clone()).into_iter().collect(),
             env,
         }
     }
@@ -640,7 +684,13 @@ async fn close(session: &SessionId, state: &mut State) {
 
 fn unavailable(session: &SessionId, error: &SandboxUnavailable) -> Reply {
     tracing::warn!(%session, error = error as &dyn std::error::Error, "no sandbox");
-    Reply::error(format!("The tool could not run: {error}."))
+    let mut text = format!("The tool could not run: {error}.");
+    if let SandboxUnavailable::Packages(error) = error
+        && !error.output().is_empty()
+    {
+        text.push_str(&format!(" Its last lines:\n{}", error.output()));
+    }
+    Reply::error(text)
 }
 
 fn failed(session: &SessionId, request: &ToolRequest, error: &SandboxError) -> Reply {

@@ -68,6 +68,27 @@ pub(crate) fn policy(
     }
 }
 
+/// What may be reached while packages are installed: package hosts alone, where the operator names
+/// them; otherwise whatever an unrestricted environment may.
+pub(crate) fn for_packages(
+    config: &serde_json::Value,
+    package_hosts: &[HostPattern],
+) -> NetworkPolicy {
+    let read = Config::deserialize(config).ok().and_then(|c| c.networking);
+    let hosts = || NetworkPolicy::Hosts {
+        allowed: package_hosts.to_vec(),
+    };
+    match read {
+        Some(Networking::Unrestricted) if package_hosts.is_empty() => NetworkPolicy::Public,
+        Some(Networking::Unrestricted) => hosts(),
+        Some(Networking::Limited {
+            allow_package_managers: true,
+            ..
+        }) if !package_hosts.is_empty() => hosts(),
+        _ => NetworkPolicy::None,
+    }
+}
+
 /// Tells the model of a failed call what the network refused meanwhile: a program that could not
 /// connect seldom knows why.
 pub(crate) fn explain(reply: &mut Reply, denials: &[impl Display]) {

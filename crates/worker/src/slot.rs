@@ -8,6 +8,7 @@ use freehold_sandbox::Sandbox;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
 use crate::memory::SessionMemory;
+use crate::packages::{Layer, PackagesError};
 use crate::uploads::Upload;
 use crate::variables::Variable;
 
@@ -17,6 +18,8 @@ pub(crate) struct Slot {
     pub(crate) state: Mutex<State>,
     /// Held while memory stores are synced. Taken before [`Slot::state`], never the other way round.
     pub(crate) memory: Mutex<Memory>,
+    /// Held while the environment's packages are installed. Never taken with another held.
+    pub(crate) packages: Mutex<Installed>,
     users: AtomicUsize,
     last_used: SyncMutex<Instant>,
 }
@@ -32,6 +35,16 @@ pub(crate) struct State {
     pub(crate) unlisted: bool,
     /// The session is gone: nothing may be made again.
     pub(crate) removed: bool,
+}
+
+/// What is known of the packages of a session's environment.
+pub(crate) enum Installed {
+    /// Nobody has asked.
+    Unknown,
+    /// They are there, or there are none.
+    There(Option<Layer>),
+    /// They are not, since when, and why.
+    Failed(Instant, Arc<PackagesError>),
 }
 
 /// What is known of a session's memory stores.
@@ -68,6 +81,7 @@ impl Slot {
                 removed: false,
             }),
             memory: Mutex::default(),
+            packages: Mutex::new(Installed::Unknown),
             users: AtomicUsize::new(0),
             last_used: SyncMutex::new(Instant::now()),
         }

@@ -201,6 +201,7 @@ impl Setup {
             max_live,
             idle: Duration::ZERO,
             package_hosts: Vec::new(),
+            package_env: Vec::new(),
             skills_at: freehold_worker::skills::IN_CLOUD,
         };
         let content = Arc::new(Content::default());

@@ -1,5 +1,6 @@
 //! The configuration file. Unknown keys are refused with their position.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -59,6 +60,7 @@ pub(super) struct Sandbox {
     pub(super) max_live: Option<u32>,
     pub(super) idle_minutes: Option<u32>,
     pub(super) package_hosts: Vec<String>,
+    pub(super) package_env: BTreeMap<String, String>,
     pub(super) oci: OciTable,
     pub(super) microvm: MicrovmTable,
     pub(super) log_network: bool,

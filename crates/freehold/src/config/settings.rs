@@ -55,6 +55,7 @@ pub(crate) struct SandboxSettings {
     pub(crate) max_live: usize,
     pub(crate) idle: Duration,
     pub(crate) package_hosts: Vec<HostPattern>,
+    pub(crate) package_env: Vec<(String, String)>,
     pub(crate) oci: Runtime,
     pub(crate) microvm: MicrovmSettings,
     pub(crate) log_network: bool,
@@ -212,6 +213,13 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
             Err(e) => return wrong(&format!("package_hosts[{i}]"), &format!("{e}")),
         }
     }
+    let package_env: Vec<(String, String)> = file.package_env.into_iter().collect();
+    let usable = |(name, value): &(String, String)| {
+        !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+    };
+    if !package_env.iter().all(usable) {
+        return wrong("package_env", "names must not be empty or hold '='");
+    }
     let kind = kind.or(file.provider).unwrap_or(SandboxKind::Namespaces);
     let min_isolation = match kind {
         SandboxKind::Namespaces | SandboxKind::Oci => {
@@ -228,6 +236,7 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
         max_live: max_live as usize,
         idle: Duration::from_secs(u64::from(idle_minutes) * 60),
         package_hosts,
+        package_env,
         oci: file.oci.runtime()?,
         microvm: file.microvm.settings(),
         log_network: file.log_network,

@@ -45,6 +45,67 @@ pub(super) fn lent() -> Vec<PathBuf> {
     paths
 }
 
+/// Lent besides where packages are to be installed, but for what may hold a credential.
+const LENT_TO_INSTALLERS: [&str; 15] = [
+    "/etc/adduser.conf",
+    "/etc/apt/keyrings",
+    "/etc/apt/preferences",
+    "/etc/apt/preferences.d",
+    "/etc/apt/sources.list",
+    "/etc/apt/sources.list.d",
+    "/etc/apt/trusted.gpg",
+    "/etc/apt/trusted.gpg.d",
+    "/etc/debconf.conf",
+    "/etc/deluser.conf",
+    "/etc/dpkg",
+    "/etc/login.defs",
+    "/etc/shells",
+    "/etc/skel",
+    DPKG,
+];
+
+/// What the system's package manager knows of what is installed.
+pub(super) const DPKG: &str = "/var/lib/dpkg";
+
+/// Host paths to lend to a sandbox for installing packages.
+pub(super) fn lent_to_installers() -> impl Iterator<Item = PathBuf> {
+    LENT_TO_INSTALLERS.into_iter().map(PathBuf::from)
+}
+
+/// Ids below this are the system's, by custom.
+const FIRST_USER: u32 = 1000;
+
+/// Adds the host's system users and groups, by name and id: packages refer to them.
+pub(super) fn add_system_users(trees: &mut [Tree]) {
+    for tree in trees {
+        let What::Text(text) = &mut tree.what else {
+            continue;
+        };
+        if !["etc/passwd", "etc/group"]
+            .iter()
+            .any(|f| tree.at == Path::new(f))
+        {
+            continue;
+        }
+        let host = fs::read_to_string(Path::new("/").join(&tree.at)).unwrap_or_default();
+        for line in host.lines() {
+            let mut fields = line.split(':');
+            let (name, id) = (fields.next().unwrap_or_default(), fields.nth(1));
+            let of_system = id
+                .and_then(|id| id.parse::<u32>().ok())
+                .is_some_and(|id| id < FIRST_USER);
+            if of_system
+                && !text
+                    .lines()
+                    .any(|known| known.split(':').next() == Some(name))
+            {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+}
+
 /// Files that would betray the host, or that must be right for the inside.
 pub(super) fn made_up(user: u32) -> Vec<Tree> {
     let text = |name: &str, text: String| Tree {

@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
 use super::disk::{self, Spare};
-use super::plan::{Bind, USER};
+use super::plan::{Bind, Keeps, USER};
 use super::tree::{NODEV, NOEXEC, NOSUID, RDONLY, lend};
 use super::{InStage, Step};
 use crate::{Access, spec};
@@ -125,6 +125,10 @@ pub(super) fn prepare(bind: &Bind, store: &Path, first: Option<u32>) -> io::Resu
         make(&store.join(name), user, 0o755)?;
         make(&store.join(WORK), first, 0o700)?;
         make(&store.join(WORK).join(name), first, 0o700)?;
+    }
+    if bind.keeps != Keeps::Folders {
+        make(&store.join(spec::LAYER), first, 0o755)?;
+        make(&store.join(WORK).join(spec::LAYER), first, 0o700)?;
     }
     make(&store.join(EMPTY), first, 0o755)
 }

@@ -81,7 +81,10 @@ fn outside(
     if let Ids::Range { first, count } = how.ids {
         idmap::range(inside, first, count).stage("id map")?;
     }
-    to_inside.write_all(&[1]).stage("id map")?;
+    // Not every file system can show other owners; the system then stays as it is.
+    let mapped = |system: &Trees| how.installs && system.map_ids(inside).is_ok();
+    let opened = system.as_ref().is_some_and(mapped);
+    to_inside.write_all(&[u8::from(opened)]).stage("id map")?;
     // The inside has them, too; closing them takes a while that it need not wait.
     drop(system);
     let spare = how.spare.as_ref().and_then(Spare::mount);
@@ -115,7 +118,8 @@ fn inside(
 ) -> Result<Ready, Step> {
     // A launcher that is killed takes the sandbox along; set again after each change of ids.
     die_with_parent().stage("parent death signal")?;
-    from_outside.read_exact(&mut [0]).stage("id map")?;
+    let mut opened = [0];
+    from_outside.read_exact(&mut opened).stage("id map")?;
     if matches!(how.ids, Ids::Range { .. }) {
         lockdown::become_inside_root().stage("ids")?;
         die_with_parent().stage("parent death signal")?;
@@ -138,17 +142,27 @@ fn inside(
         Some(folders) => folders,
         None => Folders::lend(&bind, None, None)?,
     };
-    let built = mounts::finish(&bind, root, folders)?;
+    let built = mounts::finish(&bind, root, folders, opened != [0])?;
     let namespaces_capped = limits.close();
     let sockets = match &bind.network {
         Some(outward) => network::open(outward.redirect).stage("egress sockets")?,
         None => network::Sockets::default(),
     };
-    lockdown::give_up_ids(matches!(how.ids, Ids::Range { .. })).stage("capabilities")?;
+    let ranged = matches!(how.ids, Ids::Range { .. });
+    if how.installs && ranged {
+        lockdown::stay_inside_root().stage("capabilities")?;
+    } else {
+        lockdown::give_up_ids(ranged).stage("capabilities")?;
+    }
     die_with_parent().stage("parent death signal")?;
     lockdown::limit(&bind.limits, how.memory_by_rlimit).stage("resource limits")?;
     std::env::set_current_dir("/workspace").stage("workspace")?;
-    let landlock = landlock::confine(&writable(&bind), &built.kept);
+    let writable = if how.installs {
+        vec!["/"]
+    } else {
+        writable(&bind)
+    };
+    let landlock = landlock::confine(&writable, &built.kept);
     filters.install().stage("seccomp")?;
     let handshake = Handshake {
         landlock,
@@ -168,10 +182,7 @@ fn inside(
         }
         None => {
             rustix::process::setsid().stage("session")?;
-            let fence = match how.ids {
-                Ids::Range { .. } => Fence::new(Some(USER)),
-                Ids::Single => Fence::default(),
-            };
+            let fence = Fence::new((ranged && !how.installs).then_some(USER));
             Ok(super::isolated(
                 &bind,
                 handshake,

@@ -101,16 +101,27 @@ fn having(count: usize, name: &str) -> Vec<String> {
     (0..count).rev().map(at).filter(is_dir).collect()
 }
 
-/// What layers have in `/etc` and the base has not: the base's is made of single files.
+/// What layers have in `/etc` and the base has not: the base's is made of single files. Directories
+/// of both are laid over one another.
 fn add_to_etc(root: &OwnedFd, count: usize) -> io::Result<()> {
+    let own = rustix::fs::fstat(root)?.st_dev;
     for dir in having(count, "etc") {
         for entry in fs::read_dir(&dir)? {
             let entry = entry?;
             let at = PathBuf::from("etc").join(entry.file_name());
-            if fs::symlink_metadata(&at).is_ok() {
+            let kind = entry.file_type()?;
+            if let Ok(base) = fs::symlink_metadata(&at) {
+                let name = at.to_str().filter(|p| !p.contains([':', ',', '\\']));
+                // What is on the root itself has others' files attached in it.
+                if let (true, true, Some(name)) =
+                    (base.is_dir() && base.dev() != own, kind.is_dir(), name)
+                {
+                    let mut lower = having(count, name);
+                    lower.push(name.to_owned());
+                    attach(&read_only(lower)?, root, &at)?;
+                }
                 continue;
             }
-            let kind = entry.file_type()?;
             if kind.is_symlink() {
                 rustix::fs::symlinkat(fs::read_link(entry.path())?, root, &at)?;
             } else if kind.is_dir() {

@@ -13,6 +13,7 @@ pub(crate) mod guest;
 mod handover;
 mod idmap;
 mod init;
+mod install;
 mod isolate;
 mod keep;
 mod landlock;

@@ -13,10 +13,11 @@ use rustix::mount::{
 };
 
 use super::folders::{self, Folders};
-use super::plan::{Bind, Ids, Namespaces};
+use super::plan::{Bind, Ids, Keeps, Namespaces};
 use super::tree::{Tree, Trees, What, set_attributes};
-use super::{InStage, Kept, Step, layers, trust};
+use super::{InStage, Kept, Step, install, layers, trust};
 use crate::Access;
+use crate::spec::LAYER;
 
 /// Size of the root tmpfs, which holds directories, links, certificates and the made-up `/etc` with
 /// what layers add to it.
@@ -89,7 +90,7 @@ pub(super) fn on_stage(at: &Path, bind: &Bind, trees: Trees, folders: Folders) -
     rustix::fs::chmodat(&root, "tmp", all, AtFlags::empty()).stage("directories")?;
     expected(&root)?;
     rustix::process::fchdir(&root).stage("root")?;
-    own(bind, &root, folders, false)?;
+    own(bind, &root, folders, false, false)?;
     if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
         trust::add(&root, certificate).stage("certificates")?;
     }
@@ -100,8 +101,14 @@ pub(super) fn on_stage(at: &Path, bind: &Bind, trees: Trees, folders: Folders) -
 /// Mount points a runtime fills.
 const BROUGHT: [&str; 3] = ["proc", "dev", "tmp"];
 
-/// Attaches what is the session's own and makes the new root the only one.
-pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Built, Step> {
+/// Attaches what is the session's own and makes the new root the only one. `opened`: whether the
+/// inside's root may write over the system.
+pub(super) fn finish(
+    bind: &Bind,
+    root: OwnedFd,
+    folders: Folders,
+    opened: bool,
+) -> Result<Built, Step> {
     rustix::process::fchdir(&root).stage("pivot")?;
     rustix::process::pivot_root(".", ".").stage("pivot")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).stage("pivot")?;
@@ -115,7 +122,7 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
     ];
     mount_at(&root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
     let own_disk = folders.own_disk;
-    let (hidden_paths, kept) = own(bind, &root, folders, true)?;
+    let (hidden_paths, kept) = own(bind, &root, folders, opened, true)?;
     if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
         trust::add(&root, certificate).stage("certificates")?;
     }
@@ -127,8 +134,15 @@ pub(super) fn finish(bind: &Bind, root: OwnedFd, folders: Folders) -> Result<Bui
     })
 }
 
-/// Store, layers and shares; `apart`: with system directories of the sandbox's own; whether the mounts of what is written hide where it lies, and that.
-fn own(bind: &Bind, root: &OwnedFd, folders: Folders, apart: bool) -> Result<(bool, Kept), Step> {
+/// Store, layers and shares; `apart`: with system directories of the sandbox's own; whether the
+/// mounts of what is written hide where it lies, and that.
+fn own(
+    bind: &Bind,
+    root: &OwnedFd,
+    folders: Folders,
+    opened: bool,
+    apart: bool,
+) -> Result<(bool, Kept), Step> {
     let Folders {
         store,
         own_disk,
@@ -141,22 +155,34 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders, apart: bool) -> Result<(bo
         attach_new(layer, root, &format!("{}/{n}", layers::LAYERS)).stage("layers")?;
     }
     let laid = layers::lay_over(root, count).stage("layers")?;
-    if apart {
+    // What is installed is written over the system itself.
+    if apart && bind.keeps != Keeps::Written {
         layers::set_apart(root, &laid).stage("system directories")?;
     }
     let (mut hidden, mut kept) = (true, Kept::new());
     for folder in folders::writable(bind) {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = rustix::fs::openat(&store, folder.0, flags, Mode::empty());
-        kept.push((folder.0.to_owned(), dir.stage("state directories")?));
+        kept.push(keep(&store, folder.0)?);
         hidden &= layers::writable(root, own_disk, count, folder).stage("state directories")?;
     }
     let read_only = bind.shares.iter().filter(|s| s.access == Access::ReadOnly);
     for (share, tree) in read_only.zip(&shares) {
         attach_securely(tree, root, share.at.trim_start_matches('/')).stage("shares")?;
     }
+    if bind.keeps == Keeps::Written {
+        install::open_up(root, own_disk, opened).stage("system to install into")?;
+    }
+    if bind.keeps != Keeps::Folders {
+        kept = vec![keep(&store, LAYER)?];
+    }
     layers::tidy(count).stage("layers")?;
     Ok((hidden, kept))
+}
+
+/// A folder of the store, to be reached by descriptor.
+fn keep(store: &OwnedFd, name: &str) -> Result<(String, OwnedFd), Step> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::openat(store, name, flags, Mode::empty());
+    Ok((name.to_owned(), dir.stage("state directories")?))
 }
 
 fn attach_all(root: &OwnedFd, Trees(trees): Trees) -> Result<(), Step> {

@@ -38,6 +38,19 @@ pub(crate) struct Bind {
     pub disk: Option<PathBuf>,
     /// The way out; `None` for a network without one.
     pub network: Option<Outward>,
+    pub keeps: Keeps,
+}
+
+/// What is kept of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Keeps {
+    /// What a session writes to its folders.
+    Folders,
+    /// What is written to the system's directories, in the folder [`crate::spec::LAYER`].
+    Written,
+    /// What is put into that folder.
+    Unpacked,
 }
 
 /// What the inside gets of the server's egress proxy.
@@ -58,6 +71,8 @@ pub(crate) struct Namespaces {
     /// Whether the memory limit must be approximated per process for want of a control group.
     pub memory_by_rlimit: bool,
     pub root: Root,
+    /// Whether packages are to be installed, by the inside's root where a range of ids is mapped.
+    pub installs: bool,
     /// A disk to mount ahead.
     pub spare: Option<SpareDisk>,
 }
@@ -156,6 +171,8 @@ pub(crate) const LOADER: &str = "loader";
 pub(crate) const LIBRARIES: &str = "lib";
 /// The agent's real and saved user, where a range is mapped.
 pub(crate) const AGENT: u32 = 998;
+/// Where programs are looked for inside.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The home directory of [`USER`].
 pub(crate) const HOME: &str = "/home/agent";
 /// Where the egress proxy listens inside.

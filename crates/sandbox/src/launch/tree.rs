@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::process::Pid;
 
 use super::plan::{LIBRARIES, LOADER, Namespaces, PROGRAM, Program, Root, USER};
 use super::{InStage, Step, devices, etc};
@@ -51,7 +52,25 @@ impl Trees {
     pub(super) fn of_the_system(how: &Namespaces) -> Result<Self, Step> {
         let Self(mut trees) = Self::without_devices(&how.root, USER)?;
         trees.extend(devices::lent().stage("clone devices")?);
+        if how.installs && matches!(how.root, Root::Host { .. }) {
+            etc::add_system_users(&mut trees);
+            for path in etc::lent_to_installers() {
+                trees.extend(system(&path, &path).stage("clone host directories")?);
+            }
+        }
         Ok(Self(trees))
+    }
+
+    /// Shows what belongs to the host's users as belonging to the same ids inside, where `inside`
+    /// is: only then the inside's root may write over it.
+    pub(super) fn map_ids(&self, inside: Pid) -> io::Result<()> {
+        let user = fs::File::open(format!("/proc/{}/ns/user", inside.as_raw_nonzero()))?;
+        for tree in &self.0 {
+            if let What::Dir(mount) = &tree.what {
+                map_ids(mount, &user)?;
+            }
+        }
+        Ok(())
     }
 
     /// The read-only system alone, for tools that run as `user`.
@@ -143,6 +162,22 @@ pub(super) fn set_attributes(mount: &OwnedFd, attributes: u64, recursive: bool) 
         propagation: libc::MS_PRIVATE,
         userns_fd: 0,
     };
+    set(mount, &attr, recursive)
+}
+
+/// Maps the owners of what a mount shows as the user namespace does. The mount must not have been
+/// attached yet.
+fn map_ids(mount: &OwnedFd, user: &fs::File) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: user.as_raw_fd().unsigned_abs().into(),
+    };
+    set(mount, &attr, false)
+}
+
+fn set(mount: &OwnedFd, attr: &libc::mount_attr, recursive: bool) -> io::Result<()> {
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;
@@ -154,7 +189,7 @@ pub(super) fn set_attributes(mount: &OwnedFd, attributes: u64, recursive: bool) 
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &attr,
+            attr,
             size_of::<libc::mount_attr>(),
         )
     };

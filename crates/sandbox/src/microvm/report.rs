@@ -46,7 +46,12 @@ impl MicrovmProvider {
             isolation: Isolation::Microvm,
             works: true,
             features,
-            unsupported: vec![Operation::Egress, Operation::SetNetwork, Operation::Pause],
+            unsupported: vec![
+                Operation::Egress,
+                Operation::SetNetwork,
+                Operation::Pause,
+                Operation::Install,
+            ],
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Kind {
     pub ids: Ids,
     pub root: Root,
     pub groups: Groups,
+    /// Whether packages are to be installed.
+    pub installs: bool,
     /// The template of disks to mount ahead, and where their images are kept until they are
     /// somebody's.
     pub spare: Option<(PathBuf, PathBuf)>,

@@ -52,7 +52,7 @@ impl OciProvider {
     }
 
     fn unsupported_operations(&self) -> Vec<Operation> {
-        let mut all = vec![Operation::SetNetwork, Operation::Pause];
+        let mut all = vec![Operation::SetNetwork, Operation::Pause, Operation::Install];
         if !self.config.runtime.shares_kernel() {
             all.push(Operation::Egress);
         }

@@ -149,11 +149,8 @@ async fn features_of_later_versions_are_refused_by_name() {
         "tools": [{"type": "mcp_toolset", "mcp_server_name": "gh"}]});
     let mcp = id(&s.post("/v1/agents", servers).await.ok());
     let agent = s.agent().await;
-    let packages = json!({"name": "p", "config": {"type": "cloud", "packages": {"pip": ["x"]}}});
-    let packaged = id(&s.post("/v1/environments", packages).await.ok());
     for body in [
         json!({"agent": mcp, "environment_id": environment}),
-        json!({"agent": agent, "environment_id": packaged}),
         json!({"agent": agent, "environment_id": environment, "resources": [
             {"type": "github_repository", "url": "https://github.com/o/r"}]}),
     ] {

@@ -70,17 +70,7 @@ fn agents() {
 }
 
 #[test]
-fn environments_and_sessions() {
-    assert_eq!(
-        environment(json!({"type": "self_hosted"})).unsupported(),
-        None
-    );
-    assert_eq!(
-        environment(json!({"type": "cloud", "networking": {"type": "limited"}})).unsupported(),
-        None
-    );
-    let packages = environment(json!({"type": "cloud", "packages": {"pip": ["x"]}})).unsupported();
-    assert_eq!(packages.unwrap().code, Some("not_supported_yet"));
+fn sessions() {
     let file = json!({"type": "file", "file_id": "file_1"});
     let budget = json!({"type": "limit", "max_list_cost": {"amount": "5", "currency": "USD"}});
     assert_eq!(session(json!({"resources": [file, {"type": "memory_store", "memory_store_id": "memstore_1"}], "budget": budget, "vault_ids": ["vlt_1"], "initial_events": [{"type": "user.message", "content": [{"type": "text", "text": "x"}]}]})).unsupported(), None);

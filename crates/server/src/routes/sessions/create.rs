@@ -28,11 +28,7 @@ pub(crate) async fn create(
     let request: CreateSession = parse(&body)?;
     let mut agent = agent(&app, &caller, &request).await?;
     let environment = environment(&app, &caller, &request).await?;
-    for refusal in [
-        agent.unsupported(),
-        request.unsupported(),
-        environment.config.unsupported(),
-    ] {
+    for refusal in [agent.unsupported(), request.unsupported()] {
         refusal.map_or(Ok(()), Err)?;
     }
     if matches!(environment.config, EnvironmentConfig::Cloud(_))

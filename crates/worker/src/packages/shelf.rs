@@ -1,0 +1,191 @@
+//! Where layers are kept: `KEY/layer` below one directory, beside what is to be known of it. A layer
+//! gets its name when it is whole; whatever has another name is somebody's half of one.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use freehold_base::Timestamp;
+use freehold_sandbox::Provider;
+
+use super::{build, private_dir};
+
+/// A layer that no sandbox has used for this long is removed, milliseconds.
+const MAX_AGE_MS: i64 = 30 * 24 * 3600 * 1000;
+/// Layers kept, and their archives' sizes in all; beyond, the longest unused ones go.
+const MAX_LAYERS: usize = 64;
+const MAX_BYTES: u64 = 32 << 30;
+/// How names of what is not whole begin.
+const HALF: &str = ".half-";
+/// The layer itself.
+const LAYER: &str = "layer";
+/// Changed whenever the layer is used.
+const USED: &str = "used";
+/// The size of its archive.
+const SIZE: &str = "size";
+
+/// A layer that somebody has: it is not removed meanwhile.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    /// Fit for [`freehold_sandbox::SandboxSpec::layers`].
+    pub(crate) dir: PathBuf,
+    /// Variables by which its programs are found.
+    pub(crate) env: Vec<(String, String)>,
+    _held: Arc<()>,
+}
+
+/// A place for a layer that is being made; removed when dropped.
+pub(super) struct Half {
+    pub(super) path: PathBuf,
+    key: String,
+    provider: Arc<dyn Provider>,
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        discard(&*self.provider, &self.path);
+    }
+}
+
+pub(super) struct Shelf {
+    root: PathBuf,
+    provider: Arc<dyn Provider>,
+    /// Who has which. Held while one is taken or removed.
+    held: Mutex<HashMap<String, Weak<()>>>,
+}
+
+impl Shelf {
+    pub(super) fn new(root: PathBuf, provider: Arc<dyn Provider>) -> Self {
+        Self {
+            root,
+            provider,
+            held: Mutex::default(),
+        }
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.root.join(key).join(LAYER).is_dir()
+    }
+
+    /// The layer of this key, if it is there.
+    pub(super) fn take(&self, key: &str, env: &[(String, String)]) -> Option<Layer> {
+        let mut held = self.held();
+        if !self.has(key) {
+            return None;
+        }
+        let place = self.root.join(key);
+        // A mark that cannot be made only makes it look less used.
+        let _ = fs::write(place.join(USED), "");
+        let hold = held.get(key).and_then(Weak::upgrade).unwrap_or_default();
+        held.insert(key.to_owned(), Arc::downgrade(&hold));
+        Some(Layer {
+            dir: place.join(LAYER),
+            env: env.to_vec(),
+            _held: hold,
+        })
+    }
+
+    /// A place to make the layer of this key in.
+    pub(super) fn half(&self, key: &str) -> io::Result<Half> {
+        let path = self.root.join(format!("{HALF}{key}"));
+        if path.exists() {
+            discard(&*self.provider, &path);
+        }
+        Ok(Half {
+            path: private_dir(&path)?,
+            key: key.to_owned(),
+            provider: Arc::clone(&self.provider),
+        })
+    }
+
+    /// Puts the finished `layer`, whose archive has so many bytes, under its key.
+    pub(super) async fn keep(&self, half: Half, layer: &Path, bytes: u64) -> io::Result<()> {
+        let place = private_dir(&half.path.join("whole"))?;
+        fs::rename(layer, place.join(LAYER))?;
+        fs::write(place.join(SIZE), bytes.to_string())?;
+        fs::write(place.join(USED), "")?;
+        let whole = place.clone();
+        let synced = tokio::task::spawn_blocking(move || build::sync(&whole)).await;
+        synced.map_err(io::Error::other)??;
+        fs::rename(&place, self.root.join(&half.key))?;
+        // The name, too.
+        File::open(&self.root)?.sync_all()
+    }
+
+    /// Removes what is not whole. To be called before anything is made.
+    pub(super) fn clear(&self) {
+        if let Err(error) = self.provider.resume_removals(&self.root) {
+            tracing::warn!(%error, "layers that were being removed are left");
+        }
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(HALF) {
+                discard(&*self.provider, &entry.path());
+            }
+        }
+    }
+
+    /// Removes layers that nobody has: the old ones, and the least used of too many.
+    pub(super) fn evict(&self, now: Timestamp) {
+        let mut kept = self.kept();
+        kept.sort_by_key(|kept| std::cmp::Reverse(kept.used));
+        let (mut bytes, mut count) = (0u64, 0usize);
+        for Kept { key, used, size } in kept {
+            bytes = bytes.saturating_add(size);
+            count += 1;
+            let old = now.as_millis().saturating_sub(used) > MAX_AGE_MS;
+            if !(old || count > MAX_LAYERS || bytes > MAX_BYTES) {
+                continue;
+            }
+            let mut held = self.held();
+            if held.get(&key).is_some_and(|hold| hold.strong_count() > 0) {
+                continue;
+            }
+            held.remove(&key);
+            discard(&*self.provider, &self.root.join(&key));
+            tracing::info!(
+                layer = key,
+                "packages that were not used any more were removed"
+            );
+        }
+    }
+
+    fn kept(&self) -> Vec<Kept> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let kept = entries.filter_map(|entry| {
+            let key = entry.file_name().into_string().ok()?;
+            if key.starts_with('.') {
+                return None;
+            }
+            let used = fs::metadata(entry.path().join(USED)).ok();
+            let size = fs::read_to_string(entry.path().join(SIZE)).ok();
+            Some(Kept {
+                key,
+                used: used.map_or(0, |m| m.mtime().saturating_mul(1000)),
+                size: size.and_then(|s| s.parse().ok()).unwrap_or(0),
+            })
+        });
+        kept.collect()
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<String, Weak<()>>> {
+        // Whole between any two statements, so a poisoned lock is still usable.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A layer on the shelf.
+struct Kept {
+    key: String,
+    /// Milliseconds since the Unix epoch.
+    used: i64,
+    size: u64,
+}
+
+fn discard(provider: &dyn Provider, path: &Path) {
+    if let Err(error) = provider.remove_state(path) {
+        tracing::warn!(%error, "a layer's files were not deleted");
+    }
+}
