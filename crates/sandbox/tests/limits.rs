@@ -274,3 +274,17 @@ async fn file_watchers_are_not_taken_from_root() {
         sandbox.destroy().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn open_files_of_all_processes_together_are_bounded() {
+    for (bench, name) in [
+        (bench("files"), "root"),
+        (ordinary_user("files_user"), "user"),
+    ] {
+        let sandbox = ordinary_sandbox(&bench, name).await;
+        let all = ok(&sandbox, "echo $(($(ulimit -Hn) * $(ulimit -Hu)))").await;
+        let all: u64 = all.parse().unwrap();
+        assert!((1024..=1 << 20).contains(&all), "{all}");
+        sandbox.destroy().await.unwrap();
+    }
+}

