@@ -344,6 +344,7 @@ mod tests {
                 "[sandbox]\npackage_hosts = ['https://x']",
                 "sandbox.package_hosts[0]",
             ),
+            ("[sandbox.package_env]\n'A=B' = 'x'", "sandbox.package_env"),
             ("[sandbox]\nmax_live = 0", "sandbox.max_live"),
             ("[sandbox.oci]\nruntime = 'youki'", "sandbox.oci.runtime"),
             ("[retry]\nattempts = 0", "retry.attempts"),

@@ -1,9 +1,11 @@
 //! Packages that are not there, and what is said then.
 
+use std::process::Command;
+
 use serde_json::json;
 
 use crate::index::WHEEL;
-use crate::world::{User, World, environment, session};
+use crate::world::{World, environment, session};
 
 #[tokio::test]
 async fn a_package_that_fails_is_told_and_tried_again_by_a_later_session() {
@@ -38,6 +40,12 @@ async fn names_are_names_whatever_they_say() {
         let config = environment(json!({"pip": [name]}));
         let (text, failed) = world.bash(&session(), &config, "true").await;
         assert!(failed && text.contains("pip failed"), "{name}: {text}");
+        if name.starts_with("http") {
+            assert!(
+                text.contains("refused by the network: 169.254.169.254"),
+                "{text}"
+            );
+        }
     }
     assert_eq!(world.layers(), Vec::<String>::new());
 }
@@ -65,14 +73,39 @@ async fn managers_that_are_not_there_are_named() {
     assert!(failed && told, "{text}");
 }
 
-#[tokio::test]
-async fn an_ordinary_users_server_installs_below_a_prefix_and_refuses_system_packages() {
+/// Runs one of these tests as an ordinary user, if this is root.
+fn as_ordinary_user(test: &str) -> bool {
     if !rustix::process::geteuid().is_root() {
-        // The other tests run as an ordinary user then.
+        return false;
+    }
+    let own = std::env::current_exe().unwrap();
+    let done = Command::new("setpriv")
+        .args(["--reuid=12345", "--regid=12345", "--clear-groups", "--"])
+        .arg(own)
+        .args(["--exact", test, "--nocapture"])
+        .current_dir("/")
+        .env("HOME", "/nonexistent")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let failed = String::from_utf8_lossy(&done.stderr);
+    assert!(
+        done.status.success() && said.contains("1 passed"),
+        "{said}\n{failed}"
+    );
+    true
+}
+
+#[tokio::test]
+async fn a_server_of_an_ordinary_user_installs_below_a_prefix_and_refuses_system_packages() {
+    let own =
+        "refused::a_server_of_an_ordinary_user_installs_below_a_prefix_and_refuses_system_packages";
+    if as_ordinary_user(own) {
         return;
     }
-    let world = World::of(User::Ordinary).await;
+    let world = World::new().await;
     world.index.offer_wheel();
+    world.index.offer_module();
     let config = environment(json!({"apt": ["hello"], "pip": ["greet"]}));
     let (text, failed) = world.bash(&session(), &config, "true").await;
     assert!(
@@ -80,4 +113,10 @@ async fn an_ordinary_users_server_installs_below_a_prefix_and_refuses_system_pac
         "{text}"
     );
     assert_eq!(world.index.asked(WHEEL), 0);
+    let config = environment(json!({"npm": ["shout"], "pip": ["greet"]}));
+    let one = session();
+    let text = world.ok(&one, &config, "greet; shout").await;
+    assert_eq!(text, "greetings\nSHOUTS");
+    let change = "echo evil >> /opt/packages/pip/greet.py";
+    assert!(world.bash(&one, &config, change).await.1);
 }

@@ -4,13 +4,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use freehold_base::{IdSource, SessionId};
 use freehold_sandbox::egress::{AddressPolicy, Resolver};
 use freehold_sandbox::{
-    IdMapping, Isolation, Launcher, Limits, NamespaceConfig, NamespaceProvider, ToolRequest,
+    Isolation, Launcher, Limits, NamespaceConfig, NamespaceProvider, ToolRequest,
 };
 use freehold_wire::content::ContentBlock;
 use freehold_worker::{Call, FileSource, Options, Place, SessionSandboxes};
@@ -59,38 +60,19 @@ pub struct World {
     pub index: Index,
     pub dir: TempDir,
     pub boxes: SessionSandboxes,
-    user: User,
-}
-
-/// Who runs the server.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum User {
-    /// Whoever runs the tests.
-    Own,
-    /// An ordinary user, in tests that run as root.
-    Ordinary,
 }
 
 impl World {
     pub async fn new() -> Self {
-        Self::of(User::Own).await
-    }
-
-    pub async fn of(user: User) -> Self {
         let (index, dir) = (Index::start().await, tempfile::tempdir().unwrap());
-        let boxes = boxes(&index, dir.path(), user);
-        Self {
-            index,
-            dir,
-            boxes,
-            user,
-        }
+        let boxes = boxes(&index, dir.path());
+        Self { index, dir, boxes }
     }
 
     /// As a server that starts on the same directory.
     pub async fn restart(&mut self) {
         self.boxes.close_all().await;
-        self.boxes = boxes(&self.index, self.dir.path(), self.user);
+        self.boxes = boxes(&self.index, self.dir.path());
         self.boxes.reap().await.unwrap();
     }
 
@@ -139,36 +121,18 @@ impl World {
     }
 }
 
-fn boxes(index: &Index, root: &Path, user: User) -> SessionSandboxes {
-    let agent = "sandbox-agent".to_owned();
-    let launcher = match user {
-        User::Own => Launcher {
-            program: PROGRAM.into(),
-            args: vec![agent],
-        },
-        User::Ordinary => Launcher {
-            program: "/usr/bin/setpriv".into(),
-            args: [
-                "--reuid=12345",
-                "--regid=12345",
-                "--clear-groups",
-                "--",
-                PROGRAM,
-            ]
-            .map(String::from)
-            .into_iter()
-            .chain([agent])
-            .collect(),
-        },
+fn boxes(index: &Index, root: &Path) -> SessionSandboxes {
+    let launcher = Launcher {
+        program: PROGRAM.into(),
+        args: vec!["sandbox-agent".to_owned()],
     };
-    let instance = format!("packages_{}", std::process::id());
+    // The one before it clears its control groups when it goes, which may be after this one came.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let instance = format!("packages_{}_{n}", std::process::id());
     let mut config = NamespaceConfig::new(launcher, instance, root.to_owned());
     config.egress.resolver = Arc::new(Names);
     config.egress.addresses = Arc::new(Only(index.port));
-    if user == User::Ordinary {
-        config.ids = IdMapping::Single;
-        config.control_groups = false;
-    }
     let options = Options {
         root: root.to_owned(),
         limits: Limits::default(),

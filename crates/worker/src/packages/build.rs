@@ -47,7 +47,7 @@ pub(super) async fn build(
     let installed = install(&*sandbox, lists, began + BUILD_LIMIT, key).await;
     let snapshot = match installed {
         Ok(()) => sandbox.snapshot(&half.path).await.map_err(Into::into),
-        Err(error) => Err(error),
+        Err(error) => Err(with_denials(error, &*sandbox)),
     };
     let ended = sandbox.destroy().await;
     packages.provider.remove_state(&spec.dir)?;
@@ -162,6 +162,16 @@ async fn run(
         how,
         output,
     })
+}
+
+/// Adds what the network refused: a manager seldom knows why it could not connect.
+fn with_denials(mut error: PackagesError, sandbox: &dyn Sandbox) -> PackagesError {
+    if let PackagesError::Failed { output, .. } = &mut error {
+        for denial in sandbox.take_denials() {
+            output.push_str(&format!("\nrefused by the network: {denial}"));
+        }
+    }
+    error
 }
 
 /// The last lines, as plain text.

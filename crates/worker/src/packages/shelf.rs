@@ -189,3 +189,90 @@ fn discard(provider: &dyn Provider, path: &Path) {
         tracing::warn!(%error, "a layer's files were not deleted");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use async_trait::async_trait;
+    use freehold_base::{Clock, SystemClock};
+    use freehold_sandbox::{Capabilities, Sandbox, SandboxError, SandboxSpec};
+
+    use super::*;
+
+    /// Removes and makes nothing.
+    struct Remover;
+
+    #[async_trait]
+    impl Provider for Remover {
+        fn name(&self) -> &'static str {
+            "remover"
+        }
+        async fn probe(&self) -> Capabilities {
+            unreachable!("nothing is made")
+        }
+        async fn create(&self, _: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
+            unreachable!("nothing is made")
+        }
+        async fn reap(&self, _: &HashSet<String>) -> Result<usize, SandboxError> {
+            Ok(0)
+        }
+    }
+
+    async fn put(shelf: &Shelf, key: &str, bytes: u64) {
+        let half = shelf.half(key).unwrap();
+        let layer = private_dir(&half.path.join("made")).unwrap();
+        fs::write(layer.join("file"), key).unwrap();
+        shelf.keep(half, &layer, bytes).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn layers_that_are_old_or_too_much_go_unless_somebody_has_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(dir.path().join("layers"), Arc::new(Remover));
+        assert!(shelf.take("a", &[]).is_none());
+        put(&shelf, "a", MAX_BYTES / 2).await;
+        put(&shelf, "b", MAX_BYTES / 2).await;
+        let held = shelf.take("a", &[]).unwrap();
+        assert_eq!(fs::read_to_string(held.dir.join("file")).unwrap(), "a");
+        let now = SystemClock.now();
+        shelf.evict(now);
+        assert!(shelf.has("a") && shelf.has("b"));
+        // One too much, and each younger than the one before.
+        for (age, key) in ["b", "a"].iter().enumerate() {
+            let used = File::create(shelf.root.join(key).join(USED)).unwrap();
+            let time = rustix::fs::Timespec {
+                tv_sec: now.as_millis() / 1000 - 100 * (2 - age as i64),
+                tv_nsec: 0,
+            };
+            let times = rustix::fs::Timestamps {
+                last_access: time,
+                last_modification: time,
+            };
+            rustix::fs::futimens(&used, &times).unwrap();
+        }
+        put(&shelf, "c", 1).await;
+        shelf.evict(now);
+        assert!(shelf.has("a") && !shelf.has("b") && shelf.has("c"));
+        let later = now.plus_millis(MAX_AGE_MS + 1000);
+        shelf.evict(later);
+        assert!(shelf.has("a") && !shelf.has("c"));
+        drop(held);
+        shelf.evict(later);
+        assert!(!shelf.has("a"));
+    }
+
+    #[test]
+    fn what_is_not_whole_is_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(dir.path().join("layers"), Arc::new(Remover));
+        let half = shelf.half("a").unwrap();
+        fs::write(half.path.join("x"), "x").unwrap();
+        let path = half.path.clone();
+        // As a process that is killed.
+        std::mem::forget(half);
+        assert!(path.exists() && !shelf.has("a"));
+        shelf.clear();
+        assert!(!path.exists());
+    }
+}
