@@ -102,6 +102,8 @@ fn inside(
 ) -> Result<Ready, Step> {
     // A launcher that is killed takes the sandbox along; set again after each change of ids.
     die_with_parent().stage("parent death signal")?;
+    // Before the change of ids, after which this process's own `/proc` is out of its reach.
+    let time_namespace = time::hide_uptime();
     from_outside.read_exact(&mut [0]).stage("id map")?;
     if matches!(how.ids, Ids::Range { .. }) {
         lockdown::become_inside_root().stage("ids")?;
@@ -112,7 +114,6 @@ fn inside(
         Some(system) => system,
         None => Trees::of_the_system(how)?,
     };
-    let time_namespace = time::hide_uptime();
     let root = mounts::begin(how, system)?;
     network::loopback_up().stage("loopback")?;
     rustix::system::sethostname(HOSTNAME.as_bytes()).stage("host name")?;
