@@ -204,8 +204,9 @@ const OWN: [&str; 7] = [WORKSPACE, OUTPUTS, HOME, LOCK, DISK, "work", "empty"];
 pub(crate) const WORKSPACE: &str = "workspace";
 pub(crate) const OUTPUTS: &str = "outputs";
 pub(crate) const HOME: &str = "home";
-/// Held locked by the launcher for as long as anything of the sandbox lives.
-pub(crate) const LOCK: &str = "lock";
+/// A file of earlier versions; the directory itself is what the launcher locks for as long as anything
+/// of the sandbox lives.
+const LOCK: &str = "lock";
 /// The file system image that holds the writable directories, where the host can mount one.
 pub(crate) const DISK: &str = "disk";
 /// Directories of the sandbox's own that the inside writes to, and where they appear.

@@ -88,7 +88,7 @@ fn outside(
 /// Locks a state directory. Blocks while an earlier sandbox over it is still ending; the host sets
 /// the limit.
 pub(super) fn lock(dir: &Path) -> Result<fs::File, Step> {
-    let lock = fs::File::create(dir.join(spec::LOCK)).stage("lock")?;
+    let lock = fs::File::open(dir).stage("lock")?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).stage("lock")?;
     Ok(lock)
 }
@@ -109,7 +109,7 @@ fn inside(
         lockdown::become_inside_root().stage("ids")?;
         die_with_parent().stage("parent death signal")?;
     }
-    let limits = lockdown::NamespaceLimits::open();
+    let limit = lockdown::NamespaceLimit::open();
     let system = match system {
         Some(system) => system,
         None => Trees::of_the_system(how)?,
@@ -127,7 +127,7 @@ fn inside(
         None => Folders::lend(&bind, None, None)?,
     };
     let built = mounts::finish(&bind, root, folders)?;
-    let namespaces_capped = limits.close();
+    let namespaces_capped = limit.close();
     let sockets = match &bind.network {
         Some(outward) => network::open(outward.redirect).stage("egress sockets")?,
         None => network::Sockets::default(),

@@ -19,29 +19,21 @@ pub(super) fn become_inside_root() -> io::Result<()> {
     set_ids(0, 0)
 }
 
-/// The kernel's own per-namespace limits on further namespaces, a second line beside seccomp.
-/// Opened while the host's `/proc` is in reach, set when no more mounts are to be made: even a
-/// detached mount takes a mount namespace.
-pub(super) struct NamespaceLimits(Vec<(&'static str, File)>);
+/// The kernel's own limit on further user namespaces, a second line beside seccomp: without one, and
+/// without capabilities, none of another kind can be made either. Opened while the host's `/proc` is
+/// in reach, set when no more mounts are to be made. (Those of other kinds add nothing to it, and the
+/// kernel finds each of these files by looking at those of all sandboxes.)
+pub(super) struct NamespaceLimit(Option<File>);
 
-impl NamespaceLimits {
+impl NamespaceLimit {
     pub(super) fn open() -> Self {
-        let open = |kind: &'static str| {
-            let path = format!("/proc/sys/user/max_{kind}_namespaces");
-            Some((kind, File::options().write(true).open(path).ok()?))
-        };
-        let kinds = ["user", "cgroup", "ipc", "mnt", "net", "pid", "time", "uts"];
-        Self(kinds.into_iter().filter_map(open).collect())
+        let path = "/proc/sys/user/max_user_namespaces";
+        Self(File::options().write(true).open(path).ok())
     }
 
-    /// Sets them to none; whether the one for user namespaces, on which all hang, took.
+    /// Sets it to none; whether that took.
     pub(super) fn close(self) -> bool {
-        let mut user = false;
-        for (kind, mut file) in self.0 {
-            let took = file.write_all(b"0").is_ok();
-            user |= took && kind == "user";
-        }
-        user
+        self.0.is_some_and(|mut file| file.write_all(b"0").is_ok())
     }
 }
 
