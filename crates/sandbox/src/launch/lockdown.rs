@@ -28,9 +28,11 @@ pub(super) fn become_inside_root() -> io::Result<()> {
 /// namespace, too, who by default may have 128 in all.
 const INOTIFY_INSTANCES: u32 = 32;
 
-/// The kernel's own limits of a user namespace: on further namespaces, a second line beside seccomp,
-/// and on what the inside would otherwise take from its maker. Opened while the host's `/proc` is in
-/// reach, set when no more mounts are to be made: even a detached mount takes a mount namespace.
+/// The kernel's own limits of a user namespace: on further user namespaces, a second line beside
+/// seccomp (without one, and without capabilities, none of another kind can be made either), and on
+/// what the inside would otherwise take from its maker. Opened while the host's `/proc` is in reach,
+/// set when no more mounts are to be made. (Each costs: the kernel finds these files by looking at
+/// those of all sandboxes.)
 pub(super) struct NamespaceLimits(Vec<(&'static str, u32, File)>);
 
 impl NamespaceLimits {
@@ -41,13 +43,6 @@ impl NamespaceLimits {
         };
         let all = [
             (USER_NAMESPACES, 0),
-            ("cgroup_namespaces", 0),
-            ("ipc_namespaces", 0),
-            ("mnt_namespaces", 0),
-            ("net_namespaces", 0),
-            ("pid_namespaces", 0),
-            ("time_namespaces", 0),
-            ("uts_namespaces", 0),
             ("inotify_instances", INOTIFY_INSTANCES),
         ];
         Self(all.into_iter().filter_map(open).collect())

@@ -215,16 +215,22 @@ fn place(root: &OwnedFd, tree: Tree) -> io::Result<()> {
     }
 }
 
+/// Makes a directory and those above it; what is there already is left.
 pub(super) fn make_dir(root: &OwnedFd, at: &Path) -> io::Result<()> {
-    let mut done = std::path::PathBuf::new();
-    for part in at.components() {
-        done.push(part);
-        match rustix::fs::mkdirat(root, &done, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(e) => return Err(e.into()),
+    use rustix::io::Errno;
+    match (
+        rustix::fs::mkdirat(root, at, Mode::from_raw_mode(0o755)),
+        at.parent(),
+    ) {
+        (Ok(()) | Err(Errno::EXIST), _) => Ok(()),
+        // The empty path is the root itself.
+        (Err(Errno::NOENT), None) => Ok(()),
+        (Err(Errno::NOENT), Some(parent)) if !at.as_os_str().is_empty() => {
+            make_dir(root, parent)?;
+            Ok(rustix::fs::mkdirat(root, at, Mode::from_raw_mode(0o755))?)
         }
+        (Err(e), _) => Err(e.into()),
     }
-    Ok(())
 }
 
 pub(super) fn make_file(root: &OwnedFd, at: &Path, text: &str) -> io::Result<File> {
