@@ -25,9 +25,12 @@ from anthropic import Anthropic  # noqa: E402
 from harness.chat import Chat  # noqa: E402
 from harness.netns import PORT, SERVER_ADDRESS, Hosts  # noqa: E402
 from harness.server import Server, binary  # noqa: E402
+from harness.watch import wait_until  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 NODE_WORKER = HERE.parents[1] / "typescript/dist/workers/official.js"
+# What ours says when it begins to poll.
+READY = " polling http"
 # What a worker does on SIGTERM must be over by then.
 STOPPING_S = 60
 
@@ -119,14 +122,18 @@ class Worker:
         env["ANTHROPIC_ENVIRONMENT_KEY"] = self._queue.key
         env["WORKDIR"] = str(self.workdir)
         argv = {
-            "freehold": [binary(), "worker", "poll", "--workdir", str(self.folder / "state"), "--max-idle", "2s", "--lease", "5s", *self._extra],
+            "freehold": [binary(), "worker", "poll", "--workdir", str(self.folder / "state"), "--max-idle", "1s", "--lease", "5s", *self._extra],
             "python": own_mnt(sys.executable, str(HERE / "workers/official.py")),
             "typescript": own_mnt(shutil.which("node") or "node", str(NODE_WORKER)),
         }[self.kind]
+        before = self.said().count(READY) if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._hosts.worker.command(*argv), env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+        if self.kind == "freehold":
+            wait_until("a worker that polls", lambda: self.said().count(READY) > before or self.process.poll() is not None)
+        assert self.process.poll() is None, self.said()[-4000:]
 
     def kill(self) -> None:
         """As if its machine had lost power."""
