@@ -106,23 +106,25 @@ def queue(client: Anthropic, admin: httpx2.Client, request: pytest.FixtureReques
 class Worker:
     """One worker process on the worker's host, with nothing but the environment's key."""
 
-    def __init__(self, hosts: Hosts, queue: Queue, kind: str, folder: Path, *extra: str) -> None:
+    def __init__(self, hosts: Hosts, queue: Queue, kind: str, folder: Path, *extra: str, url: str) -> None:
         self.kind = kind
         self.folder = folder
         self.workdir = folder / "workspace"
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.log = folder / "worker.log"
-        self._hosts, self._queue, self._extra = hosts, queue, extra
+        self._hosts, self._queue, self._url = hosts, queue, url
+        # The lease is short, so that others take over soon.
+        self._extra = extra if "--lease" in extra else ("--lease", "5s", *extra)
         self.start()
 
     def start(self) -> None:
         env = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "TMPDIR", "USER", "LANG"}}
-        env["ANTHROPIC_BASE_URL"] = f"http://{SERVER_ADDRESS}:{PORT}"
+        env["ANTHROPIC_BASE_URL"] = self._url
         env["ANTHROPIC_ENVIRONMENT_ID"] = self._queue.environment.id
         env["ANTHROPIC_ENVIRONMENT_KEY"] = self._queue.key
         env["WORKDIR"] = str(self.workdir)
         argv = {
-            "freehold": [binary(), "worker", "poll", "--workdir", str(self.folder / "state"), "--max-idle", "1s", "--lease", "5s", *self._extra],
+            "freehold": [binary(), "worker", "poll", "--workdir", str(self.folder / "state"), "--max-idle", "1s", *self._extra],
             "python": own_mnt(sys.executable, str(HERE / "workers/official.py")),
             "typescript": own_mnt(shutil.which("node") or "node", str(NODE_WORKER)),
         }[self.kind]
@@ -159,8 +161,8 @@ def worker(hosts: Hosts, queue: Queue, tmp_path: Path) -> Iterator[Callable[...,
     """Starts workers; those still running at the end are stopped."""
     running: list[Worker] = []
 
-    def make(kind: str, *extra: str) -> Worker:
-        one = Worker(hosts, queue, kind, tmp_path / f"worker-{len(running)}", *extra)
+    def make(kind: str, *extra: str, url: str = f"http://{SERVER_ADDRESS}:{PORT}") -> Worker:
+        one = Worker(hosts, queue, kind, tmp_path / f"worker-{len(running)}", *extra, url=url)
         running.append(one)
         return one
 
