@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::paths;
 use crate::run::cargo;
+use crate::setup;
 
 /// Builds and measures; `args` go to the load generator, which has a `--help`.
 ///
@@ -28,7 +29,15 @@ pub fn run(args: &[&str]) -> Result<()> {
     }
     let target = paths::bin_dir()?;
     let release = target.parent().context("no target folder")?.join("release");
-    let status = crate::run::command(release.join("freehold-bench"))
+    let peers = setup::peers();
+    let mut bench = crate::run::command(release.join("freehold-bench"));
+    if let Some(python) = peers.python {
+        bench.arg("--python").arg(python);
+    }
+    if let Some(packages) = peers.node_packages {
+        bench.arg("--node-packages").arg(packages);
+    }
+    let status = bench
         .arg("--server")
         .arg(release.join("freehold"))
         .args(args)

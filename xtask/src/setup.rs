@@ -202,6 +202,71 @@ pub fn sandboxes() -> Result<()> {
     Ok(())
 }
 
+/// What the benchmark compares with; what cannot be installed is left out, and said to be.
+pub struct Peers {
+    /// An interpreter with the official SDK.
+    pub python: Option<PathBuf>,
+    /// A folder with Node packages: the official SDK and the sandbox runtime.
+    pub node_packages: Option<PathBuf>,
+}
+
+/// The npm sandbox runtime that is compared with.
+const SANDBOX_RUNTIME: &str = "@anthropic-ai/sandbox-runtime@0.0.83";
+/// Programs that isolate, and what the npm runtime needs beside them: program, package.
+const ISOLATORS: [(&str, &str); 6] = [
+    ("unshare", "util-linux"),
+    ("bwrap", "bubblewrap"),
+    ("runc", "runc"),
+    ("runsc", "runsc"),
+    ("socat", "socat"),
+    ("rg", "ripgrep"),
+];
+
+/// Installs what the benchmark compares with, as far as that is possible.
+pub fn peers() -> Peers {
+    let there = |result: Result<PathBuf>| match result {
+        Ok(path) => Some(path),
+        Err(why) => {
+            eprintln!("not compared with: {why:#}");
+            None
+        }
+    };
+    let missing = ISOLATORS
+        .iter()
+        .filter(|(name, _)| !works(name, &["--version"]));
+    let packages: Vec<_> = missing.map(|(_, package)| *package).collect();
+    if !packages.is_empty()
+        && let Err(why) = apt(&packages)
+    {
+        eprintln!("not compared with: {why:#}");
+    }
+    Peers {
+        python: there(python().and_then(|()| CURRENT.ready())),
+        node_packages: there(node_peers()),
+    }
+}
+
+fn node_peers() -> Result<PathBuf> {
+    // Sees to Node itself, too.
+    let suite = node()?;
+    let manifest: serde_json::Value = serde_json::from_str(&read(&suite.join("package.json"))?)?;
+    let sdk = ["devDependencies", "dependencies"].iter().find_map(|kind| {
+        let version = manifest[kind]["@anthropic-ai/sdk"].as_str()?;
+        Some(format!("@anthropic-ai/sdk@{version}"))
+    });
+    let sdk = sdk.context("the TypeScript suite names no SDK")?;
+    let home = paths::own()?.join("peers");
+    std::fs::create_dir_all(&home)?;
+    std::fs::write(home.join("package.json"), r#"{"private":true}"#)?;
+    quiet(
+        command("npm")
+            .args(["install", "--no-audit", "--no-fund", "--prefix"])
+            .arg(&home)
+            .args([sdk.as_str(), SANDBOX_RUNTIME]),
+    )?;
+    Ok(home)
+}
+
 /// Installs system packages, as root or through `sudo` if that asks for no password.
 fn apt(packages: &[&str]) -> Result<()> {
     let by_hand = format!(

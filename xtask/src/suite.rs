@@ -1,5 +1,6 @@
 //! `cargo xtask test`.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -108,23 +109,14 @@ fn python(steps: &mut Steps) -> Result<()> {
         let python = steps.own(&format!("{name} set-up"), "virtual environment", || {
             venv.ready()
         })?;
-        let mut tests = command(python);
-        tests
-            .args(["-m", "pytest"])
-            .current_dir(paths::root().join("tests/sdk/python").join(venv.suite));
-        counted(steps, name, tests.env("FREEHOLD_BIN", paths::freehold()?))?;
+        pytest(steps, name, &python, &venv)?;
     }
     Ok(())
 }
 
 fn typescript(steps: &mut Steps) -> Result<()> {
     build(steps)?;
-    let suite = steps.own("typescript set-up", "node and its packages", setup::node)?;
-    let mut build = command("npm");
-    steps.command(
-        "typescript types",
-        build.args(["run", "--silent", "build"]).current_dir(&suite),
-    )?;
+    let suite = typescript_built(steps)?;
     let mut tests = command("npm");
     tests.args(["test", "--silent"]).current_dir(&suite);
     counted(
@@ -142,23 +134,26 @@ fn hosts(steps: &mut Steps) -> Result<()> {
     let python = steps.own("hosts python", "virtual environment", || {
         setup::HOSTS.ready()
     })?;
+    typescript_built(steps)?;
+    pytest(steps, "two hosts", &python, &setup::HOSTS)
+}
+
+/// The suite's folder, once its programs are there.
+fn typescript_built(steps: &mut Steps) -> Result<PathBuf> {
     let suite = steps.own("typescript set-up", "node and its packages", setup::node)?;
     let mut build = command("npm");
     steps.command(
         "typescript types",
         build.args(["run", "--silent", "build"]).current_dir(&suite),
     )?;
+    Ok(suite)
+}
+
+fn pytest(steps: &mut Steps, name: &str, python: &Path, venv: &setup::Venv) -> Result<()> {
+    let suite = paths::root().join("tests/sdk/python").join(venv.suite);
     let mut tests = command(python);
-    tests.args(["-m", "pytest"]).current_dir(
-        paths::root()
-            .join("tests/sdk/python")
-            .join(setup::HOSTS.suite),
-    );
-    counted(
-        steps,
-        "two hosts",
-        tests.env("FREEHOLD_BIN", paths::freehold()?),
-    )
+    tests.args(["-m", "pytest"]).current_dir(suite);
+    counted(steps, name, tests.env("FREEHOLD_BIN", paths::freehold()?))
 }
 
 /// A run without tests would prove nothing.

@@ -25,7 +25,20 @@ pub(crate) struct Args {
     /// Measure only this; may be repeated
     #[arg(long, value_enum, value_name = "SECTION")]
     pub(crate) only: Vec<Section>,
+    #[command(flatten)]
+    pub(crate) peers: Peers,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What other people's programs are found at; what is not given is not compared with.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Peers {
+    /// A Python interpreter with the official SDK
+    #[arg(long, value_name = "FILE")]
+    pub(crate) python: Option<PathBuf>,
+    /// A folder whose Node packages have the official SDK, and the sandbox runtime
+    #[arg(long, value_name = "DIR")]
+    pub(crate) node_packages: Option<PathBuf>,
 }

@@ -18,6 +18,14 @@ pub(crate) struct Plan {
     pub(crate) sandboxes: usize,
     /// Tool calls in each, the first included.
     pub(crate) calls: usize,
+    /// Tool calls in the long session of each worker.
+    pub(crate) worker_calls: usize,
+    /// Fresh sessions that each worker serves.
+    pub(crate) worker_sessions: usize,
+    /// Starts of each kind of isolation in a round.
+    pub(crate) isolations: usize,
+    /// Sandboxes alive at a time.
+    pub(crate) live: usize,
     /// Idle sessions, and open streams, that memory is measured with.
     pub(crate) crowd: usize,
     /// Events in the long session.
@@ -38,10 +46,14 @@ impl Plan {
                 turns: 10,
                 sandboxes: 1,
                 calls: 5,
+                worker_calls: 10,
+                worker_sessions: 3,
+                isolations: 3,
+                live: 20,
                 crowd: 200,
                 long: 10_000,
                 looks: 5,
-                budget: Duration::from_secs(40),
+                budget: Duration::from_secs(60),
             }
         } else {
             Self {
@@ -50,10 +62,14 @@ impl Plan {
                 turns: 60,
                 sandboxes: 3,
                 calls: 9,
+                worker_calls: 60,
+                worker_sessions: 6,
+                isolations: 8,
+                live: 200,
                 crowd: 1_000,
                 long: 10_000,
                 looks: 20,
-                budget: Duration::from_secs(230),
+                budget: Duration::from_secs(420),
             }
         }
     }

@@ -55,7 +55,7 @@ async fn rounds(
     short_of_files: bool,
 ) -> Result<(Board, Result<()>)> {
     let begun = Instant::now();
-    let mut lab = Lab::open(plan, &args.server, dir).await?;
+    let mut lab = Lab::open(plan, &args.server, &args.peers, dir).await?;
     if BUSY < machine.busy {
         lab.board.note(format!(
             "others used {:.0} % of the machine before the run",

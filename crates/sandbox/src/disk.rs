@@ -2,39 +2,63 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Limits;
+use crate::launch::plan::USER;
+use crate::namespaces::FIRST_ID;
+use crate::{Limits, spec};
 
 /// Half-made templates are told apart by this.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Formats; part of e2fsprogs.
 const PROGRAM: &str = "mke2fs";
+/// Its extended options. What is written lies together and is little: it is copied for each sandbox.
+const OPTIONS: &str = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,num_backup_sb=0,\
+                       packed_meta_blocks=1";
 
-/// The template for these limits in `dir`, made if it is not there. Empty but for its tables, so it
-/// costs a few MiB whatever its size.
+/// The template for these limits in `dir`, made if it is not there. Empty but for its tables and the
+/// folders every sandbox has, so it costs little whatever its size.
 pub(crate) fn template(dir: &Path, limits: &Limits) -> io::Result<PathBuf> {
     let (bytes, inodes) = (limits.disk_bytes, limits.disk_inodes);
-    let path = dir.join(format!(".disk-{bytes}-{inodes}"));
+    let path = dir.join(format!(".disk2-{bytes}-{inodes}"));
     if path.exists() {
         return Ok(path);
     }
     fs::create_dir_all(dir)?;
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     let half = dir.join(format!(".disk-new-{}-{n}", std::process::id()));
-    File::create(&half)?.set_len(bytes)?;
-    let made = format(&half, inodes).and_then(|()| fs::rename(&half, &path));
+    let content = half.with_extension("d");
+    let made = File::create(&half)
+        .and_then(|file| file.set_len(bytes))
+        .and_then(|()| folders(&content))
+        .and_then(|()| format(&half, inodes, &content))
+        .and_then(|()| fs::rename(&half, &path));
+    // Of errors the first one counts; what is left over is looked at by nobody.
+    let _ = fs::remove_dir_all(&content);
     if made.is_err() {
-        // The error that counts is the first one.
         let _ = fs::remove_file(&half);
     }
     made.map(|()| path)
 }
 
-fn format(path: &Path, inodes: u64) -> io::Result<()> {
+/// What every sandbox has, to be copied into the image.
+fn folders(at: &Path) -> io::Result<()> {
+    fs::create_dir(at)?;
+    for (name, _) in spec::WRITABLE {
+        let dir = at.join(name);
+        fs::create_dir(&dir)?;
+        fs::set_permissions(&dir, PermissionsExt::from_mode(0o755))?;
+        chown(&dir, Some(FIRST_ID + USER), Some(FIRST_ID + USER))?;
+    }
+    Ok(())
+}
+
+fn format(path: &Path, inodes: u64, content: &Path) -> io::Result<()> {
+    let options = format!("{OPTIONS},root_owner={FIRST_ID}:{FIRST_ID}");
     let out = Command::new(PROGRAM)
         .args([
             "-q",
@@ -49,9 +73,11 @@ fn format(path: &Path, inodes: u64) -> io::Result<()> {
             "remount-ro",
         ])
         // A small journal: files must survive a host that stops, and it is copied with each disk.
-        .args(["-J", "size=4", "-O", "^resize_inode"])
-        .args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"])
+        .args(["-J", "size=4", "-O", "^resize_inode,sparse_super2"])
+        .args(["-E", &options])
         .args(["-N", &inodes.to_string()])
+        .arg("-d")
+        .arg(content)
         .arg(path)
         .stdin(Stdio::null())
         .output()?;

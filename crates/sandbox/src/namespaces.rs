@@ -322,10 +322,8 @@ fn remove_spares(dir: &Path) {
     let own = format!("{}{}-", pool::SPARE, std::process::id());
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(pool::SPARE)
-            && !name.starts_with(&own)
-            && let Err(error) = std::fs::remove_file(entry.path())
-        {
+        let another = name.starts_with(pool::SPARE) && !name.starts_with(&own);
+        if another && let Err(error) = std::fs::remove_file(entry.path()) {
             tracing::warn!(%error, "a spare disk image was left behind");
         }
     }

@@ -206,8 +206,9 @@ pub(crate) const OUTPUTS: &str = "outputs";
 pub(crate) const HOME: &str = "home";
 /// What was installed into a sandbox for installing; see [`crate::Provider::installer`].
 pub(crate) const LAYER: &str = "layer";
-/// Held locked by the launcher for as long as anything of the sandbox lives.
-pub(crate) const LOCK: &str = "lock";
+/// A file of earlier versions; the directory itself is what the launcher locks for as long as anything
+/// of the sandbox lives.
+const LOCK: &str = "lock";
 /// The file system image that holds the writable directories, where the host can mount one.
 pub(crate) const DISK: &str = "disk";
 /// Directories of the sandbox's own that the inside writes to, and where they appear.

@@ -354,6 +354,16 @@ async fn http_may_name_no_other_host() {
         .python("s = dial('web.test', PORT); s.sendall(b'GET / HTTP/1.1\\r\\nHost: web.test\\r\\nConnection: Upgrade\\r\\nUpgrade: echo\\r\\n\\r\\n'); print(reply(s).split()[1]); s.sendall(b'ping'); print(s.recv(9))")
         .await;
     assert_eq!(got, "101\nb'ping'");
+    // But not to a protocol whose requests name hosts, for nobody would look at those.
+    for protocol in ["h2c", "websocket, H2C", "HTTP/2.0", "TLS/1.2"] {
+        let got = net
+            .python(&format!(
+                "print(talk('web.test', PORT, b'GET /up HTTP/1.1\\r\\nHost: web.test\\r\\nConnection: Upgrade, HTTP2-Settings\\r\\nHTTP2-Settings: AAMAAABkAAQAAP__\\r\\nUpgrade: {protocol}\\r\\n\\r\\n').decode())"
+            ))
+            .await;
+        assert!(got.contains("GET /up HTTP/1.1"), "{protocol}: {got}");
+        assert!(!got.to_lowercase().contains("upgrade"), "{protocol}: {got}");
+    }
     net.sandbox.destroy().await.unwrap();
 }
 

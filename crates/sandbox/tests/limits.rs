@@ -226,3 +226,65 @@ async fn a_cancelled_call_ends_at_once_and_the_sandbox_goes_on() {
     {}
     sandbox.destroy().await.unwrap();
 }
+
+/// Takes instances of inotify until there are none; says how many, and holds them with `then`.
+fn watchers(then: &str) -> String {
+    format!(
+        "exec python3 -c '\nimport ctypes, sys, time\nnew = ctypes.CDLL(None).inotify_init1\nn = 0\nwhile new(0) >= 0: n += 1\nprint(n, flush=True)\n{then}'"
+    )
+}
+
+#[tokio::test]
+async fn file_watchers_are_taken_from_nobody_else() {
+    let few = |made: &str| (1..=32).contains(&made.parse::<u32>().unwrap());
+    let bench = ordinary_user("watchers");
+    let greedy = ordinary_sandbox(&bench, "greedy").await;
+    // Held as long as the sandbox lives.
+    let hold = watchers("import os\nif os.fork() == 0: os.closerange(0, 3); time.sleep(300)");
+    let made = ok(&greedy, &hold).await;
+    assert!(few(&made), "{made}");
+    let modest = ordinary_sandbox(&bench, "modest").await;
+    let made = ok(&modest, &watchers("")).await;
+    assert!(few(&made), "{made}");
+    greedy.destroy().await.unwrap();
+    modest.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn file_watchers_are_not_taken_from_root() {
+    if !is_root() {
+        return not_run("what root has left: this is an ordinary user");
+    }
+    let bench = bench("watchers_root");
+    let mut all = Vec::new();
+    // Together they may have more than any one user.
+    for n in 0..5 {
+        let sandbox = bench.sandbox(&format!("greedy_{n}")).await;
+        let hold = watchers("import os\nif os.fork() == 0: os.closerange(0, 3); time.sleep(300)");
+        assert_eq!(ok(&sandbox, &hold).await, "32");
+        all.push(sandbox);
+    }
+    let outside = "import ctypes; print(ctypes.CDLL(None).inotify_init1(0) >= 0)";
+    let said = std::process::Command::new("python3")
+        .args(["-c", outside])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), "True");
+    for sandbox in all {
+        sandbox.destroy().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn open_files_of_all_processes_together_are_bounded() {
+    for (bench, name) in [
+        (bench("files"), "root"),
+        (ordinary_user("files_user"), "user"),
+    ] {
+        let sandbox = ordinary_sandbox(&bench, name).await;
+        let all = ok(&sandbox, "echo $(($(ulimit -Hn) * $(ulimit -Hu)))").await;
+        let all: u64 = all.parse().unwrap();
+        assert!((1024..=1 << 20).contains(&all), "{all}");
+        sandbox.destroy().await.unwrap();
+    }
+}

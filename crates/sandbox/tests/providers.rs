@@ -191,10 +191,8 @@ async fn kvm_is_believed_only_when_a_machine_has_run() {
     if found.works {
         suite::whole(&provider, room.state.path(), Tasks::Refused).await;
     } else {
-        not_run(&format!(
-            "hardware virtualization: {}",
-            found.features[0].detail
-        ));
+        // A right answer too, and the one of every host without usable hardware.
+        eprintln!("hardware virtualization: {}", found.features[0].detail);
         assert_eq!(found.isolation, Isolation::None);
     }
 }

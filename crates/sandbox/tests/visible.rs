@@ -297,3 +297,47 @@ async fn two_sandboxes_see_nothing_of_each_other() {
     ok(&two, "true").await;
     two.destroy().await.unwrap();
 }
+
+/// Watches what is opened in `/usr/bin` until it is told to stop, and then says what was.
+const WATCH: &str = r#"exec python3 -c '
+import ctypes, os, struct
+os.mkfifo("stop"); os.mkfifo("seen")
+libc = ctypes.CDLL(None)
+watch = libc.inotify_init1(os.O_NONBLOCK)
+assert libc.inotify_add_watch(watch, b"/usr/bin", 0x20) >= 0
+if os.fork() == 0:
+    os.closerange(0, 3)
+    open("stop").read()
+    names, out = set(), open("seen", "w")
+    try:
+        while True:
+            events, at = os.read(watch, 65536), 0
+            while at < len(events):
+                length = struct.unpack_from("iIII", events, at)[3]
+                names.add(events[at + 16:at + 16 + length].rstrip(b"\0").decode())
+                at += 16 + length
+    except BlockingIOError: pass
+    out.write("\n".join(sorted(names)))
+'"#;
+
+#[tokio::test]
+async fn what_others_run_is_not_seen() {
+    let ordinary = ordinary_user("seen_user");
+    for bench in [bench("seen"), ordinary] {
+        let curious = ordinary_sandbox(&bench, "curious").await;
+        ok(&curious, WATCH).await;
+        let other = ordinary_sandbox(&bench, "other").await;
+        ok(&other, "factor 6").await;
+        let host = std::process::Command::new("nproc").output().unwrap();
+        assert!(host.status.success());
+        let seen = ok(&curious, "head -n 0 /dev/null; echo > stop; cat seen").await;
+        let seen: Vec<&str> = seen.lines().collect();
+        assert!(seen.contains(&"head"), "the watch works: {seen:?}");
+        assert!(
+            !seen.contains(&"factor") && !seen.contains(&"nproc"),
+            "{seen:?}"
+        );
+        curious.destroy().await.unwrap();
+        other.destroy().await.unwrap();
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_base::{IdSource, OrganizationId, Timestamp};
+use freehold_base::{IdSource, OrganizationId, Timestamp, limits};
 use freehold_engine::Rates;
 use freehold_model::Catalog;
 use freehold_runtime::Runtime;
@@ -56,6 +56,8 @@ pub struct App {
     pub(crate) rates: Rates,
     pub(crate) started_at: Timestamp,
     pub(crate) ping: Duration,
+    /// What a heartbeat extends a lease by unless it says otherwise.
+    pub(crate) lease_seconds: u64,
     /// Cancelled when the server stops: ends every open stream (axum #2673).
     pub(crate) stopping: CancellationToken,
 }
@@ -75,6 +77,7 @@ impl App {
             keys: KeyCache::default(),
             pollers: Pollers::default(),
             ping: PING,
+            lease_seconds: limits::WORK_LEASE_SECONDS.1,
             stopping: CancellationToken::new(),
         }
     }
@@ -83,6 +86,13 @@ impl App {
     #[must_use]
     pub fn with_ping(mut self, ping: Duration) -> Self {
         self.ping = ping;
+        self
+    }
+
+    /// The same with another length of leases that workers leave to the server, seconds.
+    #[must_use]
+    pub fn with_lease(mut self, seconds: u64) -> Self {
+        self.lease_seconds = seconds;
         self
     }
 

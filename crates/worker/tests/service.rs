@@ -462,6 +462,29 @@ async fn a_server_that_asks_to_stop_gets_the_result_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_success_that_makes_no_sense_is_none() {
+    let _fast = Fast::start();
+    let nonsense = ["null", "[]", "\"ok\"", r#"{"data":[]}"#, r#"{"data":7}"#];
+    let history = vec![call("a", "bash", "allow")];
+    let (server, url) = Server::start(history, move |place, before| {
+        let post = place == format!("POST /v1/sessions/{SESSION}/events");
+        let body = nonsense.get(before).filter(|_| post)?;
+        Some((200, (*body).to_owned()))
+    })
+    .await;
+    let worker = worker(&url, None);
+    let serving = async { worker.service.serve(&claim("session")).await };
+    let watching = async {
+        server.until(|s| s.results().len() > nonsense.len()).await;
+        server.happens(over());
+    };
+    let (ended, ()) = tokio::join!(serving, watching);
+    assert_eq!(ended.unwrap(), "session_over");
+    assert_eq!(server.results().len(), nonsense.len() + 1);
+    assert_eq!(worker.tools.ran.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn results_are_sent_until_they_arrive_and_a_refused_one_becomes_an_error() {
     let _fast = Fast::start();
     for (answers, sent, told) in [

@@ -47,6 +47,11 @@ pub(crate) fn cloud() -> Bytes {
     body(&json!({ "name": "bench-cloud", "config": config }))
 }
 
+/// Something with a name.
+pub(crate) fn named(name: &str) -> Bytes {
+    body(&json!({ "name": name }))
+}
+
 /// A session.
 pub(crate) fn session(agent: &str, environment: &str) -> Bytes {
     body(&json!({ "agent": agent, "environment_id": environment }))

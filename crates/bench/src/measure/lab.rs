@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
+use crate::args::Peers;
 use crate::load::api;
 use crate::load::connection::{Connection, Target};
 use crate::load::disk::Disk;
@@ -23,6 +24,8 @@ pub(crate) struct Lab {
     pub(crate) plan: Plan,
     /// The server's binary.
     pub(crate) binary: PathBuf,
+    /// Other programs to compare with.
+    pub(crate) peers: Peers,
     /// The instant model.
     pub(crate) upstream: Upstream,
     /// The server that most is measured on.
@@ -42,7 +45,7 @@ pub(crate) struct Lab {
 
 impl Lab {
     /// Starts the servers. Data directories are made in `dir`.
-    pub(crate) async fn open(plan: Plan, binary: &Path, dir: &Path) -> Result<Self> {
+    pub(crate) async fn open(plan: Plan, binary: &Path, peers: &Peers, dir: &Path) -> Result<Self> {
         let upstream = Upstream::start().await?;
         std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let root = tempfile::Builder::new().prefix("bench-").tempdir_in(dir)?;
@@ -63,6 +66,7 @@ impl Lab {
         Ok(Self {
             plan,
             binary: binary.to_owned(),
+            peers: peers.clone(),
             site: Site::open(binary, &root.path().join("main"), &upstream).await?,
             light,
             upstream,

@@ -3,11 +3,13 @@
 mod append;
 mod disk;
 mod history;
+mod isolation;
 mod lab;
 mod memory;
 mod requests;
 mod sandbox;
 mod turn;
+mod worker;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
@@ -31,11 +33,15 @@ pub(crate) enum Section {
     History,
     /// Start and memory of fresh servers
     Memory,
+    /// Our worker against the official ones
+    Worker,
+    /// Our sandbox against other isolation
+    Isolation,
 }
 
 impl Section {
     /// All, in the order of the first round.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Disk,
         Self::Append,
         Self::Turn,
@@ -43,11 +49,22 @@ impl Section {
         Self::Sandbox,
         Self::History,
         Self::Memory,
+        Self::Worker,
+        Self::Isolation,
     ];
 
     /// First parts of the quantities' ids, in the order they are printed.
-    pub(crate) const NAMES: [&str; 8] = [
-        "disk", "append", "turn", "requests", "sandbox", "history", "start", "memory",
+    pub(crate) const NAMES: [&str; 10] = [
+        "disk",
+        "append",
+        "turn",
+        "requests",
+        "sandbox",
+        "history",
+        "start",
+        "memory",
+        "worker",
+        "isolation",
     ];
 
     /// Measures once.
@@ -60,6 +77,8 @@ impl Section {
             Self::Sandbox => sandbox::measure(lab).await,
             Self::History => history::measure(lab).await,
             Self::Memory => memory::measure(lab).await,
+            Self::Worker => worker::measure(lab).await,
+            Self::Isolation => isolation::measure(lab).await,
         };
         done.with_context(|| format!("section {self:?}"))
     }

@@ -98,6 +98,12 @@ impl Board {
         &self.notes
     }
 
+    /// The newest value of a quantity, if it was measured.
+    pub(crate) fn latest(&self, id: &str) -> Option<f64> {
+        let series = self.series.iter().find(|s| s.id == id)?;
+        series.values.last().copied()
+    }
+
     /// The median of a quantity, if it was measured.
     pub(crate) fn median(&self, id: &str) -> Option<f64> {
         self.series

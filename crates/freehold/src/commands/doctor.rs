@@ -54,6 +54,7 @@ pub(crate) async fn doctor(flags: ServeFlags, output: Output) -> Result<Exit, Fa
     all.push(checks::system());
     all.extend(checks::data_dir(&settings));
     all.push(checks::open_files());
+    all.push(checks::all_open_files());
     all.extend(checks::sandbox(&settings).await);
     all.extend(reach::models(&settings).await);
     all.extend(reach::search(&settings).await);

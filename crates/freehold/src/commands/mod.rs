@@ -6,6 +6,7 @@ mod doctor;
 mod environments;
 mod keys;
 mod models;
+mod process;
 mod run;
 mod secrets;
 mod serve;

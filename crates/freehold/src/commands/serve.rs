@@ -18,7 +18,7 @@ use freehold_worker::SessionSandboxes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{crash_point, signals};
+use super::{crash_point, process, signals};
 use crate::config::{self, LogFormat, ServeFlags, Settings};
 use crate::environment;
 use crate::exit::{Exit, Failure};
@@ -36,6 +36,8 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     let settings = Settings::load(&flags)?;
     logging::start(settings.log_format, &settings.log_level)?;
     crash_point::arm()?;
+    process::keep_files_private();
+    process::raise_open_files();
     let ids = IdSource::system();
     let catalog = Arc::new(catalog(&settings, &ids)?);
     let web = Web::new(&settings)?;
@@ -80,14 +82,15 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     .map_err(store_failed)?;
     let key = first_key(&settings, &store, &ids).await?;
     let organization = store.organization().await.map_err(store_failed)?.id;
-    let app = Arc::new(App::new(Parts {
+    let app = App::new(Parts {
         store: store.clone(),
         runtime: runtime.clone(),
         models: Arc::clone(&catalog),
         ids,
         organization,
         about: about(&found),
-    }));
+    });
+    let app = Arc::new(app.with_lease(settings.lease_seconds));
     greeting::greet(&greeting::Facts {
         settings: &settings,
         address: listener

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{crash_point, signals};
+use super::{crash_point, process, signals};
 use crate::cli::{
     ClaimArgs, ItemArgs, LogArgs, PollArgs, ServingArgs, WebhookArgs, WorkerCommand,
     WorkerConnection,
@@ -52,6 +52,7 @@ impl Worker {
         let metrics = Arc::new(Metrics::default());
         let progress = Progress::start(logs.log_format, &logs.log_level, metrics.status())?;
         crash_point::arm()?;
+        process::raise_open_files();
         let key = environment_key(connection)?;
         let stop = CancellationToken::new();
         signals::watch(stop.clone())?;

@@ -29,6 +29,7 @@ pub(super) struct File {
     pub(super) sandbox: Sandbox,
     pub(super) web: Web,
     pub(super) retry: Retry,
+    pub(super) work: Work,
     pub(super) secrets: Secrets,
     pub(super) providers: Vec<ProviderConfig>,
     pub(super) models: Vec<ModelConfig>,
@@ -77,6 +78,12 @@ pub(super) struct Retry {
     pub(super) base_ms: Option<u32>,
     pub(super) max_ms: Option<u32>,
     pub(super) attempts: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Work {
+    pub(super) lease_seconds: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -165,10 +172,8 @@ mod tests {
             .lines()
             .filter_map(|l| l.strip_prefix("| `"))
             .filter_map(|l| l.split_once('`').map(|(key, _)| key))
-            .filter(|key| {
-                let others = ["FREEHOLD_", "ANTHROPIC_", "--"];
-                !others.iter().any(|other| key.starts_with(other))
-            })
+            .filter(|key| !key.starts_with("--"))
+            .filter(|key| key.chars().any(|c| c.is_ascii_lowercase()))
             .collect();
         let mut actual = Vec::new();
         let provider = "[[providers]]\nname='a'\ntype='chat'\nbase_url='b'";
@@ -181,6 +186,7 @@ mod tests {
             ("sandbox.microvm.", "[sandbox.microvm]"),
             ("web.", "[web]"),
             ("retry.", "[retry]"),
+            ("work.", "[work]"),
             ("secrets.", "[secrets]"),
             ("rehearsal.", "[rehearsal]"),
             ("rates.", "[rates]"),
@@ -206,6 +212,7 @@ mod tests {
             "sandbox.microvm",
             "web",
             "retry",
+            "work",
             "secrets",
             "rehearsal",
             "rates",

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use freehold_base::limits;
 use freehold_engine::Backoff;
 use freehold_model::CatalogConfig;
 use freehold_sandbox::{HostPattern, Isolation, Limits, Runtime};
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) sandbox: SandboxSettings,
     pub(crate) search_url: Option<String>,
     pub(crate) backoff: Backoff,
+    /// Of work items, unless their workers ask for another.
+    pub(crate) lease_seconds: u64,
     pub(crate) master_keys: MasterKeys,
     pub(crate) catalog: CatalogConfig,
 }
@@ -116,6 +119,7 @@ impl Settings {
                 .or(file.web.search_url)
                 .filter(|u| !u.is_empty()),
             backoff: backoff(flags.retry_base_ms, &file.retry)?,
+            lease_seconds: lease(&file.work)?,
             master_keys: master_keys(file.secrets)?,
             catalog: CatalogConfig {
                 providers: file.providers,
@@ -257,6 +261,17 @@ fn backoff(base_ms: Option<u32>, file: &file::Retry) -> Result<Backoff, Failure>
     })
 }
 
+fn lease(file: &file::Work) -> Result<u64, Failure> {
+    let (least, default, greatest) = limits::WORK_LEASE_SECONDS;
+    let seconds = file.lease_seconds.unwrap_or(default);
+    if !(least..=greatest).contains(&seconds) {
+        return Err(Failure::usage(format!(
+            "work.lease_seconds: must be {least} to {greatest}"
+        )));
+    }
+    Ok(seconds)
+}
+
 /// `$XDG_DATA_HOME/freehold`, else `~/.local/share/freehold`, else `/var/lib/freehold`.
 ///
 /// # Errors
@@ -333,6 +348,7 @@ mod tests {
             ("[sandbox]\nmax_live = 0", "sandbox.max_live"),
             ("[sandbox.oci]\nruntime = 'youki'", "sandbox.oci.runtime"),
             ("[retry]\nattempts = 0", "retry.attempts"),
+            ("[work]\nlease_seconds = 4", "work.lease_seconds"),
             (
                 "[secrets]\nkey_env = 'A'\nkey_file = 'b'",
                 "secrets: key_env and key_file",

@@ -33,7 +33,7 @@ fn every_kind_of_failure_has_its_status_and_its_words() {
             &["serve", "--sandbox", "docker"],
             "",
             2,
-            "[possible values: namespaces, process]",
+            "[possible values: namespaces, oci, microvm, process]",
         ),
         (&["serve", "--model-url", "nonsense"], "", 2, "base_url"),
         (

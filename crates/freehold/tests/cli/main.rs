@@ -5,6 +5,7 @@ mod errors;
 mod help;
 mod journey;
 mod memory;
+mod process;
 mod secrets;
 mod server;
 mod skills;

@@ -75,6 +75,11 @@ impl Server {
         }
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Runs a client command.
     pub fn run(&self, home: &Path, args: &[&str]) -> Output {
         let mut command = freehold(home);

@@ -213,7 +213,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let upgrade = named
         .contains(&UPGRADE)
         .then(|| headers.get(UPGRADE).cloned())
-        .flatten();
+        .flatten()
+        .filter(has_no_hosts);
     let fixed = [
         CONNECTION,
         PROXY_AUTHENTICATE,
@@ -230,6 +231,18 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
     }
+}
+
+/// Whether what a connection would change to has no host names in its requests: in what follows a
+/// change nobody looks for them any more. A host may go on without the change (RFC 9110 §7.8).
+fn has_no_hosts(protocols: &HeaderValue) -> bool {
+    let named = protocols.to_str().unwrap_or("h2c");
+    named.split(',').all(|protocol| {
+        let name = protocol.split('/').next().unwrap_or_default().trim();
+        !["h2c", "h2", "http", "tls"]
+            .iter()
+            .any(|hosts| name.eq_ignore_ascii_case(hosts))
+    })
 }
 
 /// An answer of the proxy's own.

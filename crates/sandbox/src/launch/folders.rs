@@ -95,11 +95,11 @@ fn store(
                 None => disk::mount(&path, template).stage("disk")?,
             };
             let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
-            prepare(bind, Path::new(&path), first).stage("disk")?;
+            prepare(bind, Path::new(&path), first, !bind.layers.is_empty()).stage("disk")?;
             Ok((mount, true))
         }
         None => {
-            prepare(bind, &bind.dir, first).stage("state directories")?;
+            prepare(bind, &bind.dir, first, true).stage("state directories")?;
             let tree = lend(&bind.dir, NOSUID | NODEV).stage("state directories")?;
             Ok((tree, false))
         }
@@ -114,23 +114,32 @@ pub(super) fn writable(bind: &Bind) -> impl Iterator<Item = (&str, &str)> {
     spec::WRITABLE.into_iter().chain(shares)
 }
 
-/// Makes the folders in a store, owned by the tools' user. Only when missing: later their inside
-/// is the sandbox's.
-pub(super) fn prepare(bind: &Bind, store: &Path, first: Option<u32>) -> io::Result<()> {
+/// Makes the folders in a store, owned by the tools' user, and with `overlays` what those need. Only
+/// when missing: later their inside is the sandbox's.
+fn prepare(bind: &Bind, store: &Path, first: Option<u32>, overlays: bool) -> io::Result<()> {
     if let Some(first) = first {
         chown(store, Some(first), Some(first))?;
     }
     let user = first.map(|first| first + USER);
     for (name, _) in writable(bind) {
         make(&store.join(name), user, 0o755)?;
-        make(&store.join(WORK), first, 0o700)?;
-        make(&store.join(WORK).join(name), first, 0o700)?;
     }
-    if bind.keeps != Keeps::Folders {
+    // What lies between a directory and an overlay that adds nothing to it.
+    make(&store.join(EMPTY), first, 0o755)?;
+    let layer = bind.keeps != Keeps::Folders;
+    if layer {
         make(&store.join(spec::LAYER), first, 0o755)?;
-        make(&store.join(WORK).join(spec::LAYER), first, 0o700)?;
     }
-    make(&store.join(EMPTY), first, 0o755)
+    if !overlays && !layer {
+        return Ok(());
+    }
+    let work = store.join(WORK);
+    make(&work, first, 0o700)?;
+    let folders = writable(bind).map(|(name, _)| name);
+    for name in folders.chain(layer.then_some(spec::LAYER)) {
+        make(&work.join(name), first, 0o700)?;
+    }
+    Ok(())
 }
 
 fn make(dir: &Path, owner: Option<u32>, mode: u32) -> io::Result<()> {

@@ -42,7 +42,20 @@ pub(super) fn isolate(how: &Namespaces, control: &Control) -> Result<Ready, Step
         Ids::Single => None,
     };
     let (ours, theirs) = UnixStream::pair().stage("fork")?;
-    match init::fork_into(namespaces()).stage("namespaces")? {
+    let fork = || init::fork_into(namespaces());
+    let forked = match how.ids {
+        Ids::Range { first, count } => {
+            let maker = first
+                + rustix::process::getpid()
+                    .as_raw_nonzero()
+                    .get()
+                    .unsigned_abs()
+                    % count;
+            lockdown::as_maker(maker, fork)
+        }
+        Ids::Single => fork(),
+    };
+    match forked.stage("namespaces")? {
         Some(inside) => {
             drop(theirs);
             match outside(how, inside, system, ours, control)? {}
@@ -91,7 +104,7 @@ fn outside(
 /// Locks a state directory. Blocks while an earlier sandbox over it is still ending; the host sets
 /// the limit.
 pub(super) fn lock(dir: &Path) -> Result<fs::File, Step> {
-    let lock = fs::File::create(dir.join(spec::LOCK)).stage("lock")?;
+    let lock = fs::File::open(dir).stage("lock")?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).stage("lock")?;
     Ok(lock)
 }
@@ -105,6 +118,8 @@ fn inside(
 ) -> Result<Ready, Step> {
     // A launcher that is killed takes the sandbox along; set again after each change of ids.
     die_with_parent().stage("parent death signal")?;
+    // Before the change of ids, after which this process's own `/proc` is out of its reach.
+    let time_namespace = time::hide_uptime();
     let mut opened = [0];
     from_outside.read_exact(&mut opened).stage("id map")?;
     if matches!(how.ids, Ids::Range { .. }) {
@@ -116,7 +131,6 @@ fn inside(
         Some(system) => system,
         None => Trees::of_the_system(how)?,
     };
-    let time_namespace = time::hide_uptime();
     let root = mounts::begin(how, system)?;
     network::loopback_up().stage("loopback")?;
     rustix::system::sethostname(HOSTNAME.as_bytes()).stage("host name")?;

@@ -27,8 +27,8 @@ const FLAGS: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 const READ_ONLY: MountAttrFlags = FLAGS.union(MountAttrFlags::MOUNT_ATTR_RDONLY);
 
-/// Puts `count` layers over the system directories.
-pub(super) fn lay_over(root: &OwnedFd, count: usize) -> io::Result<()> {
+/// Puts `count` layers over the system directories; which those are.
+pub(super) fn lay_over(root: &OwnedFd, count: usize) -> io::Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for layer in 0..count {
         for entry in fs::read_dir(format!("{LAYERS}/{layer}"))? {
@@ -42,22 +42,46 @@ pub(super) fn lay_over(root: &OwnedFd, count: usize) -> io::Result<()> {
             }
         }
     }
-    for name in names {
+    for name in &names {
         if name == "etc" {
             add_to_etc(root, count)?;
             continue;
         }
-        let base = match fs::symlink_metadata(&name) {
+        let base = match fs::symlink_metadata(name) {
             Ok(base) if base.is_dir() => true,
             // `/bin` of a system that keeps it in `/usr`, for example.
             Ok(_) => continue,
             Err(_) => false,
         };
-        let mut lower = having(count, &name);
+        let mut lower = having(count, name);
         lower.extend(base.then(|| name.clone()));
         let tree = read_only(lower)?;
-        make_dir(root, Path::new(&name))?;
-        attach(&tree, root, Path::new(&name))?;
+        make_dir(root, Path::new(name))?;
+        attach(&tree, root, Path::new(name))?;
+    }
+    Ok(names)
+}
+
+/// Gives the system directories, but those that layers were `laid` over, inodes of the sandbox's own, by an overlay.
+/// On the host's inodes the inside could watch (inotify) what the host and other sandboxes open and
+/// run, and hold locks that they wait for.
+pub(super) fn set_apart(root: &OwnedFd, laid: &[String]) -> io::Result<()> {
+    let own = fs::metadata(".")?.dev();
+    for entry in fs::read_dir(".")? {
+        let name = entry?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let meta = fs::symlink_metadata(name)?;
+        let system = !OWN.contains(&name) && !matches!(name, "etc" | STORE | LAYERS);
+        let done = laid.iter().any(|laid| laid == name);
+        if !system || done || !meta.is_dir() || meta.dev() == own {
+            continue;
+        }
+        match read_only(vec![name.to_owned()]) {
+            Ok(tree) => attach(&tree, root, Path::new(name))?,
+            // A host whose own system is too many overlays already: the inside can see what is
+            // opened, and nothing else.
+            Err(_) => return Ok(()),
+        }
     }
     Ok(())
 }

@@ -3,46 +3,89 @@
 use std::fs::File;
 use std::io::{self, Write};
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid};
 
 use super::plan::{AGENT, USER};
 use crate::Limits;
 
-/// Open files of one process.
-const OPEN_FILES: u64 = 16_384;
+/// Open files of one process, at least and at most.
+const OPEN_FILES: (u64, u64) = (1_024, 16_384);
+/// Open files of all processes together, which nothing else counts: the host has a number that
+/// every user but root shares.
+const ALL_OPEN_FILES: u64 = 1 << 20;
 /// Locked memory of one process, bytes.
 const LOCKED: u64 = 8 << 20;
+/// Signals and timers that wait, of the user inside.
+const SIGNALS: u64 = 8_192;
 
 /// Takes on id 0 of the new namespace, which is an unprivileged id outside.
 pub(super) fn become_inside_root() -> io::Result<()> {
     set_ids(0, 0)
 }
 
-/// The kernel's own per-namespace limits on further namespaces, a second line beside seccomp.
-/// Opened while the host's `/proc` is in reach, set when no more mounts are to be made: even a
-/// detached mount takes a mount namespace.
-pub(super) struct NamespaceLimits(Vec<(&'static str, File)>);
+/// Instances of inotify one sandbox may have. The kernel counts them for whoever made its user
+/// namespace, too, who by default may have 128 in all.
+const INOTIFY_INSTANCES: u32 = 32;
+
+/// The kernel's own limits of a user namespace: on further user namespaces, a second line beside
+/// seccomp (without one, and without capabilities, none of another kind can be made either), and on
+/// what the inside would otherwise take from its maker. Opened while the host's `/proc` is in reach,
+/// set when no more mounts are to be made. (Each costs: the kernel finds these files by looking at
+/// those of all sandboxes.)
+pub(super) struct NamespaceLimits(Vec<(&'static str, u32, File)>);
 
 impl NamespaceLimits {
     pub(super) fn open() -> Self {
-        let open = |kind: &'static str| {
-            let path = format!("/proc/sys/user/max_{kind}_namespaces");
-            Some((kind, File::options().write(true).open(path).ok()?))
+        let open = |(name, limit): (&'static str, u32)| {
+            let path = format!("/proc/sys/user/max_{name}");
+            Some((name, limit, File::options().write(true).open(path).ok()?))
         };
-        let kinds = ["user", "cgroup", "ipc", "mnt", "net", "pid", "time", "uts"];
-        Self(kinds.into_iter().filter_map(open).collect())
+        let all = [
+            (USER_NAMESPACES, 0),
+            ("inotify_instances", INOTIFY_INSTANCES),
+        ];
+        Self(all.into_iter().filter_map(open).collect())
     }
 
-    /// Sets them to none; whether the one for user namespaces, on which all hang, took.
+    /// Sets them; whether the one for user namespaces, on which all others hang, took.
     pub(super) fn close(self) -> bool {
         let mut user = false;
-        for (kind, mut file) in self.0 {
-            let took = file.write_all(b"0").is_ok();
-            user |= took && kind == "user";
+        for (name, limit, mut file) in self.0 {
+            let took = file.write_all(limit.to_string().as_bytes()).is_ok();
+            user |= took && name == USER_NAMESPACES;
         }
         user
     }
+}
+
+/// The limit on which those on other namespaces hang.
+const USER_NAMESPACES: &str = "user_namespaces";
+
+/// Makes a user namespace as a user of its own, without giving up a capability: what the inside has
+/// of inotify, signals, locked memory and queues is counted for the namespace's maker, and must not
+/// be taken from root or from another sandbox.
+pub(super) fn as_maker(
+    maker: u32,
+    make: impl FnOnce() -> io::Result<Option<Pid>>,
+) -> io::Result<Option<Pid>> {
+    let before = rustix::thread::capabilities_secure_bits()?;
+    let keeping = before | CapabilitiesSecureBits::NO_SETUID_FIXUP;
+    if rustix::thread::set_capabilities_secure_bits(keeping).is_err() {
+        // Root of a container without `CAP_SETPCAP`: the inside is limited all the same.
+        return make();
+    }
+    let root = rustix::process::geteuid();
+    let become_user = |user| rustix::thread::set_thread_res_uid(root, user, root);
+    become_user(Uid::from_raw(maker))?;
+    let made = make();
+    if matches!(made, Ok(None)) {
+        // Inside, ids and secure bits are those of the new namespace.
+        return made;
+    }
+    become_user(root)?;
+    rustix::thread::set_capabilities_secure_bits(before)?;
+    made
 }
 
 /// A session keyring of its own, so that none of the server's is shared.
@@ -152,12 +195,15 @@ pub(crate) fn resources(
     limits: &Limits,
     memory_by_rlimit: bool,
 ) -> Vec<(&'static str, Resource, u64)> {
+    let (least, most) = OPEN_FILES;
+    let open_files = (ALL_OPEN_FILES / u64::from(limits.pids.max(1))).clamp(least, most);
     let mut all = vec![
         ("RLIMIT_CORE", Resource::Core, 0),
-        ("RLIMIT_NOFILE", Resource::Nofile, OPEN_FILES),
+        ("RLIMIT_NOFILE", Resource::Nofile, open_files),
         ("RLIMIT_MEMLOCK", Resource::Memlock, LOCKED),
         ("RLIMIT_FSIZE", Resource::Fsize, limits.file_bytes),
         ("RLIMIT_RTPRIO", Resource::Rtprio, 0),
+        ("RLIMIT_SIGPENDING", Resource::Sigpending, SIGNALS),
         // Counts this namespace's user only; holds where there is no control group too.
         ("RLIMIT_NPROC", Resource::Nproc, u64::from(limits.pids)),
     ];

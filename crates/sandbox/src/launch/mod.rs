@@ -25,6 +25,7 @@ mod network;
 mod overlay;
 pub(crate) mod plan;
 mod seccomp;
+mod seccomp_set;
 mod stage;
 mod syscalls;
 mod time;

@@ -90,7 +90,7 @@ pub(super) fn on_stage(at: &Path, bind: &Bind, trees: Trees, folders: Folders) -
     rustix::fs::chmodat(&root, "tmp", all, AtFlags::empty()).stage("directories")?;
     expected(&root)?;
     rustix::process::fchdir(&root).stage("root")?;
-    own(bind, &root, folders, false)?;
+    own(bind, &root, folders, false, false)?;
     if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
         trust::add(&root, certificate).stage("certificates")?;
     }
@@ -122,7 +122,7 @@ pub(super) fn finish(
     ];
     mount_at(&root, "tmp", "tmpfs", &tmp, FLAGS).stage("tmp")?;
     let own_disk = folders.own_disk;
-    let (hidden_paths, kept) = own(bind, &root, folders, opened)?;
+    let (hidden_paths, kept) = own(bind, &root, folders, opened, true)?;
     if let Some(certificate) = bind.network.as_ref().and_then(|n| n.authority.as_ref()) {
         trust::add(&root, certificate).stage("certificates")?;
     }
@@ -134,8 +134,15 @@ pub(super) fn finish(
     })
 }
 
-/// Store, layers and shares; whether the mounts of what is written hide where it lies, and that.
-fn own(bind: &Bind, root: &OwnedFd, folders: Folders, opened: bool) -> Result<(bool, Kept), Step> {
+/// Store, layers and shares; `apart`: with system directories of the sandbox's own; whether the
+/// mounts of what is written hide where it lies, and that.
+fn own(
+    bind: &Bind,
+    root: &OwnedFd,
+    folders: Folders,
+    opened: bool,
+    apart: bool,
+) -> Result<(bool, Kept), Step> {
     let Folders {
         store,
         own_disk,
@@ -147,7 +154,11 @@ fn own(bind: &Bind, root: &OwnedFd, folders: Folders, opened: bool) -> Result<(b
     for (n, layer) in layers.iter().enumerate() {
         attach_new(layer, root, &format!("{}/{n}", layers::LAYERS)).stage("layers")?;
     }
-    layers::lay_over(root, count).stage("layers")?;
+    let laid = layers::lay_over(root, count).stage("layers")?;
+    // What is installed is written over the system itself.
+    if apart && bind.keeps != Keeps::Written {
+        layers::set_apart(root, &laid).stage("system directories")?;
+    }
     let (mut hidden, mut kept) = (true, Kept::new());
     for folder in folders::writable(bind) {
         kept.push(keep(&store, folder.0)?);
@@ -204,16 +215,22 @@ fn place(root: &OwnedFd, tree: Tree) -> io::Result<()> {
     }
 }
 
+/// Makes a directory and those above it; what is there already is left.
 pub(super) fn make_dir(root: &OwnedFd, at: &Path) -> io::Result<()> {
-    let mut done = std::path::PathBuf::new();
-    for part in at.components() {
-        done.push(part);
-        match rustix::fs::mkdirat(root, &done, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(e) => return Err(e.into()),
+    use rustix::io::Errno;
+    match (
+        rustix::fs::mkdirat(root, at, Mode::from_raw_mode(0o755)),
+        at.parent(),
+    ) {
+        (Ok(()) | Err(Errno::EXIST), _) => Ok(()),
+        // The empty path is the root itself.
+        (Err(Errno::NOENT), None) => Ok(()),
+        (Err(Errno::NOENT), Some(parent)) if !at.as_os_str().is_empty() => {
+            make_dir(root, parent)?;
+            Ok(rustix::fs::mkdirat(root, at, Mode::from_raw_mode(0o755))?)
         }
+        (Err(e), _) => Err(e.into()),
     }
-    Ok(())
 }
 
 pub(super) fn make_file(root: &OwnedFd, at: &Path, text: &str) -> io::Result<File> {

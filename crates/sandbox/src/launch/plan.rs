@@ -66,7 +66,7 @@ pub(crate) struct Outward {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Namespaces {
     pub ids: Ids,
-    /// `cgroup.procs` files to join.
+    /// Files of control groups to join by writing `0`; see `cgroup::Group::procs`.
     pub groups: Vec<PathBuf>,
     /// Whether the memory limit must be approximated per process for want of a control group.
     pub memory_by_rlimit: bool,
@@ -87,7 +87,7 @@ pub(crate) struct SpareDisk {
 /// A file tree in a mount namespace of its own, and the programs that turn it into a sandbox.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Stage {
-    /// `cgroup.procs` files to join.
+    /// Files of control groups to join by writing `0`; see `cgroup::Group::procs`.
     pub groups: Vec<PathBuf>,
     /// The ids that own what is kept.
     pub ids: Ids,

@@ -12,6 +12,7 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
+use super::seccomp_set as set;
 use super::syscalls::{ALLOWED, ALLOWED_HERE, Call, REFUSED, REFUSED_HERE};
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -72,12 +73,11 @@ impl Filters {
 }
 
 fn allow_list() -> Result<BpfProgram, SeccompError> {
-    let refused = [REFUSED, REFUSED_HERE].concat();
-    let named = ALLOWED.iter().chain(ALLOWED_HERE).chain(&refused);
+    let lists = [ALLOWED, ALLOWED_HERE, REFUSED, REFUSED_HERE];
+    let named = lists.into_iter().flatten();
     // `clone3` is absent on purpose: its flags lie behind a pointer, and C libraries fall back.
-    let rules = named.map(|&(_, number)| (number, Vec::new())).collect();
-    let absent = SeccompAction::Errno(libc::ENOSYS as u32);
-    compile(rules, absent, SeccompAction::Allow)
+    let numbers = named.filter_map(|&(_, number)| u32::try_from(number).ok());
+    set::program(numbers.collect(), libc::ENOSYS as u32).ok_or(SeccompError::Architecture)
 }
 
 /// The two lists as an OCI runtime wants them: without the rules on arguments, which the agent

@@ -9,6 +9,15 @@ use crate::credential;
 /// The key as sent: `x-api-key`, or `Authorization: Bearer`. Both are accepted together only if
 /// they agree, so that no request runs under a key its sender did not mean.
 pub(super) fn presented(headers: &HeaderMap) -> Result<&str, ApiError> {
+    for name in ["x-api-key", "authorization"] {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            // Which of them counts is not the same everywhere on a request's way.
+            return Err(ApiError::new(
+                ErrorKind::Authentication,
+                format!("`{name}` is there more than once; send one credential"),
+            ));
+        }
+    }
     let api_key = headers.get("x-api-key").map(|v| v.to_str().map(str::trim));
     let bearer = headers
         .get(http::header::AUTHORIZATION)
@@ -71,6 +80,8 @@ mod tests {
             &[("authorization", "Bearer ")],
             &[("x-api-key", "k1"), ("authorization", "Bearer k2")],
             &[("x-api-key", "k1"), ("authorization", "Basic k1")],
+            &[("x-api-key", "k1"), ("x-api-key", "k1")],
+            &[("authorization", "Bearer k1"), ("authorization", "x")],
         ] {
             let error = presented(&headers(pairs)).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Authentication, "{pairs:?}");

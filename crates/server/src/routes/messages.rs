@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::auth::Caller;
 use crate::http::{Fail, Kept, Payload, Reply, RequestName, json, raw_json, sse};
 
 /// `anthropic-beta` values that are passed on.
@@ -22,6 +23,7 @@ const MAX_BETAS: usize = 100;
 /// `POST /v1/messages`
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
+    _: Caller,
     Extension(RequestName(id)): Extension<RequestName>,
     headers: HeaderMap,
     Payload(body): Payload,
@@ -54,6 +56,7 @@ pub(crate) async fn create(
 /// `POST /v1/messages/count_tokens`
 pub(crate) async fn count_tokens(
     State(app): State<Arc<App>>,
+    _: Caller,
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Reply {

@@ -40,6 +40,7 @@ cases! {
     a_stopped_item_is_kept_for_a_while,
     a_token_opens_nothing_once_its_item_has_stopped,
     a_revoked_key_gives_back_what_it_claimed,
+    a_poll_that_waited_under_a_revoked_key_is_given_nothing,
     an_environment_is_deleted_with_its_items_and_keys,
 }
 
@@ -626,6 +627,33 @@ async fn a_revoked_key_gives_back_what_it_claimed(w: World) {
     assert_eq!(w.states(&pending).await, [Queued], "nobody had begun");
     let stats = w.store.work_stats(&w.environment).await.unwrap();
     assert_eq!((stats.depth, stats.pending), (2, 0));
+}
+
+async fn a_poll_that_waited_under_a_revoked_key_is_given_nothing(w: World) {
+    let key = crate::NewEnvironmentKey {
+        environment_id: w.environment.clone(),
+        name: "k".into(),
+        hash: [9; 32],
+        last4: "abcd".into(),
+    };
+    let key = w.store.create_environment_key(key).await.unwrap().id;
+    let poll = |token| {
+        w.store.poll_work(NewPoll {
+            environment: w.environment.clone(),
+            key: key.clone(),
+            reclaim_older_than_ms: 5_000,
+            token_hash: [token; 32],
+        })
+    };
+    let first = w.queued().await;
+    let given = poll(1).await.unwrap().unwrap();
+    assert_eq!(given.session_id, first);
+    let revoked = w.store.revoke_environment_key(&w.environment, &key);
+    revoked.await.unwrap();
+    // The request was let in before, and looks at the queue once more.
+    assert_eq!(poll(2).await.unwrap(), None);
+    assert_eq!(w.token_is_live(2).await, None);
+    assert_eq!(w.poll(3).await.unwrap().id, given.id, "others get it");
 }
 
 async fn an_environment_is_deleted_with_its_items_and_keys(w: World) {

@@ -96,8 +96,12 @@ fn hand_out(tx: &mut dyn Tx, poll: &NewPoll, lost: i64) -> Result<Option<WorkRow
         "UPDATE work SET polled_at = ?2, handed_out = handed_out + 1, token_hash = ?4,
            polled_with = ?5
          WHERE id = (SELECT id FROM work WHERE {READY} ORDER BY available_at, id LIMIT 1)
+           AND NOT EXISTS (
+             SELECT 1 FROM environment_key WHERE id = ?5 AND revoked_at IS NOT NULL)
          RETURNING handed_out, {COLUMNS}"
     );
+    // A poll may have waited since its key was looked at, and the token it would be given is not
+    // taken back again: so the key is looked at here, where revoking it cannot come between.
     let taken = tx.query(
         &sql,
         params![

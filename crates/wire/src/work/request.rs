@@ -39,8 +39,9 @@ pub struct BeatQuery {
     /// The latest heartbeat as the sender knows it, or [`super::NO_HEARTBEAT`]; `None` compares
     /// nothing.
     pub expected_last_heartbeat: Option<String>,
-    /// Seconds the lease will last: what was asked for, brought within [`WORK_LEASE_SECONDS`].
-    pub ttl_seconds: u64,
+    /// Seconds the lease shall last, brought within [`WORK_LEASE_SECONDS`]; `None` leaves it to the
+    /// server.
+    pub ttl_seconds: Option<u64>,
 }
 
 impl BeatQuery {
@@ -49,13 +50,13 @@ impl BeatQuery {
     /// # Errors
     /// 400 naming the parameter.
     pub fn read(query: &Query) -> Result<Self, ApiError> {
-        let (least, default, greatest) = WORK_LEASE_SECONDS;
+        let (least, _, greatest) = WORK_LEASE_SECONDS;
         let desired = query.integer("desired_ttl_seconds", 1, i64::MAX as u64)?;
         Ok(Self {
             expected_last_heartbeat: query
                 .text("expected_last_heartbeat")?
                 .map(ToOwned::to_owned),
-            ttl_seconds: desired.map_or(default, |n| n.clamp(least, greatest)),
+            ttl_seconds: desired.map(|n| n.clamp(least, greatest)),
         })
     }
 }

@@ -58,7 +58,7 @@ fn a_heartbeat() {
     let plain = beat("").unwrap();
     assert_eq!(
         (plain.expected_last_heartbeat, plain.ttl_seconds),
-        (None, 300)
+        (None, None)
     );
     let given =
         beat("expected_last_heartbeat=2026-11-20T08%3A00%3A31.004211Z&desired_ttl_seconds=60");
@@ -67,10 +67,10 @@ fn a_heartbeat() {
         given.expected_last_heartbeat.as_deref(),
         Some("2026-11-20T08:00:31.004211Z")
     );
-    assert_eq!(given.ttl_seconds, 60);
+    assert_eq!(given.ttl_seconds, Some(60));
     for (desired, got) in [("1", 5), ("3600", 3600), ("86400", 3600)] {
         let raw = format!("desired_ttl_seconds={desired}");
-        assert_eq!(beat(&raw).unwrap().ttl_seconds, got);
+        assert_eq!(beat(&raw).unwrap().ttl_seconds, Some(got));
     }
     assert!(message(beat("desired_ttl_seconds=0")).starts_with("desired_ttl_seconds: "));
 }
@@ -95,4 +95,18 @@ fn bodies() {
         refusal::<UpdateWork>(&json!({})),
         "metadata: Field required"
     );
+}
+
+#[test]
+fn what_the_queue_notes_cannot_be_changed() {
+    for change in [json!("x"), json!(null)] {
+        let error = read::<UpdateWork>(&json!({ "metadata": { "freehold_lapsed_at": change } }));
+        let error = error.unwrap_err();
+        assert_eq!(error.code, Some("invalid_metadata"));
+        assert!(
+            error.message.contains("freehold_lapsed_at"),
+            "{}",
+            error.message
+        );
+    }
 }

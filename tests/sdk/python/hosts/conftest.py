@@ -19,21 +19,27 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import anthropic  # noqa: E402
-import httpx  # noqa: E402
+import httpx2  # noqa: E402
 from anthropic import Anthropic  # noqa: E402
 
 from harness.chat import Chat  # noqa: E402
 from harness.netns import PORT, SERVER_ADDRESS, Hosts  # noqa: E402
 from harness.server import Server, binary  # noqa: E402
+from harness.watch import wait_until  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 NODE_WORKER = HERE.parents[1] / "typescript/dist/workers/official.js"
+# What ours says when it begins to poll.
+READY = " polling http"
 # What a worker does on SIGTERM must be over by then.
 STOPPING_S = 60
 
 CONFIG = """
 [rehearsal]
 delay_ms = 0
+
+[work]
+lease_seconds = 6
 """
 
 
@@ -63,15 +69,15 @@ def client(server: Server) -> Anthropic:
 
 
 @pytest.fixture(scope="session")
-def admin(server: Server) -> httpx.Client:
+def admin(server: Server) -> httpx2.Client:
     """Freehold's own endpoints."""
-    return httpx.Client(base_url=server.url, headers={"x-api-key": server.key}, timeout=60)
+    return httpx2.Client(base_url=server.url, headers={"x-api-key": server.key}, timeout=60)
 
 
 class Queue:
     """A self-hosted environment and a key of it."""
 
-    def __init__(self, client: Anthropic, admin: httpx.Client, name: str) -> None:
+    def __init__(self, client: Anthropic, admin: httpx2.Client, name: str) -> None:
         self._client = client
         self.environment = client.beta.environments.create(name=name, config={"type": "self_hosted"})
         made = admin.post(f"/v1/freehold/environments/{self.environment.id}/keys", json={"name": "test"})
@@ -81,39 +87,55 @@ class Queue:
     def stats(self) -> Any:
         return self._client.beta.environments.work.stats(self.environment.id)
 
+    def items(self) -> list[Any]:
+        """Every item there ever was, as its workers see them."""
+        work = Anthropic(auth_token=self.key, base_url=str(self._client.base_url)).beta.environments.work
+        return list(work.list(self.environment.id, limit=100))
+
+    def is_empty(self) -> bool:
+        """Nothing waits, is claimed or runs."""
+        stats = self.stats()
+        return stats.depth == 0 and stats.pending == 0 and all(item.state == "stopped" for item in self.items())
+
 
 @pytest.fixture
-def queue(client: Anthropic, admin: httpx.Client, request: pytest.FixtureRequest) -> Queue:
+def queue(client: Anthropic, admin: httpx2.Client, request: pytest.FixtureRequest) -> Queue:
     return Queue(client, admin, request.node.name)
 
 
 class Worker:
     """One worker process on the worker's host, with nothing but the environment's key."""
 
-    def __init__(self, hosts: Hosts, queue: Queue, kind: str, folder: Path, *extra: str) -> None:
+    def __init__(self, hosts: Hosts, queue: Queue, kind: str, folder: Path, *extra: str, url: str) -> None:
         self.kind = kind
         self.folder = folder
         self.workdir = folder / "workspace"
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.log = folder / "worker.log"
-        self._hosts, self._queue, self._extra = hosts, queue, extra
+        self._hosts, self._queue, self._url = hosts, queue, url
+        # The lease is short, so that others take over soon.
+        self._extra = extra if "--lease" in extra else ("--lease", "5s", *extra)
         self.start()
 
     def start(self) -> None:
         env = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "TMPDIR", "USER", "LANG"}}
-        env["ANTHROPIC_BASE_URL"] = f"http://{SERVER_ADDRESS}:{PORT}"
+        env["ANTHROPIC_BASE_URL"] = self._url
         env["ANTHROPIC_ENVIRONMENT_ID"] = self._queue.environment.id
         env["ANTHROPIC_ENVIRONMENT_KEY"] = self._queue.key
         env["WORKDIR"] = str(self.workdir)
         argv = {
-            "freehold": [binary(), "worker", "poll", "--state-dir", str(self.folder / "state"), "--max-idle", "2s", *self._extra],
+            "freehold": [binary(), "worker", "poll", "--workdir", str(self.folder / "state"), "--max-idle", "1s", *self._extra],
             "python": own_mnt(sys.executable, str(HERE / "workers/official.py")),
             "typescript": own_mnt(shutil.which("node") or "node", str(NODE_WORKER)),
         }[self.kind]
+        before = self.said().count(READY) if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._hosts.worker.command(*argv), env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+        if self.kind == "freehold":
+            wait_until("a worker that polls", lambda: self.said().count(READY) > before or self.process.poll() is not None)
+        assert self.process.poll() is None, self.said()[-4000:]
 
     def kill(self) -> None:
         """As if its machine had lost power."""
@@ -139,8 +161,8 @@ def worker(hosts: Hosts, queue: Queue, tmp_path: Path) -> Iterator[Callable[...,
     """Starts workers; those still running at the end are stopped."""
     running: list[Worker] = []
 
-    def make(kind: str, *extra: str) -> Worker:
-        one = Worker(hosts, queue, kind, tmp_path / f"worker-{len(running)}", *extra)
+    def make(kind: str, *extra: str, url: str = f"http://{SERVER_ADDRESS}:{PORT}") -> Worker:
+        one = Worker(hosts, queue, kind, tmp_path / f"worker-{len(running)}", *extra, url=url)
         running.append(one)
         return one
 

@@ -15,6 +15,8 @@ const LITTLE_SPACE: u64 = 2 << 30;
 const NO_SPACE: u64 = 64 << 20;
 /// Open files a server wants: a few for each stream and sandbox.
 const OPEN_FILES: u64 = 4_096;
+/// Open files of a host that some ten sandboxes, of a million each, cannot use up.
+const ALL_OPEN_FILES: u64 = 10_000_000;
 
 /// The kernel.
 pub(super) fn system() -> Check {
@@ -85,15 +87,34 @@ fn disk(dir: &Path) -> Check {
 
 /// The limit of open files.
 pub(super) fn open_files() -> Check {
-    let limit = getrlimit(Resource::Nofile).current;
+    // The server raises its limit to the hard one.
+    let limit = getrlimit(Resource::Nofile).maximum;
     match limit {
         Some(n) if n < OPEN_FILES => {
             Check::new("open files", Level::Warning, format!("limited to {n}")).remedy(format!(
-                "ulimit -n {OPEN_FILES}, or LimitNOFILE= in a systemd unit"
+                "ulimit -Hn {OPEN_FILES}, or LimitNOFILE= in a systemd unit"
             ))
         }
         Some(n) => Check::new("open files", Level::Ok, format!("up to {n}")),
         None => Check::new("open files", Level::Ok, "not limited"),
+    }
+}
+
+/// Open files of the whole host, which every user but root shares with the sandboxes.
+pub(super) fn all_open_files() -> Check {
+    let name = "open files of the host";
+    let limit = std::fs::read_to_string("/proc/sys/fs/file-max");
+    match limit.map(|text| text.trim().parse::<u64>()) {
+        Ok(Ok(n)) if n < ALL_OPEN_FILES => Check::new(
+            name,
+            Level::Warning,
+            format!("limited to {n}"),
+        )
+        .remedy(format!(
+            "sysctl fs.file-max={ALL_OPEN_FILES} or above: a few sandboxes could use them all up"
+        )),
+        Ok(Ok(n)) => Check::new(name, Level::Ok, format!("up to {n}")),
+        Ok(Err(_)) | Err(_) => Check::new(name, Level::Warning, "cannot be looked at"),
     }
 }
 

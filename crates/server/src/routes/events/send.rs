@@ -67,7 +67,18 @@ fn check_sender(principal: &Principal, request: &SendEvents) -> Result<(), ApiEr
             EventParams::ToolResult(_) | EventParams::CustomToolResult(_)
         )
     };
-    if principal.is_workspace() || request.events.iter().all(answers) {
+    if principal.is_workspace() {
+        return Ok(());
+    }
+    if request.events.iter().any(|e| e.file_ids().next().is_some()) {
+        // The model would read it to them, whoever's it is.
+        return Err(ApiError::new(
+            ErrorKind::Permission,
+            "an environment key or session token opens no file, so its results cannot refer to \
+             any: send the content itself",
+        ));
+    }
+    if request.events.iter().all(answers) {
         return Ok(());
     }
     Err(ApiError::new(

@@ -45,7 +45,7 @@ pub(crate) async fn heartbeat(
     let asked = BeatQuery::read(&query)?;
     let beat = NewBeat {
         expected: asked.expected_last_heartbeat,
-        ttl_seconds: asked.ttl_seconds,
+        ttl_seconds: asked.ttl_seconds.unwrap_or(app.lease_seconds),
         by: principal.credential.bytes(),
     };
     match app.store.heartbeat_work(&environment, &item, beat).await {

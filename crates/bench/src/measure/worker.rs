@@ -1,0 +1,246 @@
+//! Our worker and the official ones on one server, each with an environment of its own: the round trip
+//! of `bash: true`, and how fast a queue of fresh sessions is served.
+//!
+//! Ours runs every session in a sandbox of its own; the official ones run tools as plain processes.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use freehold_base::Timestamp;
+
+use super::Lab;
+use crate::load::api;
+use crate::load::connection::{Connection, Target};
+use crate::load::process;
+use crate::load::stream::Stream;
+use crate::load::upstream::Work;
+
+/// How long a worker stays with a session that rests, milliseconds: part of what serving a queue of
+/// sessions takes workers that serve one at a time.
+const MAX_IDLE_MS: u32 = 100;
+/// How long a worker may take to go.
+const STOP: Duration = Duration::from_secs(10);
+
+/// Where workers find programs; the same for all.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Names in ids, and for people.
+const WORKERS: [(&str, &str); 3] = [
+    ("ours", "freehold worker"),
+    ("python", "Python worker"),
+    ("typescript", "TypeScript worker"),
+];
+
+pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
+    let mut connection = Connection::open(lab.site.target()).await?;
+    for (id, name) in WORKERS {
+        let environment = connection
+            .create("/v1/environments", api::self_hosted())
+            .await?;
+        let path = format!("/v1/freehold/environments/{environment}/keys");
+        let key = connection.post(&path, api::named("bench")).await?.json()?;
+        let key = key["key"].as_str().context("a key without its text")?;
+        let dir = lab.fresh_dir()?;
+        let Some(command) = command(id, lab, dir.path()) else {
+            lab.board.note(format!("{name}: not installed"));
+            continue;
+        };
+        let mut worker = Worker::start(command, lab.site.target(), &environment, key)
+            .with_context(|| name.to_owned())?;
+        let done = one(lab, &mut connection, &environment, &mut worker, (id, name)).await;
+        worker.stop();
+        done.with_context(|| name.to_owned())?;
+    }
+    for (what, of, words) in [
+        ("call", ".p50", "tool round trip"),
+        ("memory", "", "worker memory"),
+        ("cpu", "", "CPU of a call"),
+    ] {
+        let of = |worker: &str| lab.board.latest(&format!("worker.{worker}.{what}{of}"));
+        if let (Some(ours), Some(theirs)) = (of("ours"), of("python")) {
+            let words = format!("{words}, ours against Python");
+            lab.put(&format!("worker.{what}.ratio"), &words, "×", ours / theirs);
+        }
+    }
+    Ok(())
+}
+
+async fn one(
+    lab: &mut Lab,
+    connection: &mut Connection,
+    environment: &str,
+    worker: &mut Worker,
+    (id, name): (&str, &str),
+) -> Result<()> {
+    // The first session also waits for the worker to start.
+    serve(lab, connection, environment, 1).await?;
+    let before = process::cpu(worker.child.id())?;
+    let calls = lab.plan.worker_calls;
+    let times = serve(lab, connection, environment, calls).await?;
+    let cpu = (process::cpu(worker.child.id())? - before).as_secs_f64() * 1e3;
+    let put = |what: &str| (format!("worker.{id}.{what}"), name.to_owned());
+    let (key, what) = put("call");
+    let rest = &times[1..];
+    lab.put_millis(&key, &format!("{what}: later calls, use to result"), rest);
+    let (key, what) = put("first");
+    lab.put(
+        &key,
+        &format!("{what}: first call of a session"),
+        "ms",
+        times[0],
+    );
+    let (key, what) = put("cpu");
+    let each = cpu / times.len() as f64;
+    lab.put(&key, &format!("{what}: its CPU"), "ms/call", each);
+    let (key, what) = put("memory");
+    let memory = process::resident_mib(worker.child.id())?;
+    lab.put(&key, &format!("{what}: memory"), "MiB", memory);
+
+    let crowd = lab.plan.worker_sessions;
+    let begun = Instant::now();
+    let mut waiting = Vec::new();
+    for _ in 0..crowd {
+        waiting.push(order(lab, connection, environment, 1).await?);
+    }
+    for stream in waiting {
+        calls_of(stream, 1).await?;
+    }
+    let (key, what) = put("sessions");
+    let rate = crowd as f64 / begun.elapsed().as_secs_f64();
+    lab.put(
+        &key,
+        &format!("{what}: fresh sessions served"),
+        "sessions/s",
+        rate,
+    );
+    Ok(())
+}
+
+/// A session with calls, from its creation to its rest; milliseconds of each call.
+async fn serve(
+    lab: &Lab,
+    connection: &mut Connection,
+    environment: &str,
+    calls: usize,
+) -> Result<Vec<f64>> {
+    let stream = order(lab, connection, environment, calls).await?;
+    calls_of(stream, calls).await
+}
+
+/// A fresh session that has been told to make calls; its stream.
+async fn order(
+    lab: &Lab,
+    connection: &mut Connection,
+    environment: &str,
+    calls: usize,
+) -> Result<Stream> {
+    let body = api::session(&lab.site.working, environment);
+    let session = connection.create("/v1/sessions", body).await?;
+    let stream = Stream::open(lab.site.target(), &session, false).await?;
+    let body = api::message(&lab.upstream.order(Work::Bash(calls)));
+    connection.send_events(&session, body).await?;
+    Ok(stream)
+}
+
+/// Milliseconds between the stamps of each call and its result.
+async fn calls_of(mut stream: Stream, count: usize) -> Result<Vec<f64>> {
+    let mut asked: HashMap<String, Timestamp> = HashMap::new();
+    let mut times = Vec::new();
+    loop {
+        let event = stream.next().await?.event;
+        let end = event
+            .rested()?
+            .is_some_and(|reason| reason.r#type == "end_turn");
+        match event.r#type.as_str() {
+            "agent.tool_use" => {
+                let at = event.processed_at.context("a call without time")?;
+                asked.insert(event.id.context("a call without id")?, at);
+            }
+            "user.tool_result" => {
+                let of = event.tool_use_id.and_then(|id| asked.remove(&id));
+                let of = of.context("a result without call")?;
+                if event.is_error == Some(true) {
+                    bail!("`bash: true` failed");
+                }
+                let at = event.processed_at.context("a result without time")?;
+                times.push(at.seconds_since(of) * 1e3);
+            }
+            _ => {}
+        }
+        if end && times.len() == count {
+            return Ok(times);
+        }
+    }
+}
+
+/// How a worker is started; `None` if it is not installed.
+fn command(id: &str, lab: &Lab, dir: &Path) -> Option<Command> {
+    let mut command = match id {
+        "ours" => {
+            let mut command = Command::new(&lab.binary);
+            let idle = format!("{MAX_IDLE_MS}ms");
+            command.args(["worker", "poll", "--max-idle", &idle, "--workdir"]);
+            command.arg(dir);
+            command
+        }
+        "python" => {
+            let mut command = Command::new(lab.peers.python.as_ref()?);
+            command.args(["-c", include_str!("../../peers/worker.py")]);
+            command
+        }
+        _ => {
+            let packages = lab.peers.node_packages.as_ref()?;
+            let mut command = Command::new("node");
+            command.args(["-e", include_str!("../../peers/worker.cjs")]);
+            command.env("PACKAGES", packages);
+            command
+        }
+    };
+    command
+        .env("WORKDIR", dir)
+        .env("HOME", dir)
+        .env("MAX_IDLE_MS", MAX_IDLE_MS.to_string())
+        .env("PATH", PATH);
+    Some(command)
+}
+
+/// A worker process of our own; killed when dropped.
+struct Worker {
+    child: Child,
+}
+
+impl Worker {
+    fn start(mut command: Command, target: &Target, environment: &str, key: &str) -> Result<Self> {
+        let child = command
+            .env("ANTHROPIC_BASE_URL", format!("http://{}", target.address))
+            .env("ANTHROPIC_ENVIRONMENT_ID", environment)
+            .env("ANTHROPIC_ENVIRONMENT_KEY", key)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self { child })
+    }
+
+    fn stop(mut self) {
+        let pid = i32::try_from(self.child.id()).ok();
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+            // It may have ended; then there is nothing to ask.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < STOP && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
