@@ -178,7 +178,10 @@ async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response
             let data = server.history.lock().unwrap().clone();
             json(json!({ "data": data, "next_page": null })).into_response()
         }
-        "events" => json(json!({ "data": [] })).into_response(),
+        "events" => {
+            let sent: Value = serde_json::from_slice(&body).unwrap();
+            json(json!({ "data": sent["events"] })).into_response()
+        }
         _ => json(json!({
             "id": SESSION, "status": "running", "resources": [], "agent": { "skills": [] },
         }))
