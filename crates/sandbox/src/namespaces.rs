@@ -97,6 +97,13 @@ pub struct NamespaceProvider {
     pool: Arc<Pool>,
 }
 
+/// What came of opening one.
+struct Opened {
+    running: Running,
+    handshake: Handshake,
+    template: Option<PathBuf>,
+}
+
 /// A sandbox that stands, its launcher, its groups and their name.
 type Bound = ((Ready, Child), Group, Claim);
 
@@ -127,7 +134,8 @@ impl NamespaceProvider {
         }
     }
 
-    async fn open(&self, spec: &SandboxSpec) -> Result<(Running, Handshake), SandboxError> {
+    /// The sandbox, what it said, and the template of its disk.
+    async fn open(&self, spec: &SandboxSpec) -> Result<Opened, SandboxError> {
         spec.check()?;
         let offered = self.offers();
         if offered < spec.min_isolation {
@@ -142,7 +150,7 @@ impl NamespaceProvider {
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let way = Way::out(spec, &self.config.egress)?;
         let disk = self.disk(spec, ids).await?;
-        let bind = bind(spec, disk, &way);
+        let bind = bind(spec, disk.clone(), &way);
         let ((mut ready, child), group, name) = match self.pool.claim(&spec.limits) {
             Some(warm) => match self.bind(warm, &bind, &spec.id).await {
                 // What was prepared may have died meanwhile.
@@ -165,7 +173,11 @@ impl NamespaceProvider {
             egress,
             on_end: Box::new(move || drop((claim, name))),
         };
-        Ok((Running::new(ready.channel, parts), ready.handshake))
+        Ok(Opened {
+            running: Running::new(ready.channel, parts),
+            handshake: ready.handshake,
+            template: disk,
+        })
     }
 
     async fn cold(&self, spec: &SandboxSpec, ids: Ids, bind: &Bind) -> Result<Bound, SandboxError> {
@@ -180,6 +192,7 @@ impl NamespaceProvider {
             group,
             name,
             image,
+            ..
         } = warm;
         match waiting.bind(bind).await {
             Ok(started) => Ok((started, group, name)),
@@ -276,6 +289,9 @@ pub(crate) async fn disk_of(
     let plain = spec.dir.join(spec::WORKSPACE).exists();
     if !image && (plain || !possible || !Path::new("/dev/loop-control").exists()) {
         return Ok(None);
+    }
+    if let Some(template) = disk::made(dir, &spec.limits) {
+        return Ok(Some(template));
     }
     let (dir, limits) = (dir.to_owned(), spec.limits);
     let made = tokio::task::spawn_blocking(move || disk::template(&dir, &limits)).await;
@@ -512,11 +528,13 @@ impl Provider for NamespaceProvider {
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        let (running, handshake) = self.open(spec).await?;
+        let Opened {
+            running,
+            handshake,
+            template,
+        } = self.open(spec).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
-        let ids = self.ids()?;
-        let mut kind = self.kind(ids);
-        let template = self.disk(spec, ids).await?;
+        let mut kind = self.kind(self.ids()?);
         // The next session's disk will be of the same size.
         kind.spare = template.map(|template| (template, self.config.probe_dir.clone()));
         self.pool.fill(kind);
@@ -532,7 +550,7 @@ impl Provider for NamespaceProvider {
         if spec.dir.exists() {
             return Err(SandboxError::AlreadyOpen);
         }
-        let (running, _) = self.open(spec).await?;
+        let running = self.open(spec).await?.running;
         let running = fill(self, running, snapshot, &spec.dir).await?;
         Ok(self.hand_out(running))
     }
@@ -576,7 +594,11 @@ impl NamespaceProvider {
 
     /// Runs a sandbox and has it write and read a file.
     async fn try_out(&self, spec: &SandboxSpec) -> Result<Handshake, SandboxError> {
-        let (sandbox, handshake) = self.open(spec).await?;
+        let Opened {
+            running: sandbox,
+            handshake,
+            ..
+        } = self.open(spec).await?;
         let done = async {
             sandbox.write_file("/workspace/probe", "ok".into()).await?;
             sandbox
