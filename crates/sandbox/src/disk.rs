@@ -23,11 +23,11 @@ const OPTIONS: &str = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,num_back
 /// The template for these limits in `dir`, made if it is not there. Empty but for its tables and the
 /// folders every sandbox has, so it costs little whatever its size.
 pub(crate) fn template(dir: &Path, limits: &Limits) -> io::Result<PathBuf> {
-    let (bytes, inodes) = (limits.disk_bytes, limits.disk_inodes);
-    let path = dir.join(format!(".disk2-{bytes}-{inodes}"));
-    if path.exists() {
+    if let Some(path) = made(dir, limits) {
         return Ok(path);
     }
+    let (bytes, inodes) = (limits.disk_bytes, limits.disk_inodes);
+    let path = path(dir, limits);
     fs::create_dir_all(dir)?;
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     let half = dir.join(format!(".disk-new-{}-{n}", std::process::id()));
@@ -43,6 +43,17 @@ pub(crate) fn template(dir: &Path, limits: &Limits) -> io::Result<PathBuf> {
         let _ = fs::remove_file(&half);
     }
     made.map(|()| path)
+}
+
+/// The template if it is there.
+pub(crate) fn made(dir: &Path, limits: &Limits) -> Option<PathBuf> {
+    Some(path(dir, limits)).filter(|path| path.exists())
+}
+
+fn path(dir: &Path, limits: &Limits) -> PathBuf {
+    // The number tells it from those of earlier versions.
+    let (bytes, inodes) = (limits.disk_bytes, limits.disk_inodes);
+    dir.join(format!(".disk2-{bytes}-{inodes}"))
 }
 
 /// What every sandbox has, to be copied into the image.

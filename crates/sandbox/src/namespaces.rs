@@ -99,6 +99,13 @@ pub struct NamespaceProvider {
     pool: Arc<Pool>,
 }
 
+/// What came of opening one.
+struct Opened {
+    running: Running,
+    handshake: Handshake,
+    template: Option<PathBuf>,
+}
+
 /// A sandbox that stands, its launcher, its groups and their name.
 type Bound = ((Ready, Child), Group, Claim);
 
@@ -129,11 +136,8 @@ impl NamespaceProvider {
         }
     }
 
-    async fn open(
-        &self,
-        spec: &SandboxSpec,
-        keeps: Keeps,
-    ) -> Result<(Running, Handshake), SandboxError> {
+    /// The sandbox, what it said, and the template of its disk.
+    async fn open(&self, spec: &SandboxSpec, keeps: Keeps) -> Result<Opened, SandboxError> {
         spec.check()?;
         let offered = self.offers();
         if offered < spec.min_isolation {
@@ -152,7 +156,7 @@ impl NamespaceProvider {
             Keeps::Unpacked => None,
             _ => self.disk(spec, ids).await?,
         };
-        let mut bind = bind(spec, disk, &way);
+        let mut bind = bind(spec, disk.clone(), &way);
         bind.keeps = keeps;
         let prepared = match keeps {
             Keeps::Folders => self.pool.claim(&spec.limits),
@@ -180,7 +184,11 @@ impl NamespaceProvider {
             egress,
             on_end: Box::new(move || drop((claim, name))),
         };
-        Ok((Running::new(ready.channel, parts), ready.handshake))
+        Ok(Opened {
+            running: Running::new(ready.channel, parts),
+            handshake: ready.handshake,
+            template: disk,
+        })
     }
 
     async fn cold(&self, spec: &SandboxSpec, ids: Ids, bind: &Bind) -> Result<Bound, SandboxError> {
@@ -196,6 +204,7 @@ impl NamespaceProvider {
             group,
             name,
             image,
+            ..
         } = warm;
         match waiting.bind(bind).await {
             Ok(started) => Ok((started, group, name)),
@@ -293,6 +302,9 @@ pub(crate) async fn disk_of(
     let plain = spec.dir.join(spec::WORKSPACE).exists();
     if !image && (plain || !possible || !Path::new("/dev/loop-control").exists()) {
         return Ok(None);
+    }
+    if let Some(template) = disk::made(dir, &spec.limits) {
+        return Ok(Some(template));
     }
     let (dir, limits) = (dir.to_owned(), spec.limits);
     let made = tokio::task::spawn_blocking(move || disk::template(&dir, &limits)).await;
@@ -526,11 +538,13 @@ impl Provider for NamespaceProvider {
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        let (running, handshake) = self.open(spec, Keeps::Folders).await?;
+        let Opened {
+            running,
+            handshake,
+            template,
+        } = self.open(spec, Keeps::Folders).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
-        let ids = self.ids()?;
-        let mut kind = self.kind(ids);
-        let template = self.disk(spec, ids).await?;
+        let mut kind = self.kind(self.ids()?);
         // The next session's disk will be of the same size.
         kind.spare = template.map(|template| (template, self.config.probe_dir.clone()));
         self.pool.fill(kind);
@@ -546,7 +560,7 @@ impl Provider for NamespaceProvider {
         if spec.dir.exists() {
             return Err(SandboxError::AlreadyOpen);
         }
-        let (running, _) = self.open(spec, Keeps::Folders).await?;
+        let running = self.open(spec, Keeps::Folders).await?.running;
         let running = fill(self, running, snapshot, &spec.dir).await?;
         Ok(self.hand_out(running))
     }
@@ -556,7 +570,7 @@ impl Provider for NamespaceProvider {
     }
 
     async fn installer(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        let (running, _) = self.open(spec, Keeps::Written).await?;
+        let running = self.open(spec, Keeps::Written).await?.running;
         Ok(self.hand_out(running))
     }
 
@@ -569,7 +583,7 @@ impl Provider for NamespaceProvider {
         if spec.dir.exists() {
             return Err(SandboxError::AlreadyOpen);
         }
-        let (running, _) = self.open(spec, Keeps::Unpacked).await?;
+        let running = self.open(spec, Keeps::Unpacked).await?.running;
         let running = fill(self, running, snapshot, &spec.dir).await?;
         running.destroy().await?;
         Ok(spec.dir.join(spec::LAYER))
@@ -614,7 +628,11 @@ impl NamespaceProvider {
 
     /// Runs a sandbox and has it write and read a file.
     async fn try_out(&self, spec: &SandboxSpec) -> Result<Handshake, SandboxError> {
-        let (sandbox, handshake) = self.open(spec, Keeps::Folders).await?;
+        let Opened {
+            running: sandbox,
+            handshake,
+            ..
+        } = self.open(spec, Keeps::Folders).await?;
         let done = async {
             sandbox.write_file("/workspace/probe", "ok".into()).await?;
             sandbox

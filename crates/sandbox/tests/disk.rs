@@ -74,7 +74,7 @@ async fn bytes_and_files_are_limited_together() {
         .map(|e| e.unwrap().file_name())
         .collect();
     names.sort();
-    assert_eq!(names, ["disk", "lock", "uploads"]);
+    assert_eq!(names, ["disk", "uploads"]);
     let again = bench.provider.create(&spec).await.unwrap();
     assert_eq!(
         ok(&again, "stat -c %s kept; cat /mnt/memory/notes/a").await,

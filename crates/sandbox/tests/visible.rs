@@ -58,6 +58,32 @@ async fn only_the_system_and_its_own_directories_exist() {
     sandbox.destroy().await.unwrap();
 }
 
+/// Both as root and as an ordinary user: setting a clock needs the process's own `/proc`.
+#[tokio::test]
+async fn clocks_begin_with_the_sandbox() {
+    let plain = std::path::Path::new("/proc/self/ns/time");
+    assert!(
+        plain.exists(),
+        "this kernel has no time namespaces (CONFIG_TIME_NS)"
+    );
+    // When a process started, in ticks of the clock since boot: field 22, counted after the name.
+    let started = |stat: &str| -> u64 {
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        fields.split_whitespace().nth(19).unwrap().parse().unwrap()
+    };
+    let outside = started(&std::fs::read_to_string("/proc/self/stat").unwrap());
+    let bench = bench("clocks");
+    let sandbox = bench.sandbox("clocks").await;
+    let inside = started(&ok(&sandbox, "cat /proc/self/stat").await);
+    assert!(inside < outside, "{inside} {outside}");
+    sandbox.destroy().await.unwrap();
+    let bench = ordinary_user("clocks_user");
+    let sandbox = ordinary_sandbox(&bench, "clocks").await;
+    let inside = started(&ok(&sandbox, "cat /proc/self/stat").await);
+    assert!(inside < outside, "{inside} {outside}");
+    sandbox.destroy().await.unwrap();
+}
+
 #[tokio::test]
 async fn nothing_of_the_host_can_be_written() {
     let bench = bench("readonly");

@@ -137,12 +137,20 @@ fn inside(
     lockdown::new_session_keyring().stage("keyring")?;
     let filters = seccomp::Filters::compile().stage("seccomp")?;
 
+    // Where the launcher lends the folders, nothing outside is needed any more.
+    let lent = matches!(how.ids, Ids::Range { .. });
+    if lent {
+        mounts::move_in(&root)?;
+    }
     let (bind, folders) = handover::take(&from_outside).stage("handing over")?;
     drop(from_outside);
     let folders = match folders {
         Some(folders) => folders,
         None => Folders::lend(&bind, None, None)?,
     };
+    if !lent {
+        mounts::move_in(&root)?;
+    }
     let built = mounts::finish(&bind, root, folders, opened != [0])?;
     let namespaces_capped = limits.close();
     let sockets = match &bind.network {

@@ -101,18 +101,22 @@ pub(super) fn on_stage(at: &Path, bind: &Bind, trees: Trees, folders: Folders) -
 /// Mount points a runtime fills.
 const BROUGHT: [&str; 3] = ["proc", "dev", "tmp"];
 
-/// Attaches what is the session's own and makes the new root the only one. `opened`: whether the
-/// inside's root may write over the system.
+/// Makes the new root the only one.
+pub(super) fn move_in(root: &OwnedFd) -> Result<(), Step> {
+    rustix::process::fchdir(root).stage("pivot")?;
+    rustix::process::pivot_root(".", ".").stage("pivot")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).stage("pivot")?;
+    std::env::set_current_dir("/").stage("pivot")
+}
+
+/// Attaches what is the session's own, in the new root. `opened`: whether the inside's root may write
+/// over the system.
 pub(super) fn finish(
     bind: &Bind,
     root: OwnedFd,
     folders: Folders,
     opened: bool,
 ) -> Result<Built, Step> {
-    rustix::process::fchdir(&root).stage("pivot")?;
-    rustix::process::pivot_root(".", ".").stage("pivot")?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).stage("pivot")?;
-    std::env::set_current_dir("/").stage("pivot")?;
     let tmp_size = bind.limits.tmp_bytes.to_string();
     let inodes = TMP_INODES.to_string();
     let tmp = [

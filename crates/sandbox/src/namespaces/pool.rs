@@ -32,6 +32,8 @@ pub(super) struct Kind {
 pub(super) struct Warm {
     pub waiting: Waiting,
     pub group: Group,
+    /// What the groups limit it to.
+    pub limits: Limits,
     /// The groups' name.
     pub name: Claim,
     /// The image mounted ahead; nobody's as long as it lies here.
@@ -63,7 +65,8 @@ impl Pool {
     pub(super) fn claim(&self, limits: &Limits) -> Option<Warm> {
         loop {
             let mut warm = self.waiting().pop()?;
-            if warm.waiting.waits() && warm.group.limit(limits).is_ok() {
+            let limited = warm.limits == *limits || warm.group.limit(limits).is_ok();
+            if limited && warm.waiting.waits() {
                 return Some(warm);
             }
             discard(warm);
@@ -125,6 +128,7 @@ fn discard(warm: Warm) {
         group,
         name,
         image,
+        ..
     } = warm;
     // Kills the launcher, and with it the rest.
     drop(waiting);
@@ -168,6 +172,7 @@ impl Kind {
             Ok(waiting) => Ok(Warm {
                 waiting,
                 group,
+                limits: *limits,
                 name: claim,
                 image,
             }),
