@@ -71,9 +71,17 @@ fn move_aside(dir: &Path) -> io::Result<Option<PathBuf>> {
     }
 }
 
-/// Deletes `top` and all below. Directories that are not empty are moved up into `top`, so depth
-/// costs nothing.
+/// Deletes `top` and all below. What is gone already is no failure: whoever cleans up at a start may
+/// find what another is just deleting.
 pub(crate) fn delete(top: &Path) -> io::Result<()> {
+    match delete_all(top) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !top.exists() => Ok(()),
+        done => done,
+    }
+}
+
+/// Directories that are not empty are moved up into `top`, so depth costs nothing.
+fn delete_all(top: &Path) -> io::Result<()> {
     let root = open_dir(CWD, top)?;
     let mut moved = 0u64;
     loop {
@@ -174,6 +182,14 @@ const BATCH: usize = 10_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_deleted_first_is_no_failure() {
+        let base = tempfile::tempdir().unwrap();
+        delete(&base.path().join("gone")).unwrap();
+        std::fs::write(base.path().join("file"), "x").unwrap();
+        assert!(delete(&base.path().join("file")).is_err());
+    }
 
     #[test]
     fn depth_and_modes_do_not_matter_and_links_are_not_followed() {

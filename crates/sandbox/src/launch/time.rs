@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::process::DumpableBehavior;
 use rustix::thread::UnshareFlags;
 
 /// Puts processes forked from now on into a time namespace of their own; whether the kernel has
@@ -17,6 +18,9 @@ fn try_hide() -> io::Result<()> {
         seconds(libc::CLOCK_MONOTONIC),
         seconds(libc::CLOCK_BOOTTIME),
     );
+    // Whoever changed its ids does not own its files in `/proc`, unless it may be dumped. The next
+    // change of ids ends that again.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)?;
     std::fs::write(
         "/proc/self/timens_offsets",
         format!("monotonic -{monotonic} 0\nboottime -{boot} 0\n"),
