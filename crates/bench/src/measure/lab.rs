@@ -142,7 +142,7 @@ impl Site {
                 .create("/v1/agents", api::working_agent())
                 .await?,
             self_hosted: connection
-                .create("/v1/environments", api::self_hosted())
+                .create("/v1/environments", api::self_hosted("bench-self-hosted"))
                 .await?,
             cloud: connection.create("/v1/environments", api::cloud()).await?,
             server,
