@@ -65,7 +65,8 @@ impl Lab {
         };
         Ok(Self {
             plan,
-            binary: binary.to_owned(),
+            // Sandboxes are started from another directory.
+            binary: std::fs::canonicalize(binary)?,
             peers: peers.clone(),
             site: Site::open(binary, &root.path().join("main"), &upstream).await?,
             light,
