@@ -212,14 +212,15 @@ pub struct Peers {
 
 /// The npm sandbox runtime that is compared with.
 const SANDBOX_RUNTIME: &str = "@anthropic-ai/sandbox-runtime@0.0.83";
-/// Programs that isolate, and what the npm runtime needs beside them: program, package.
-const ISOLATORS: [(&str, &str); 6] = [
-    ("unshare", "util-linux"),
-    ("bwrap", "bubblewrap"),
-    ("runc", "runc"),
-    ("runsc", "runsc"),
-    ("socat", "socat"),
-    ("rg", "ripgrep"),
+/// Programs that isolate, and what the npm runtime needs beside them: program, how it tells its
+/// version, package.
+const ISOLATORS: [(&str, &str, &str); 6] = [
+    ("unshare", "--version", "util-linux"),
+    ("bwrap", "--version", "bubblewrap"),
+    ("runc", "--version", "runc"),
+    ("runsc", "--version", "runsc"),
+    ("socat", "-V", "socat"),
+    ("rg", "--version", "ripgrep"),
 ];
 
 /// Installs what the benchmark compares with, as far as that is possible.
@@ -233,8 +234,8 @@ pub fn peers() -> Peers {
     };
     let missing = ISOLATORS
         .iter()
-        .filter(|(name, _)| !works(name, &["--version"]));
-    let packages: Vec<_> = missing.map(|(_, package)| *package).collect();
+        .filter(|(name, version, _)| !works(name, &[version]));
+    let packages: Vec<_> = missing.map(|(_, _, package)| *package).collect();
     if !packages.is_empty()
         && let Err(why) = apt(&packages)
     {

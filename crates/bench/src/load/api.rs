@@ -37,8 +37,8 @@ pub(crate) fn working_agent() -> Bytes {
 }
 
 /// An environment where sandboxes are the client's affair.
-pub(crate) fn self_hosted() -> Bytes {
-    body(&json!({ "name": "bench-self-hosted", "config": { "type": "self_hosted" } }))
+pub(crate) fn self_hosted(name: &str) -> Bytes {
+    body(&json!({ "name": name, "config": { "type": "self_hosted" } }))
 }
 
 /// An environment with a sandbox for each session.

@@ -65,7 +65,8 @@ impl Lab {
         };
         Ok(Self {
             plan,
-            binary: binary.to_owned(),
+            // Sandboxes are started from another directory.
+            binary: std::fs::canonicalize(binary)?,
             peers: peers.clone(),
             site: Site::open(binary, &root.path().join("main"), &upstream).await?,
             light,
@@ -142,7 +143,7 @@ impl Site {
                 .create("/v1/agents", api::working_agent())
                 .await?,
             self_hosted: connection
-                .create("/v1/environments", api::self_hosted())
+                .create("/v1/environments", api::self_hosted("bench-self-hosted"))
                 .await?,
             cloud: connection.create("/v1/environments", api::cloud()).await?,
             server,

@@ -36,13 +36,14 @@ const WORKERS: [(&str, &str); 3] = [
 pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     let mut connection = Connection::open(lab.site.target()).await?;
     for (id, name) in WORKERS {
-        let environment = connection
-            .create("/v1/environments", api::self_hosted())
-            .await?;
+        let dir = lab.fresh_dir()?;
+        // Each round has environments of its own; no two have the same name.
+        let unique = dir.path().file_name().unwrap_or_default();
+        let body = api::self_hosted(&format!("{id}-{}", unique.display()));
+        let environment = connection.create("/v1/environments", body).await?;
         let path = format!("/v1/freehold/environments/{environment}/keys");
         let key = connection.post(&path, api::named("bench")).await?.json()?;
         let key = key["key"].as_str().context("a key without its text")?;
-        let dir = lab.fresh_dir()?;
         let Some(command) = command(id, lab, dir.path()) else {
             lab.board.note(format!("{name}: not installed"));
             continue;
