@@ -1,7 +1,7 @@
 //! The sandbox's side: a folder of files. What the agent can write to is reached through the live
 //! sandbox only; a folder that nothing inside can change may be written from outside.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -205,13 +205,42 @@ fn place(root: &Path, path: &str, content: &[u8]) -> io::Result<()> {
             Err(e) => return Err(e),
         }
     }
-    let temporary = dir.join(format!("{UNFINISHED}0"));
-    std::fs::write(&temporary, content)?;
-    shown(&temporary, 0o644)?;
-    std::fs::rename(&temporary, dir.join(name))
+    // A name of its own: several files are written at a time.
+    let mut unfinished = tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .tempfile_in(&dir)?;
+    unfinished.write_all(content)?;
+    shown(unfinished.path(), 0o644)?;
+    unfinished.persist(dir.join(name))?;
+    Ok(())
 }
 
 fn is_unfinished(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.starts_with(UNFINISHED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn files_written_at_the_same_time_keep_apart() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = HostFolder(root.path().to_owned());
+        for round in 0..20 {
+            let name = |n: u32| format!("{round}/{n}.md");
+            let write = async |n: u32| folder.write(&name(n), n.to_string().into_bytes()).await;
+            let writes = (0..16).map(write);
+            for written in futures_util::future::join_all(writes).await {
+                written.unwrap();
+            }
+            for n in 0..16 {
+                let read = folder.read(&name(n), 16).await.unwrap();
+                assert_eq!(read, Some(n.to_string().into_bytes()), "{}", name(n));
+            }
+        }
+        let listed = folder.list().await.unwrap().files;
+        assert_eq!(listed.len(), 320, "nothing unfinished is left");
+    }
 }
