@@ -154,13 +154,10 @@ def test_bad_initial_events_create_nothing(client, environment, make_agent, case
 
 
 def test_later_features_are_refused_not_ignored(client, chat, make_agent):
-    for fields in (
-        {"resources": [{"type": "github_repository", "url": "https://github.com/a/b", "authorization_token": "t"}]},
-        {"resources": [{"type": "memory_store", "memory_store_id": "memstore_011CZkZAAAAAAAAAAAAAAAAAA"}]},
-    ):
-        with pytest.raises(anthropic.BadRequestError) as caught:
-            chat(**fields)
-        assert caught.value.error_code == "not_supported_yet"
+    repository = {"type": "github_repository", "url": "https://github.com/a/b", "authorization_token": "t"}
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        chat(resources=[repository])
+    assert caught.value.error_code == "not_supported_yet"
 
 
 def test_unknown_environment(chat):
