@@ -56,6 +56,16 @@ kinds! {
     ToolUse = "toolu", ToolUseId;
     /// A server process, random for each start.
     Replica = "repl", ReplicaId;
+    /// An MCP tunnel.
+    Tunnel = "tnl", TunnelId;
+    /// One value of a tunnel's token (not the token).
+    TunnelToken = "ttok", TunnelTokenId;
+    /// A certificate authority that a tunnel trusts.
+    TunnelCertificate = "tcrt", TunnelCertificateId;
+    /// A call of an MCP tool in a message of `POST /v1/messages`.
+    McpToolUse = "mcptoolu", McpToolUseId;
+    /// A workspace's record of an MCP server's tools.
+    McpServer = "mcpsrv", McpServerId;
     /// An item of an environment's work queue.
     Work = "work", WorkId;
     /// An environment key's row (not the key).
