@@ -96,6 +96,7 @@ pub(crate) fn options(sandbox: &SandboxSettings, root: PathBuf) -> local::Option
         min_isolation: sandbox.min_isolation,
         max_live: sandbox.max_live,
         idle: sandbox.idle,
+        min_free: sandbox.min_free,
         package_hosts: sandbox.package_hosts.clone(),
         package_env: sandbox.package_env.clone(),
         skills_at: freehold_worker::skills::IN_CLOUD,

@@ -45,4 +45,4 @@ pub use provider::{
     FileEntry, FileStream, Launcher, Listing, Provider, Sandbox, Stats, ToolReply, ToolRequest,
 };
 pub use snapshot::Snapshot;
-pub use spec::{Access, Isolation, Limits, MAX_LAYERS, MAX_SHARES, SandboxSpec, Share};
+pub use spec::{Access, Isolation, Limits, MAX_LAYERS, MAX_SHARES, SandboxSpec, Share, footprint};

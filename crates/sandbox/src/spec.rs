@@ -211,6 +211,14 @@ pub(crate) const LAYER: &str = "layer";
 const LOCK: &str = "lock";
 /// The file system image that holds the writable directories, where the host can mount one.
 pub(crate) const DISK: &str = "disk";
+/// Bytes that the disk image in a sandbox's state directory takes of the host's; `None` if it has none,
+/// and what is kept lies in plain folders.
+pub fn footprint(dir: &std::path::Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::symlink_metadata(dir.join(DISK)).ok()?;
+    // `st_blocks` counts 512 bytes, whatever the file system's own blocks are.
+    found.is_file().then(|| found.blocks() * 512)
+}
 /// Directories of the sandbox's own that the inside writes to, and where they appear.
 pub(crate) const WRITABLE: [(&str, &str); 3] = [
     (WORKSPACE, "/workspace"),

@@ -8,6 +8,7 @@
 pub mod agent;
 mod content;
 mod files;
+mod floor;
 pub mod local;
 pub mod memory;
 mod network;
@@ -20,6 +21,7 @@ mod variables;
 
 pub use content::Reply;
 pub use files::{FileSource, OutputFile, OutputReader};
+pub use floor::NoSpace;
 pub use local::{Call, MemorySource, Options, Place, SandboxUnavailable, SessionSandboxes};
 pub use memory::MemoryMount;
 pub use packages::PackagesError;

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use freehold_base::{SessionId, SharedClock, limits};
 use freehold_sandbox::{
     FileProblem, HostPattern, Isolation, Limits, Network, Provider, Sandbox, SandboxError,
-    SandboxSpec, Share, ToolRequest,
+    SandboxSpec, Share, ToolRequest, footprint,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::content::{self, Reply};
 use crate::files::{self, FileSource, OutputFile, OutputReader};
+use crate::floor::{self, Floor, NoSpace};
 use crate::memory::{self, MemoryError, MemoryMount, Remote, Rules, SessionMemory};
 use crate::network;
 use crate::packages::{Layer, Packages, PackagesError, RETRY_AFTER};
@@ -49,6 +50,8 @@ pub struct Options {
     pub max_live: usize,
     /// A sandbox unused for this long is closed: its processes end, its files stay.
     pub idle: Duration,
+    /// Bytes of the root's file system that sandboxes leave free; 0 sets no floor.
+    pub min_free: u64,
     /// Hosts that `allow_package_managers` adds to a limited network.
     pub package_hosts: Vec<HostPattern>,
     /// Variables while packages are installed, for example where a manager finds its index. What
@@ -113,6 +116,9 @@ pub enum SandboxUnavailable {
         /// How many.
         max: usize,
     },
+    /// The disk is nearly full.
+    #[error(transparent)]
+    Full(#[from] NoSpace),
     /// It did not come up in time.
     #[error("the sandbox did not start within {} seconds", START_TIMEOUT.as_secs())]
     Slow,
@@ -137,6 +143,7 @@ pub struct SessionSandboxes {
     options: Options,
     packages: Arc<Packages>,
     room: Arc<Semaphore>,
+    floor: Floor,
     slots: Mutex<Slots>,
 }
 
@@ -152,6 +159,7 @@ impl SessionSandboxes {
         let room = Arc::new(Semaphore::new(options.max_live.max(1)));
         Self {
             packages: Arc::new(Packages::new(Arc::clone(&provider), &options)),
+            floor: Floor::new(&options.root, options.min_free),
             provider,
             source,
             options,
@@ -203,6 +211,7 @@ impl SessionSandboxes {
                 Err(SandboxError::Lost { .. }) if attempts > 0 && !cancel.is_cancelled() => {
                     continue;
                 }
+                Err(SandboxError::Lost { .. }) if self.floor.check().is_err() => ended(&self.floor),
                 Err(error) => failed(place.session, &call.request, &error),
             };
         }
@@ -401,6 +410,32 @@ impl SessionSandboxes {
         closed
     }
 
+    /// Ends sandboxes that take the last of the disk, for as long as it is polled.
+    pub async fn keep_floor(&self) {
+        let mut sizes = floor::Sizes::default();
+        loop {
+            tokio::time::sleep(floor::LOOK).await;
+            if !self.floor.is_near() {
+                continue;
+            }
+            let live = self.all().into_iter().filter_map(|(session, slot)| {
+                let open = slot
+                    .state
+                    .try_lock()
+                    .is_ok_and(|state| state.open.is_some());
+                open.then(|| (session.clone(), footprint(&self.dir(&session))))
+            });
+            let grown = sizes.grown(live.collect());
+            let Err(full) = self.floor.check() else {
+                continue;
+            };
+            for session in grown {
+                tracing::warn!(%session, error = %full, "sandbox ended to keep the disk free");
+                self.close(&session).await;
+            }
+        }
+    }
+
     /// Clears what earlier processes left behind: control groups, and deletions that were cut
     /// short. Gives the sessions that have files here; [`SessionSandboxes::remove`] those that no
     /// longer exist.
@@ -469,6 +504,10 @@ impl SessionSandboxes {
         slot: &Slot,
         place: Place<'_>,
     ) -> Result<Arc<dyn Sandbox>, SandboxUnavailable> {
+        let is_open = |open: &Option<Open>| open.as_ref().is_some_and(|o| o.sandbox.alive());
+        if !is_open(&slot.state.lock().await.open) {
+            self.floor.check()?;
+        }
         // First, because it may take long, and what needs no sandbox must not wait for it.
         let layer = self.installed(slot, place).await?;
         let mut state = slot.state.lock().await;
@@ -691,6 +730,17 @@ fn unavailable(session: &SessionId, error: &SandboxUnavailable) -> Reply {
         text.push_str(&format!(" Its last lines:\n{}", error.output()));
     }
     Reply::error(text)
+}
+
+/// A call lost its sandbox for want of space.
+fn ended(floor: &Floor) -> Reply {
+    let why = floor
+        .check()
+        .map_or_else(|full| format!(": {full}"), |()| String::new());
+    Reply::error(format!(
+        "The sandbox was ended while the tool ran{why}. What the call was writing may be \
+         incomplete; other files are kept."
+    ))
 }
 
 fn failed(session: &SessionId, request: &ToolRequest, error: &SandboxError) -> Reply {

@@ -200,6 +200,7 @@ impl Setup {
             min_isolation: Isolation::None,
             max_live,
             idle: Duration::ZERO,
+            min_free: 0,
             package_hosts: Vec::new(),
             package_env: Vec::new(),
             skills_at: freehold_worker::skills::IN_CLOUD,

@@ -58,6 +58,7 @@ pub(super) struct Sandbox {
     pub(super) disk_mib: Option<u32>,
     pub(super) disk_inodes: Option<u32>,
     pub(super) max_live: Option<u32>,
+    pub(super) min_free_mib: Option<u32>,
     pub(super) idle_minutes: Option<u32>,
     pub(super) package_hosts: Vec<String>,
     pub(super) package_env: BTreeMap<String, String>,

@@ -54,6 +54,8 @@ pub(crate) struct SandboxSettings {
     pub(crate) limits: Limits,
     pub(crate) max_live: usize,
     pub(crate) idle: Duration,
+    /// Bytes of the data disk that stay free.
+    pub(crate) min_free: u64,
     pub(crate) package_hosts: Vec<HostPattern>,
     pub(crate) package_env: Vec<(String, String)>,
     pub(crate) oci: Runtime,
@@ -61,6 +63,9 @@ pub(crate) struct SandboxSettings {
     pub(crate) log_network: bool,
 }
 
+/// Of the data disk, what sandboxes leave free: more than the database takes in hours, and than one
+/// sandbox can have in memory, still to be written.
+const MIN_FREE: u64 = 2 << 30;
 /// Hosts of package managers that can be listed.
 const MAX_PACKAGE_HOSTS: usize = 200;
 /// Retries beyond this would outlast any client.
@@ -235,6 +240,7 @@ fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSett
         limits,
         max_live: max_live as usize,
         idle: Duration::from_secs(u64::from(idle_minutes) * 60),
+        min_free: mib(file.min_free_mib, MIN_FREE),
         package_hosts,
         package_env,
         oci: file.oci.runtime()?,

@@ -139,6 +139,7 @@ fn boxes(index: &Index, root: &Path) -> SessionSandboxes {
         min_isolation: Isolation::Namespaces,
         max_live: 8,
         idle: Duration::from_secs(600),
+        min_free: 0,
         package_hosts: vec![format!("{HOST}:{}", index.port).parse().unwrap()],
         package_env: index.variables(),
         skills_at: freehold_worker::skills::IN_CLOUD,

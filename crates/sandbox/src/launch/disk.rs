@@ -18,6 +18,8 @@ const CONFIGURE: libc::Ioctl = 0x4C0A;
 const AUTOCLEAR: u32 = 4;
 /// Tries for a loop device that others do not snatch away.
 const TRIES: u32 = 64;
+/// Bytes a disk may have in memory, still to be written.
+const UNWRITTEN: u64 = 64 << 20;
 /// How often the end of an earlier use of an image is looked for; the host sets the limit.
 const STEP: Duration = Duration::from_millis(5);
 
@@ -53,7 +55,8 @@ pub(super) fn mount(path: &Path, template: &Path) -> io::Result<OwnedFd> {
         fs::rename(&half, path)?;
     }
     let image = File::options().read(true).write(true).open(path)?;
-    let (device, _held) = attach(&image)?;
+    let (device, held) = attach(&image)?;
+    bound_unwritten(&held);
     let context = rustix::mount::fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_set_string(context.as_fd(), "source", &device)?;
     // Tables that were never written read as zeroes already.
@@ -143,6 +146,21 @@ fn attach(image: &File) -> io::Result<(String, File)> {
         }
     }
     Err(last)
+}
+
+/// What is written and still in memory is not on the host's disk yet, so nobody who looks at the free
+/// space sees it: it is kept to little. Kernels before 6.2 do not know the setting.
+fn bound_unwritten(device: &File) {
+    let Ok(found) = rustix::fs::fstat(device) else {
+        return;
+    };
+    let (major, minor) = (
+        rustix::fs::major(found.st_rdev),
+        rustix::fs::minor(found.st_rdev),
+    );
+    let settings = Path::new("/sys/class/bdi").join(format!("{major}:{minor}"));
+    let _ = fs::write(settings.join("max_bytes"), UNWRITTEN.to_string());
+    let _ = fs::write(settings.join("strict_limit"), "1");
 }
 
 /// Copies what is written in a file, and leaves its holes holes.

@@ -22,6 +22,8 @@ pub(super) fn start(store: &Store, sandboxes: &Arc<SessionSandboxes>) -> JoinSet
     tasks.spawn(collect(store.clone()));
     tasks.spawn(reclaim(store.clone()));
     tasks.spawn(close_idle(Arc::clone(sandboxes)));
+    let boxes = Arc::clone(sandboxes);
+    tasks.spawn(async move { boxes.keep_floor().await });
     tasks.spawn(reap(store.clone(), Arc::clone(sandboxes)));
     tasks
 }

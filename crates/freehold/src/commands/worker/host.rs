@@ -86,6 +86,8 @@ impl Host {
         let archives = Arc::new(SkillArchives::default());
         let source = Arc::clone(&archives);
         let sandboxes = Arc::new(SessionSandboxes::new(provider, source, options));
+        let boxes = Arc::clone(&sandboxes);
+        tokio::spawn(async move { boxes.keep_floor().await });
         if share == Share::Alone
             && let Err(error) = sandboxes.reap().await
         {
