@@ -3,10 +3,13 @@
 use freehold_base::EventId;
 use freehold_wire::agent::SessionAgent;
 use freehold_wire::content::ContentBlock;
-use freehold_wire::event::{AutoPermission, Evaluation, Permission, Reason, Verdict};
+use freehold_wire::event::{
+    AutoPermission, Evaluation, EventBody, McpToolResult, Permission, Reason, ToolResult, Verdict,
+};
 use freehold_wire::tool::{BuiltinTool, PermissionPolicy, Tool};
 use serde_json::value::RawValue;
 
+use crate::mcp::{self, McpTool};
 use crate::state::Placement;
 
 /// Who answers a call.
@@ -16,6 +19,8 @@ pub enum CallKind {
     Server(BuiltinTool),
     /// A self-hosted worker, with `user.tool_result`.
     Worker(BuiltinTool),
+    /// An MCP server, called by the server; which and what is in [`Call::mcp`].
+    Mcp,
     /// The client, with `user.custom_tool_result`.
     Custom,
     /// Nobody: the tool is not enabled, or does not exist.
@@ -33,6 +38,8 @@ pub struct Call {
     pub name: String,
     /// Input as the model wrote it.
     pub input: Box<RawValue>,
+    /// Of a call of an MCP tool: which.
+    pub mcp: Option<McpTarget>,
     /// Who answers.
     pub kind: CallKind,
     /// Decided when the model asked.
@@ -44,6 +51,17 @@ pub struct Call {
     pub runnable_epoch: i64,
     /// The result, once known.
     pub result: Option<CallResult>,
+}
+
+/// What a call of an MCP tool is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct McpTarget {
+    /// The agent's name of the server.
+    pub server: String,
+    /// The server's name of the tool.
+    pub tool: String,
+    /// Of the definition the model saw; empty if that is not known, which no definition has.
+    pub fingerprint: String,
 }
 
 /// A call's result.
@@ -66,7 +84,25 @@ impl Call {
     }
     /// Whether the server must run it now.
     pub fn is_runnable(&self) -> bool {
-        self.result.is_none() && self.is_released() && matches!(self.kind, CallKind::Server(_))
+        self.result.is_none()
+            && self.is_released()
+            && matches!(self.kind, CallKind::Server(_) | CallKind::Mcp)
+    }
+    /// The server's answer, as the event of its kind.
+    pub fn answer(&self, content: Vec<ContentBlock>, is_error: bool) -> EventBody {
+        let (id, is_error) = (self.use_id.clone(), Some(is_error));
+        match self.mcp {
+            Some(_) => EventBody::AgentMcpToolResult(McpToolResult {
+                mcp_tool_use_id: id,
+                content,
+                is_error,
+            }),
+            None => EventBody::AgentToolResult(ToolResult {
+                tool_use_id: id,
+                content,
+                is_error,
+            }),
+        }
     }
     /// Whether a confirmation refused it and the agent has not been told yet.
     pub fn is_denied(&self) -> bool {
@@ -120,6 +156,25 @@ pub fn grant(agent: &SessionAgent, placement: Placement, name: &str) -> Grant {
         Placement::SelfHosted if !tool.is_server_side() => CallKind::Worker(tool),
         _ => CallKind::Server(tool),
     };
+    judged(kind, policy)
+}
+
+/// What the agent's policy says of a call of an MCP tool that the model was shown.
+pub(crate) fn mcp_grant(agent: &SessionAgent, tool: &McpTool) -> Grant {
+    match mcp::policy(agent, &tool.server, &tool.name) {
+        None => Grant {
+            kind: CallKind::Refused,
+            permission: Permission::Deny,
+            evaluation: None,
+        },
+        Some(PermissionPolicy::AlwaysAllow) if tool.ask => {
+            judged(CallKind::Mcp, PermissionPolicy::AlwaysAsk)
+        }
+        Some(policy) => judged(CallKind::Mcp, policy),
+    }
+}
+
+fn judged(kind: CallKind, policy: PermissionPolicy) -> Grant {
     let (permission, evaluation) = match policy {
         PermissionPolicy::AlwaysAllow => (Permission::Allow, Evaluation::AlwaysAllow),
         PermissionPolicy::AlwaysAsk => (Permission::Ask, Evaluation::AlwaysAsk),

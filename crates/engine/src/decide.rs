@@ -56,6 +56,8 @@ pub enum Step {
     Append(Draft),
     /// Append this (it may be empty) with a `span.model_request_start` and ask the model.
     CallModel(Purpose, Draft),
+    /// Ask the agent's MCP servers for their tools, and decide again with [`Facts::mcp`].
+    Connect,
     /// Start these calls, which are use ids in `state.calls`.
     RunTools(Vec<EventId>),
     /// Wait until then, or for input.

@@ -20,6 +20,11 @@ pub enum Detail {
         /// Written by the model.
         summary: String,
     },
+    /// On `agent.mcp_tool_use`: what the call is bound to.
+    Mcp {
+        /// Of the definition the model saw.
+        fingerprint: String,
+    },
     /// On `session.status_rescheduled`: how long to wait.
     Retry {
         /// Milliseconds.

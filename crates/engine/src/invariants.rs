@@ -67,11 +67,12 @@ pub fn check(history: &[Value], settled: bool) -> Result<Work, Vec<Violation>> {
         };
         match kind {
             "user.message" => work.messages += 1,
-            "agent.tool_use" | "agent.custom_tool_use" => {
+            "agent.tool_use" | "agent.mcp_tool_use" | "agent.custom_tool_use" => {
                 work.uses += 1;
                 uses.insert(id, 0);
             }
             "agent.tool_result" | "user.tool_result" => answered(text("tool_use_id")),
+            "agent.mcp_tool_result" => answered(text("mcp_tool_use_id")),
             "user.custom_tool_result" => answered(text("custom_tool_use_id")),
             "span.model_request_start" => {
                 if let Some(open) = open_request.replace(id) {

@@ -3,8 +3,9 @@
 use freehold_base::EventId;
 use freehold_wire::content::ContentBlock;
 use freehold_wire::event::{
-    ContentOnly, CustomToolUse, Empty, EventBody, ModelRequestEnd, RetryStatus, SessionError,
-    SessionErrorEvent, SessionErrorKind, ThreadStatus, ToolResult, ToolUse,
+    ContentOnly, CustomToolUse, Empty, EventBody, McpToolResult, McpToolUse, ModelRequestEnd,
+    RetryStatus, SessionError, SessionErrorEvent, SessionErrorKind, ThreadStatus, ToolResult,
+    ToolUse,
 };
 use freehold_wire::session::Status;
 use freehold_wire::usage::{CacheCreation, ModelUsage};
@@ -14,6 +15,7 @@ use serde_json::value::RawValue;
 use crate::call::{self, CallKind};
 use crate::decide::{Purpose, View};
 use crate::draft::{Detail, Draft, ReplyDetail};
+use crate::request::Facts;
 use crate::state::State;
 use crate::steps;
 use crate::summary::PicoUsd;
@@ -154,6 +156,7 @@ pub fn events(
     request: &EventId,
     reply: Reply,
     layout: &Layout,
+    facts: &Facts,
     new_id: &mut dyn FnMut() -> EventId,
 ) -> Draft {
     let mut draft = Draft::default();
@@ -204,13 +207,37 @@ pub fn events(
                 let use_id = id.unwrap_or_else(&mut *new_id);
                 let name = block.name.unwrap_or_default();
                 let input = block.input.map_or_else(empty_object, ToOwned::to_owned);
-                let grant = call::grant(&state.agent, state.placement, &name);
                 detail.tool_ids.push(block.id.unwrap_or_default());
+                if let Some(tool) = facts.mcp_tool(&name) {
+                    let grant = call::mcp_grant(&state.agent, tool);
+                    if grant.kind == CallKind::Refused {
+                        refused.push(EventBody::AgentMcpToolResult(McpToolResult {
+                            mcp_tool_use_id: use_id.clone(),
+                            content: vec![ContentBlock::text(refusal_text(&name))],
+                            is_error: Some(true),
+                        }));
+                    }
+                    let body = EventBody::AgentMcpToolUse(McpToolUse {
+                        mcp_server_name: tool.server.clone(),
+                        name: tool.name.clone(),
+                        input,
+                        evaluated_permission: grant.permission,
+                        evaluation: grant.evaluation,
+                    });
+                    let fingerprint = tool.fingerprint.clone();
+                    draft.push_with(use_id, body, Detail::Mcp { fingerprint });
+                    continue;
+                }
+                let grant = call::grant(&state.agent, state.placement, &name);
                 let body = if grant.kind == CallKind::Custom {
                     EventBody::AgentCustomToolUse(CustomToolUse { name, input })
                 } else {
                     if grant.kind == CallKind::Refused {
-                        refused.push((use_id.clone(), refusal_text(&name)));
+                        refused.push(EventBody::AgentToolResult(ToolResult {
+                            tool_use_id: use_id.clone(),
+                            content: vec![ContentBlock::text(refusal_text(&name))],
+                            is_error: Some(true),
+                        }));
                     }
                     EventBody::AgentToolUse(ToolUse {
                         name,
@@ -238,15 +265,8 @@ pub fn events(
         EventBody::ModelRequestEnd(end),
         Detail::Reply(detail),
     );
-    for (tool_use_id, text) in refused {
-        draft.push(
-            new_id(),
-            EventBody::AgentToolResult(ToolResult {
-                tool_use_id,
-                content: vec![ContentBlock::text(text)],
-                is_error: Some(true),
-            }),
-        );
+    for result in refused {
+        draft.push(new_id(), result);
     }
     draft
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use freehold_wire::agent::{Effort, SessionAgent};
 use freehold_wire::tool::{BuiltinTool, Tool};
@@ -12,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::call::policy;
 use crate::conversation::{CacheControl, EPHEMERAL, Media, Message, Writing};
 use crate::decide::Purpose;
+use crate::mcp::McpTool;
 use crate::memory;
 use crate::state::{Placement, State};
 
@@ -28,6 +30,15 @@ pub struct Facts {
     pub effort: bool,
     /// Built-in tools this server cannot offer now.
     pub unavailable: Vec<BuiltinTool>,
+    /// Tools of the agent's MCP servers; `None` until they have been asked in this turn.
+    pub mcp: Option<Arc<[McpTool]>>,
+}
+
+impl Facts {
+    /// The MCP tool that the model calls by this name.
+    pub(crate) fn mcp_tool(&self, shown: &str) -> Option<&McpTool> {
+        self.mcp.as_deref()?.iter().find(|t| t.shown == shown)
+    }
 }
 
 #[derive(Serialize)]
@@ -193,7 +204,7 @@ fn skills(state: &State) -> Option<String> {
     Some(text)
 }
 
-fn tools<'a>(agent: &'a SessionAgent, facts: &Facts) -> serde_json::Result<Vec<Definition<'a>>> {
+fn tools<'a>(agent: &'a SessionAgent, facts: &'a Facts) -> serde_json::Result<Vec<Definition<'a>>> {
     let mut out = Vec::new();
     for tool in BuiltinTool::ALL {
         if policy(agent, tool).is_some() && !facts.unavailable.contains(&tool) {
@@ -214,6 +225,13 @@ fn tools<'a>(agent: &'a SessionAgent, facts: &Facts) -> serde_json::Result<Vec<D
                 input_schema: Schema::Custom(&custom.input_schema),
             });
         }
+    }
+    for tool in facts.mcp.iter().flat_map(|tools| tools.iter()) {
+        out.push(Definition {
+            name: &tool.shown,
+            description: &tool.description,
+            input_schema: Schema::Custom(&tool.input_schema),
+        });
     }
     Ok(out)
 }

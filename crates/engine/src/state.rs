@@ -14,7 +14,7 @@ use freehold_wire::usage::Budget;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::call::{self, Call, CallKind, CallResult};
+use crate::call::{self, Call, CallKind, CallResult, McpTarget};
 use crate::conversation::{Conversation, Entry};
 use crate::draft::{Detail, ReplyDetail};
 use crate::summary::Summary;
@@ -185,7 +185,33 @@ impl State {
                     model_id: String::new(),
                     name: u.name.clone(),
                     input: u.input.clone(),
+                    mcp: None,
                     kind,
+                    permission: u.evaluated_permission,
+                    verdict: None,
+                    runnable_epoch: event.epoch,
+                    result: None,
+                });
+            }
+            EventBody::AgentMcpToolUse(u) => {
+                let fingerprint = match event.detail {
+                    Some(Detail::Mcp { fingerprint }) => fingerprint.clone(),
+                    _ => String::new(),
+                };
+                self.calls.push(Call {
+                    use_id: event.id.clone(),
+                    model_id: String::new(),
+                    name: u.name.clone(),
+                    input: u.input.clone(),
+                    mcp: Some(McpTarget {
+                        server: u.mcp_server_name.clone(),
+                        tool: u.name.clone(),
+                        fingerprint,
+                    }),
+                    kind: match u.evaluated_permission {
+                        Permission::Deny => CallKind::Refused,
+                        _ => CallKind::Mcp,
+                    },
                     permission: u.evaluated_permission,
                     verdict: None,
                     runnable_epoch: event.epoch,
@@ -197,6 +223,7 @@ impl State {
                 model_id: String::new(),
                 name: u.name.clone(),
                 input: u.input.clone(),
+                mcp: None,
                 kind: CallKind::Custom,
                 permission: Permission::Allow,
                 verdict: None,
@@ -227,6 +254,14 @@ impl State {
                         is_error,
                     },
                 );
+            }
+            EventBody::AgentMcpToolResult(r) => {
+                let is_error = r.is_error.unwrap_or(false);
+                let result = CallResult {
+                    content: r.content.clone(),
+                    is_error,
+                };
+                self.answer(&r.mcp_tool_use_id, result);
             }
             EventBody::UserCustomToolResult(r) => {
                 let is_error = r.is_error.unwrap_or(false);
@@ -303,6 +338,7 @@ impl State {
         match &error.credential_id {
             // Says nothing of the model: the session goes on.
             Some(credential) => self.unreachable.push(credential.clone()),
+            None if error.mcp_server_name.is_some() => {}
             None if error.retry_status == RetryStatus::Retrying => self.attempts += 1,
             None => {}
         }

@@ -2,11 +2,12 @@
 //! good one, and a driver that dies anywhere leaves a session that another finishes.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use freehold_base::{EventId, Timestamp};
 use freehold_engine::reply::{self, Backoff, Spent};
 use freehold_engine::{
-    Detail, Draft, Facts, Failure, Folded, Layout, Placement, Purpose, Queued, Rates, Reply, State,
+    Detail, Draft, Facts, Failure, Folded, Layout, McpTool, Placement, Purpose, Queued, Rates, Reply, State,
     Step, View, decide, invariants,
 };
 use freehold_wire::agent::SessionAgent;
@@ -18,7 +19,7 @@ use freehold_wire::event::{
 use freehold_wire::session::Status;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// What the outside world does next.
 #[derive(Debug, Clone)]
@@ -50,7 +51,7 @@ enum World {
 fn world() -> impl Strategy<Value = World> {
     prop_oneof![
         4 => Just(World::Text),
-        4 => prop::collection::vec(0u8..4, 1..4).prop_map(World::Tools),
+        4 => prop::collection::vec(0u8..6, 1..4).prop_map(World::Tools),
         1 => Just(World::Refuse),
         1 => Just(World::Overloaded),
         1 => Just(World::BadRequest),
@@ -81,8 +82,11 @@ fn agent() -> SessionAgent {
                             "permission_policy": { "type": "always_ask" } }] },
             { "type": "custom", "name": "ask_me", "description": "d",
               "input_schema": { "type": "object" } },
+            { "type": "mcp_toolset", "mcp_server_name": "s", "default_config": always("always_ask"),
+              "configs": [{ "name": "free", "enabled": true,
+                            "permission_policy": { "type": "always_allow" } }] },
         ],
-        "mcp_servers": [], "skills": [], "multiagent": null,
+        "mcp_servers": [{ "type": "url", "name": "s", "url": "https://mcp.example.com" }], "skills": [], "multiagent": null,
         "execution_identity": { "type": "service_account" },
     }))
     .expect("a valid agent")
@@ -107,6 +111,8 @@ struct Session {
     state: State,
     in_flight: HashSet<EventId>,
     placement: Placement,
+    /// Whether the MCP server was asked since the last park or crash.
+    connected: bool,
 }
 
 const BACKOFF: Backoff = Backoff {
@@ -122,7 +128,22 @@ fn facts() -> Facts {
         system_messages: true,
         effort: true,
         unavailable: Vec::new(),
+        mcp: None,
     }
+}
+
+/// The tools of the agent's MCP server.
+fn mcp_tools() -> Arc<[McpTool]> {
+    let tool = |name: &str| McpTool {
+        server: "s".into(),
+        name: name.into(),
+        shown: format!("mcp__s__{name}"),
+        description: "d".into(),
+        input_schema: Map::new(),
+        fingerprint: "f".into(),
+        ask: false,
+    };
+    Arc::from([tool("free"), tool("asked")])
 }
 
 fn fresh(placement: Placement) -> State {
@@ -141,6 +162,7 @@ impl Session {
             state: fresh(placement),
             in_flight: HashSet::new(),
             placement,
+            connected: false,
         }
     }
 
@@ -178,7 +200,10 @@ impl Session {
     /// One step of the driver; `false` when it parks.
     fn step(&mut self, world: &World) -> bool {
         self.now += 1_000_000;
-        let facts = facts();
+        let facts = Facts {
+            mcp: self.connected.then(mcp_tools),
+            ..facts()
+        };
         let (inbox, in_flight) = (self.inbox.clone(), self.in_flight.clone());
         let view = View {
             now: Timestamp::from_micros(self.now),
@@ -195,7 +220,15 @@ impl Session {
         };
         let step = decide(&self.state, &view, &mut ids);
         let outcome = match step {
-            Step::Park => None,
+            Step::Park => {
+                self.connected = false;
+                None
+            }
+            Step::Connect => {
+                assert!(!self.connected, "a server is asked once a turn");
+                self.connected = true;
+                Some(Draft::default())
+            }
             Step::Append(draft) => {
                 assert!(!draft.is_empty(), "an empty append would loop for ever");
                 Some(draft)
@@ -223,14 +256,9 @@ impl Session {
                     .expect("something to wait for");
                 self.in_flight.remove(&call);
                 let mut draft = Draft::default();
-                draft.push(
-                    ids(),
-                    EventBody::AgentToolResult(ToolResult {
-                        tool_use_id: call,
-                        content: vec![ContentBlock::text("ok")],
-                        is_error: Some(false),
-                    }),
-                );
+                let ran = self.state.call(&call).expect("a call of the round");
+                let result = ran.answer(vec![ContentBlock::text("ok")], false);
+                draft.push(ids(), result);
                 Some(draft)
             }
             Step::WaitUntil(at) => {
@@ -256,6 +284,7 @@ impl Session {
             Action::Answer { allow } => self.answer_all(*allow),
             Action::Crash => {
                 self.in_flight.clear();
+                self.connected = false;
                 self.epoch += 1;
                 self.replay();
             }
@@ -382,7 +411,14 @@ fn answer(
         World::Tools(kinds) => {
             reply.stop_reason = Some("tool_use".into());
             for (i, kind) in kinds.iter().enumerate() {
-                let name = ["bash", "write", "ask_me", "no_such_tool"][*kind as usize];
+                let name = [
+                    "bash",
+                    "write",
+                    "ask_me",
+                    "no_such_tool",
+                    "mcp__s__free",
+                    "mcp__s__asked",
+                ][*kind as usize];
                 let id = format!("toolu_{}_{i}", request.as_str());
                 let use_ = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
                 reply.content.push(raw(use_));
@@ -401,7 +437,7 @@ fn answer(
     match failed {
         Some(failure) => reply::failed(state, request, &failure, purpose, BACKOFF, view, ids),
         None if purpose == Purpose::Compact => reply::compaction(request, &reply, ids),
-        None => reply::events(state, request, reply, &Layout::default(), ids),
+        None => reply::events(state, request, reply, &Layout::default(), view.facts, ids),
     }
 }
 
@@ -470,8 +506,9 @@ proptest! {
 fn the_checker_can_fail() {
     let mut session = Session::new(Placement::Cloud);
     session.queue(EventBody::UserMessage(text("first")));
-    session.step(&World::Text);
-    session.step(&World::Tools(vec![0]));
+    session.step(&World::Text); // Takes in the message.
+    session.step(&World::Text); // Asks the MCP server.
+    session.step(&World::Tools(vec![0, 4]));
     while session.step(&World::Text) {}
     let good = session.history();
     assert!(invariants::check(&good, true).is_ok());
@@ -489,6 +526,7 @@ fn the_checker_can_fail() {
     );
     for kind in [
         "agent.tool_result",
+        "agent.mcp_tool_result",
         "session.usage",
         "span.model_request_end",
     ] {

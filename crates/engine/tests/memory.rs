@@ -31,6 +31,7 @@ fn system(toolset: Value, stores: Vec<MemoryStoreResource>) -> Vec<String> {
         system_messages: true,
         effort: true,
         unavailable: Vec::new(),
+        mcp: None,
     };
     let body = build_request(&state, &facts, &Media::default(), Purpose::Turn).unwrap();
     let body: Value = serde_json::from_str(body.get()).unwrap();

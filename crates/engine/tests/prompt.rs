@@ -32,6 +32,7 @@ fn system(state: &State) -> Vec<String> {
         system_messages: true,
         effort: true,
         unavailable: Vec::new(),
+        mcp: None,
     };
     let body = build_request(state, &facts, &Media::default(), Purpose::Turn).expect("a request");
     let body: Value = serde_json::from_str(body.get()).expect("JSON");

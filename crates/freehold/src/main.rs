@@ -8,6 +8,7 @@ mod environment;
 mod exit;
 mod hands;
 mod logging;
+mod mcp;
 mod memories;
 mod memory;
 mod sandboxes;

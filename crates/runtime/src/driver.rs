@@ -5,14 +5,14 @@
 //! something meanwhile, the copy from before is caught up and the decision made again; what an
 //! effect produced is carried over and never lost.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_base::{EventId, SessionId, Timestamp, crash_point};
 use freehold_engine::reply::{self, Spent};
-use freehold_engine::{Draft, Facts, Folded, Purpose, Queued, State, Step, View, decide};
+use freehold_engine::{Draft, Facts, Folded, McpTool, Purpose, Queued, State, Step, View, decide};
 use freehold_model::ModelEntry;
 use freehold_store::{Append, AppendError, Claim, NewEvent, StoreError, Then};
 use freehold_wire::event::{Empty, EventBody};
@@ -22,6 +22,7 @@ use futures_util::FutureExt;
 use crate::credentials;
 use crate::executor::Place;
 use crate::load::{self, LoadError};
+use crate::mcp;
 use crate::model_call::{self, Asking, Meter, Outcome};
 use crate::outputs;
 use crate::runtime::{Bell, Shared};
@@ -105,10 +106,15 @@ struct Driver<'a> {
     state: State,
     place: Option<Arc<Place>>,
     running: Running,
+    /// Tools of the agent's MCP servers, once they were asked in this turn.
+    mcp: Option<Arc<[McpTool]>>,
+    /// Servers that failed in this turn: they are asked again in the next.
+    failed: BTreeSet<String>,
 }
 
 /// What to do once the decision's events are committed.
 enum Effect {
+    Connect,
     Model(Purpose, EventId),
     Tools(Vec<EventId>),
     Sleep(Timestamp),
@@ -143,6 +149,8 @@ impl<'a> Driver<'a> {
             state,
             place: None,
             running: Running::default(),
+            mcp: None,
+            failed: BTreeSet::new(),
         };
         driver.sync().await?;
         Ok(Some(driver))
@@ -164,6 +172,7 @@ impl<'a> Driver<'a> {
             }
             match effect {
                 Effect::Park => return Ok(()),
+                Effect::Connect => carry = self.connect().await?,
                 Effect::Model(purpose, request) => carry = self.model(purpose, &request).await?,
                 Effect::Tools(calls) => carry = self.start_tools(calls).await?,
                 Effect::Wait => carry = self.wait_for_tools().await?,
@@ -222,6 +231,7 @@ impl<'a> Driver<'a> {
                     more.push(request.clone(), EventBody::ModelRequestStart(Empty {}));
                     (more, Some(Effect::Model(purpose, request)))
                 }
+                Step::Connect => (Draft::default(), Some(Effect::Connect)),
                 Step::RunTools(calls) => (Draft::default(), Some(Effect::Tools(calls))),
                 Step::WaitUntil(at) => (Draft::default(), Some(Effect::Sleep(at))),
                 Step::Wait => (Draft::default(), Some(Effect::Wait)),
@@ -297,7 +307,37 @@ impl<'a> Driver<'a> {
     }
 
     fn facts(&self) -> Facts {
-        load::facts(self.entry().as_ref(), &*self.shared.executor)
+        Facts {
+            mcp: self.mcp.clone(),
+            ..load::facts(self.entry().as_ref(), &*self.shared.executor)
+        }
+    }
+
+    /// Asks the agent's MCP servers for their tools; gives what is to be said of those that fail.
+    async fn connect(&mut self) -> Result<Draft, Stop> {
+        let asked = {
+            let asking = mcp::ask(self.shared, &self.session, &self.state, &self.failed);
+            tokio::pin!(asking);
+            loop {
+                tokio::select! {
+                    asked = &mut asking => break asked?,
+                    () = self.shared.stopping.cancelled() => return Ok(Draft::default()),
+                    () = self.bell.wait() => {
+                        self.bell.heard();
+                        let (head, inbox) = load::inbox(self.shared, &self.session).await?;
+                        (self.inbox_head, self.inbox) = (head, inbox);
+                        let stop = |i: &Queued| matches!(i.body, EventBody::UserInterrupt(_));
+                        if self.inbox.iter().any(stop) {
+                            return Ok(Draft::default());
+                        }
+                    }
+                }
+            }
+        };
+        self.failed.extend(asked.failed);
+        self.mcp = Some(asked.tools);
+        self.sync().await?;
+        Ok(asked.draft)
     }
 
     async fn model(&mut self, purpose: Purpose, request: &EventId) -> Result<Draft, Stop> {
@@ -336,7 +376,7 @@ impl<'a> Driver<'a> {
         let mut new_id = || shared.ids.next();
         Ok(match outcome {
             Outcome::Answer(answer, layout) if purpose == Purpose::Turn => {
-                reply::events(&self.state, request, answer, &layout, &mut new_id)
+                reply::events(&self.state, request, answer, &layout, &facts, &mut new_id)
             }
             Outcome::Answer(answer, _) => reply::compaction(request, &answer, &mut new_id),
             Outcome::CutOff => reply::cut_off(request, meter.spent(), false, &mut new_id),
@@ -369,6 +409,8 @@ impl<'a> Driver<'a> {
         let place = self.place().await?;
         let (config, credentials) = (&place.config, &place.credentials);
         let draft = credentials::unreachable(self.shared, &self.state, config, credentials)?;
+        // What a server says of its tools may be another by the time the model is asked again.
+        self.mcp = None;
         for id in calls {
             if let Some(call) = self.state.call(&id) {
                 self.running
@@ -403,14 +445,14 @@ impl<'a> Driver<'a> {
         tokio::select! {
             finished = self.running.next() => {
                 crash_point!("driver.tool.after");
-                let Some((id, reply)) = finished else { return Ok(Draft::default()) };
+                let Some((call, reply)) = finished else { return Ok(Draft::default()) };
                 if self.running.is_empty()
                     && let Some(place) = &self.place
                 {
                     self.shared.executor.settle(place).await;
                     outputs::capture(self.shared, place).await;
                 }
-                Ok(tools::result(id, reply, self.shared))
+                Ok(tools::result(&call, reply, self.shared))
             }
             () = self.shared.stopping.cancelled() => Ok(Draft::default()),
             () = self.bell.wait() => {
@@ -449,8 +491,8 @@ impl<'a> Driver<'a> {
             }
             _ => Draft::default(),
         };
-        for (id, reply) in self.running.drain(shared.options.drain).await {
-            draft.merge(tools::result(id, reply, &shared));
+        for (call, reply) in self.running.drain(shared.options.drain).await {
+            draft.merge(tools::result(&call, reply, &shared));
         }
         if let Some(place) = &self.place {
             shared.executor.settle(place).await;

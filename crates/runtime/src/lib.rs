@@ -7,6 +7,7 @@ mod driver;
 pub mod executor;
 pub mod hub;
 mod load;
+pub mod mcp;
 mod media;
 mod model_call;
 mod outputs;
@@ -19,5 +20,6 @@ pub use executor::{
     MemoryMount, OutputFile, Place, Skill, ToolCall, ToolExecutor, ToolReply, Upload,
 };
 pub use hub::{Frame, Hub, Missed, Subscription};
+pub use mcp::Mcp;
 pub use queue::{Waiting, WorkBells};
 pub use runtime::{Options, Runtime};

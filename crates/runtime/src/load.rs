@@ -160,7 +160,7 @@ fn placement(row: &SessionRow) -> Result<Placement, LoadError> {
     })
 }
 
-fn is_self_hosted(config: &serde_json::Value) -> bool {
+pub(crate) fn is_self_hosted(config: &serde_json::Value) -> bool {
     config["type"] == "self_hosted"
 }
 
@@ -254,5 +254,6 @@ pub(crate) fn facts(entry: Option<&Arc<ModelEntry>>, executor: &dyn ToolExecutor
         system_messages: entry.is_some_and(|e| e.supports.system_messages),
         effort: entry.is_some_and(|e| e.supports.effort),
         unavailable,
+        mcp: None,
     }
 }

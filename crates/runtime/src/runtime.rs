@@ -18,6 +18,7 @@ use crate::driver;
 use crate::executor::ToolExecutor;
 use crate::hub::Hub;
 use crate::load::StateCache;
+use crate::mcp::Mcp;
 
 /// What an operator can set.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) executor: Arc<dyn ToolExecutor>,
+    pub(crate) mcp: Mcp,
     pub(crate) hub: Hub,
     pub(crate) ids: IdSource,
     pub(crate) options: Options,
@@ -104,6 +106,7 @@ impl Runtime {
         store: Store,
         catalog: Arc<Catalog>,
         executor: Arc<dyn ToolExecutor>,
+        mcp: Mcp,
         hub: Hub,
         ids: IdSource,
         options: Options,
@@ -118,6 +121,7 @@ impl Runtime {
             store,
             catalog,
             executor,
+            mcp,
             hub,
             ids,
             options,
@@ -135,6 +139,11 @@ impl Runtime {
             .tasks
             .spawn(async move { sweeper.sweep().await });
         Ok(runtime)
+    }
+
+    /// How sessions reach MCP servers.
+    pub fn mcp(&self) -> &Mcp {
+        &self.shared.mcp
     }
 
     /// The live streams.
@@ -191,6 +200,7 @@ impl Runtime {
     /// A session was deleted: its sandbox and cached state go.
     pub async fn session_deleted(&self, session: &SessionId) {
         self.shared.cache.forget(session);
+        self.shared.mcp.connector.close(session.as_str());
         self.shared.executor.remove(session).await;
     }
 

@@ -1,4 +1,4 @@
-//! A round of built-in tool calls: all at once, each with its own end.
+//! A round of tool calls that the server runs: all at once, each with its own end.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -8,12 +8,13 @@ use freehold_base::{EventId, limits};
 use freehold_engine::{Call, CallKind, Draft};
 use freehold_wire::agent::SessionAgent;
 use freehold_wire::content::{ContentBlock, TextBlock};
-use freehold_wire::event::{EventBody, ToolResult};
 use freehold_wire::tool::{BuiltinTool, BuiltinToolConfig, Tool};
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::executor::{Place, ToolCall, ToolReply};
+use crate::load::is_self_hosted;
+use crate::mcp;
 use crate::runtime::Shared;
 
 /// How long a cancelled call may take to end before it is abandoned.
@@ -23,13 +24,16 @@ const CANCEL_GRACE: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(crate) struct Running {
     tasks: JoinSet<ToolReply>,
-    calls: HashMap<task::Id, (EventId, CancellationToken)>,
+    calls: HashMap<task::Id, (Call, CancellationToken)>,
 }
 
 impl Running {
     /// Ids of the running calls.
     pub(crate) fn ids(&self) -> HashSet<EventId> {
-        self.calls.values().map(|(id, _)| id.clone()).collect()
+        self.calls
+            .values()
+            .map(|(call, _)| call.use_id.clone())
+            .collect()
     }
 
     /// Whether none runs.
@@ -43,20 +47,31 @@ impl Running {
         shared: &Arc<Shared>,
         place: &Arc<Place>,
         call: &Call,
-        agent: &SessionAgent,
+        agent: &Arc<SessionAgent>,
     ) {
+        let cancel = CancellationToken::new();
+        let key = (call.clone(), cancel.clone());
+        let (shared, place) = (Arc::clone(shared), Arc::clone(place));
+        if call.kind == CallKind::Mcp {
+            let (call, agent) = (call.clone(), Arc::clone(agent));
+            let task = self.tasks.spawn(async move {
+                freehold_base::crash_point!("tool.call.before");
+                let reply = mcp::call(&shared, &place.session, &agent, &call, cancel).await;
+                freehold_base::crash_point!("tool.call.after");
+                spill(&shared, &place, &call.use_id, reply).await
+            });
+            self.calls.insert(task.id(), key);
+            return;
+        }
         let CallKind::Server(tool) = call.kind else {
             return;
         };
-        let cancel = CancellationToken::new();
-        let (shared, place) = (Arc::clone(shared), Arc::clone(place));
         let call = ToolCall {
             id: call.use_id.clone(),
             tool,
             input: call.input.clone(),
             config: tool_config(agent, tool),
         };
-        let key = (call.id.clone(), cancel.clone());
         let task = self.tasks.spawn(async move {
             freehold_base::crash_point!("tool.call.before");
             let reply = shared.executor.call(&place, &call, cancel).await;
@@ -67,7 +82,7 @@ impl Running {
     }
 
     /// The next call to finish; `None` when none runs. Safe to drop.
-    pub(crate) async fn next(&mut self) -> Option<(EventId, ToolReply)> {
+    pub(crate) async fn next(&mut self) -> Option<(Call, ToolReply)> {
         let (task, reply) = match self.tasks.join_next_with_id().await? {
             Ok((task, reply)) => (task, reply),
             Err(error) => {
@@ -75,7 +90,7 @@ impl Running {
                 (error.id(), ToolReply::error("internal error in the tool"))
             }
         };
-        self.calls.remove(&task).map(|(id, _)| (id, reply))
+        self.calls.remove(&task).map(|(call, _)| (call, reply))
     }
 
     /// Stops every call; afterwards none runs. Their replies are dropped.
@@ -91,7 +106,7 @@ impl Running {
     }
 
     /// Waits up to `grace` for calls to finish and gives their replies; the rest is stopped.
-    pub(crate) async fn drain(&mut self, grace: Duration) -> Vec<(EventId, ToolReply)> {
+    pub(crate) async fn drain(&mut self, grace: Duration) -> Vec<(Call, ToolReply)> {
         let mut done = Vec::new();
         let deadline = tokio::time::Instant::now() + grace;
         while let Ok(Some(finished)) = tokio::time::timeout_at(deadline, self.next()).await {
@@ -111,15 +126,11 @@ fn tool_config(agent: &SessionAgent, tool: BuiltinTool) -> Option<BuiltinToolCon
 }
 
 /// The event of a finished call.
-pub(crate) fn result(id: EventId, reply: ToolReply, shared: &Shared) -> Draft {
+pub(crate) fn result(call: &Call, reply: ToolReply, shared: &Shared) -> Draft {
     let mut draft = Draft::default();
     draft.push(
         shared.ids.next(),
-        EventBody::AgentToolResult(ToolResult {
-            tool_use_id: id,
-            content: reply.content,
-            is_error: Some(reply.is_error),
-        }),
+        call.answer(reply.content, reply.is_error),
     );
     draft
 }
@@ -132,6 +143,12 @@ async fn spill(shared: &Shared, place: &Place, id: &EventId, mut reply: ToolRepl
         };
         let chars = text.chars().count();
         if chars <= limits::TOOL_OUTPUT_SPILL_CHARS {
+            continue;
+        }
+        if is_self_hosted(&place.config) {
+            // There is no sandbox of ours that the rest could be put into.
+            let cut: String = text.chars().take(limits::TOOL_OUTPUT_SPILL_CHARS).collect();
+            *text = format!("{cut}\n\n[The output of {chars} characters is cut here.]");
             continue;
         }
         let path = format!("/workspace/.tool_outputs/{id}-{i}.txt");

@@ -72,8 +72,8 @@ pub use skills::{
 };
 pub use store::{CommitListener, NoListener, Store};
 pub use vaults::credentials::{
-    CreateCredentialError, CredentialChange, CredentialQuery, NewCredential, SessionCredential,
-    UpdateCredentialError, VaultCredentialRow,
+    CreateCredentialError, CredentialChange, CredentialQuery, McpCredential, NewCredential,
+    SessionCredential, UpdateCredentialError, VaultCredentialRow,
 };
 pub use vaults::{NewVault, UpdateVaultError, VaultQuery, VaultRow};
 pub use work::{

@@ -12,6 +12,7 @@ mod auth;
 pub mod request;
 mod update;
 mod url;
+pub mod validation;
 
 pub use request::{CreateCredential, CredentialData, NewSecret};
 pub use update::UpdateCredential;

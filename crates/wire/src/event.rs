@@ -52,6 +52,12 @@ pub enum EventBody {
     /// Its result, from the server.
     #[serde(rename = "agent.tool_result")]
     AgentToolResult(ToolResult),
+    /// A call of an MCP server's tool.
+    #[serde(rename = "agent.mcp_tool_use")]
+    AgentMcpToolUse(McpToolUse),
+    /// Its result.
+    #[serde(rename = "agent.mcp_tool_result")]
+    AgentMcpToolResult(McpToolResult),
     /// A call of a custom tool.
     #[serde(rename = "agent.custom_tool_use")]
     AgentCustomToolUse(CustomToolUse),
@@ -247,6 +253,35 @@ pub struct CustomToolUse {
     pub input: Box<RawValue>,
 }
 
+/// `agent.mcp_tool_use` (contract 62, "Events").
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct McpToolUse {
+    /// The agent's name of the server.
+    pub mcp_server_name: String,
+    /// The server's name of the tool.
+    pub name: String,
+    /// Its input, as the model wrote it.
+    pub input: Box<RawValue>,
+    /// The decision.
+    pub evaluated_permission: Permission,
+    /// The policy behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<Evaluation>,
+}
+
+/// `agent.mcp_tool_result` (contract 62, "Events").
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct McpToolResult {
+    /// The use event.
+    pub mcp_tool_use_id: EventId,
+    /// The blocks.
+    #[serde(default)]
+    pub content: Vec<ContentBlock>,
+    /// Whether the tool failed.
+    #[serde(default)]
+    pub is_error: Option<bool>,
+}
+
 /// Why a session or thread is idle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -339,6 +374,9 @@ pub struct SessionError {
     /// Its vault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault_id: Option<VaultId>,
+    /// The server of an `mcp_…_error`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp_server_name: Option<String>,
 }
 
 impl SessionError {
@@ -350,6 +388,7 @@ impl SessionError {
             retry_status,
             credential_id: None,
             vault_id: None,
+            mcp_server_name: None,
         }
     }
 }
@@ -375,6 +414,12 @@ pub enum SessionErrorKind {
     /// A credential is for a host that the environment does not let the sandbox reach.
     #[serde(rename = "credential_host_unreachable_error")]
     CredentialHostUnreachable,
+    /// An MCP server cannot be reached, or does not speak MCP.
+    #[serde(rename = "mcp_connection_failed_error")]
+    McpConnectionFailed,
+    /// An MCP server does not take the credential, or wants one and there is none.
+    #[serde(rename = "mcp_authentication_failed_error")]
+    McpAuthenticationFailed,
     /// Too many rounds of tool calls in one turn.
     #[serde(rename = "tool_use_limit_reached_error")]
     ToolUseLimitReached,
@@ -460,6 +505,8 @@ impl EventBody {
             Self::AgentThinking(_) => "agent.thinking",
             Self::AgentToolUse(_) => "agent.tool_use",
             Self::AgentToolResult(_) => "agent.tool_result",
+            Self::AgentMcpToolUse(_) => "agent.mcp_tool_use",
+            Self::AgentMcpToolResult(_) => "agent.mcp_tool_result",
             Self::AgentCustomToolUse(_) => "agent.custom_tool_use",
             Self::ContextCompacted(_) => "agent.thread_context_compacted",
             Self::StatusRunning(_) => "session.status_running",
@@ -499,6 +546,8 @@ impl EventBody {
             "agent.thinking" => Self::AgentThinking(from(payload)?),
             "agent.tool_use" => Self::AgentToolUse(from(payload)?),
             "agent.tool_result" => Self::AgentToolResult(from(payload)?),
+            "agent.mcp_tool_use" => Self::AgentMcpToolUse(from(payload)?),
+            "agent.mcp_tool_result" => Self::AgentMcpToolResult(from(payload)?),
             "agent.custom_tool_use" => Self::AgentCustomToolUse(from(payload)?),
             "agent.thread_context_compacted" => Self::ContextCompacted(from(payload)?),
             "session.status_running" => Self::StatusRunning(from(payload)?),
@@ -525,6 +574,7 @@ impl EventBody {
             Self::UserToolConfirmation(c) => Some(&c.tool_use_id),
             Self::UserCustomToolResult(r) => Some(&r.custom_tool_use_id),
             Self::UserToolResult(r) | Self::AgentToolResult(r) => Some(&r.tool_use_id),
+            Self::AgentMcpToolResult(r) => Some(&r.mcp_tool_use_id),
             Self::ModelRequestEnd(e) => Some(&e.model_request_start_id),
             _ => None,
         }

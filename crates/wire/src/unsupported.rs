@@ -22,11 +22,8 @@ pub fn not_yet(what: &str) -> ApiError {
 impl SessionAgent {
     /// Why no session can run this agent, if so.
     pub fn unsupported(&self) -> Option<ApiError> {
-        let is_mcp = |tool: &Tool| matches!(tool, Tool::McpToolset(_));
         let what = if self.multiagent.is_some() {
             "multiagent agents"
-        } else if !self.mcp_servers.is_empty() || self.tools.iter().any(is_mcp) {
-            "agents with mcp_servers"
         } else if self.execution_identity != service_account() {
             "agents with an aws_role execution_identity"
         } else if self.model.inference_geo.is_some() {

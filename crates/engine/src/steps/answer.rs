@@ -59,6 +59,13 @@ pub(crate) fn answer(
         ));
     }
     super::run(state, &mut draft, new_id);
+    if view.facts.mcp.is_none() && !state.agent.mcp_servers.is_empty() {
+        return Some(if draft.is_empty() {
+            Step::Connect
+        } else {
+            Step::Append(draft)
+        });
+    }
     if !needs_compaction(state, view) {
         return Some(Step::CallModel(Purpose::Turn, draft));
     }

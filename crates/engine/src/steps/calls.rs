@@ -3,7 +3,7 @@
 
 use freehold_base::EventId;
 use freehold_wire::content::ContentBlock;
-use freehold_wire::event::{EventBody, StopReason, ToolResult, Verdict};
+use freehold_wire::event::{EventBody, StopReason, Verdict};
 use freehold_wire::session::Status;
 
 use crate::call::{Call, CallKind};
@@ -70,7 +70,11 @@ fn is_lost(call: &Call, view: &View<'_>) -> bool {
     call.is_runnable()
         && call.runnable_epoch < view.epoch
         && !view.in_flight.contains(&call.use_id)
-        && matches!(call.kind, CallKind::Server(tool) if !tool.is_repeatable())
+        && match call.kind {
+            CallKind::Server(tool) => !tool.is_repeatable(),
+            // What its server says of repeating it is a claim, not a fact.
+            _ => true,
+        }
 }
 
 fn denial(call: &Call) -> String {
@@ -83,9 +87,5 @@ fn denial(call: &Call) -> String {
 }
 
 fn error(call: &Call, text: String) -> EventBody {
-    EventBody::AgentToolResult(ToolResult {
-        tool_use_id: call.use_id.clone(),
-        content: vec![ContentBlock::text(text)],
-        is_error: Some(true),
-    })
+    call.answer(vec![ContentBlock::text(text)], true)
 }

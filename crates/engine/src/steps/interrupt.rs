@@ -53,10 +53,6 @@ fn closing(call: &Call) -> EventBody {
             content,
             is_error,
         }),
-        CallKind::Server(_) | CallKind::Refused => EventBody::AgentToolResult(ToolResult {
-            tool_use_id,
-            content,
-            is_error,
-        }),
+        CallKind::Server(_) | CallKind::Mcp | CallKind::Refused => call.answer(content, true),
     }
 }

@@ -24,7 +24,7 @@ use crate::environment;
 use crate::exit::{Exit, Failure};
 use crate::hands::{Blobs, Hands};
 use crate::web::Web;
-use crate::{logging, sandboxes};
+use crate::{logging, mcp, sandboxes};
 
 /// Longest time from the first signal to the end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,10 +70,12 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         backoff: settings.backoff,
         drain: DRAIN,
     };
+    let mcp = mcp::connect(&settings.mcp, &store, &ids)?;
     let runtime = Runtime::start(
         store.clone(),
         Arc::clone(&catalog),
         hands,
+        mcp,
         hub,
         ids.clone(),
         options,

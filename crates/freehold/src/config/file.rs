@@ -28,6 +28,7 @@ pub(super) struct File {
     pub(super) log: Log,
     pub(super) sandbox: Sandbox,
     pub(super) web: Web,
+    pub(super) mcp: Mcp,
     pub(super) retry: Retry,
     pub(super) work: Work,
     pub(super) secrets: Secrets,
@@ -71,6 +72,13 @@ pub(super) struct Sandbox {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Web {
     pub(super) search_url: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Mcp {
+    pub(super) allow: Vec<String>,
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -186,6 +194,7 @@ mod tests {
             ("sandbox.oci.", "[sandbox.oci]"),
             ("sandbox.microvm.", "[sandbox.microvm]"),
             ("web.", "[web]"),
+            ("mcp.", "[mcp]"),
             ("retry.", "[retry]"),
             ("work.", "[work]"),
             ("secrets.", "[secrets]"),
@@ -212,6 +221,7 @@ mod tests {
             "sandbox.oci",
             "sandbox.microvm",
             "web",
+            "mcp",
             "retry",
             "work",
             "secrets",

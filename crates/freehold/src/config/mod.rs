@@ -9,4 +9,4 @@ mod settings;
 
 pub(crate) use flags::{LogFormat, SandboxKind, ServeFlags};
 pub(crate) use keys::{master_keys, model_key, provider_keys};
-pub(crate) use settings::{SandboxSettings, Settings, sandbox_settings};
+pub(crate) use settings::{McpSettings, SandboxSettings, Settings, sandbox_settings};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use freehold_base::limits;
 use freehold_engine::Backoff;
+use freehold_mcp::Allowed;
 use freehold_model::CatalogConfig;
 use freehold_sandbox::{HostPattern, Isolation, Limits, Runtime};
 
@@ -26,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
     pub(crate) sandbox: SandboxSettings,
+    pub(crate) mcp: McpSettings,
     pub(crate) search_url: Option<String>,
     pub(crate) backoff: Backoff,
     /// Of work items, unless their workers ask for another.
@@ -43,6 +45,15 @@ pub(crate) enum MasterKeys {
     File(PathBuf),
     /// In an environment variable.
     Variable(String),
+}
+
+/// Settings of the connector to MCP servers.
+#[derive(Debug, Clone)]
+pub(crate) struct McpSettings {
+    /// Reached although not public, or without TLS.
+    pub(crate) allow: Vec<Allowed>,
+    /// PEM file of further certificate authorities.
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// Settings of sandboxes.
@@ -118,6 +129,7 @@ impl Settings {
                 .or(file.log.level)
                 .unwrap_or_else(|| "info".into()),
             sandbox: sandbox(flags.sandbox, file.sandbox)?,
+            mcp: mcp(file.mcp)?,
             search_url: flags
                 .search_url
                 .clone()
@@ -173,6 +185,22 @@ pub(crate) fn sandbox_settings(
         .sandbox;
     file.min_isolation = min_isolation.or(file.min_isolation);
     sandbox(kind, file)
+}
+
+fn mcp(file: file::Mcp) -> Result<McpSettings, Failure> {
+    let allowed = |(i, text): (usize, &String)| {
+        let wrong = |why| Failure::usage(format!("mcp.allow[{i}]: {why}"));
+        text.parse().map_err(wrong)
+    };
+    Ok(McpSettings {
+        allow: file
+            .allow
+            .iter()
+            .enumerate()
+            .map(allowed)
+            .collect::<Result<_, _>>()?,
+        ca_file: file.ca_file,
+    })
 }
 
 fn sandbox(kind: Option<SandboxKind>, file: file::Sandbox) -> Result<SandboxSettings, Failure> {

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use freehold_base::{AgentId, EnvironmentId, EventId, IdSource, SessionId, WorkspaceId};
 use freehold_engine::Backoff;
+use freehold_mcp::{Connector, Direct, Http};
 use freehold_model::{Catalog, CatalogConfig};
 use freehold_runtime::{
-    Frame, Hub, Options, OutputFile, Place, Runtime, ToolCall, ToolExecutor, ToolReply,
+    Frame, Hub, Mcp, Options, OutputFile, Place, Runtime, ToolCall, ToolExecutor, ToolReply,
 };
 use freehold_store::{EventQuery, Input, NewAgent, NewEnvironment, NewEvent, NewSession, Store};
 use freehold_wire::content::ContentBlock;
@@ -183,7 +184,23 @@ impl World {
             ..Options::default()
         };
         let (catalog, tools) = (Arc::new(catalog), Arc::new(tools));
-        let runtime = Runtime::start(store.clone(), catalog, tools, hub, ids.clone(), options);
+        let direct = Direct::new(vec!["127.0.0.1".parse().unwrap()], Vec::new()).unwrap();
+        let connector = Connector::new(
+            Http::new(Arc::new(direct)),
+            Default::default(),
+            Arc::new(()),
+            ids.clock().clone(),
+        );
+        let mcp = Mcp::new(store.clone(), connector, ids.clock().clone());
+        let runtime = Runtime::start(
+            store.clone(),
+            catalog,
+            tools,
+            mcp,
+            hub,
+            ids.clone(),
+            options,
+        );
         let runtime = runtime.await.expect("a runtime");
         let workspace = store.default_workspace().await.expect("a workspace").id;
         Self {

@@ -1,6 +1,8 @@
 //! `/v1/vaults/{id}/credentials` (contract 64 §2). Secrets go from a request straight into the
 //! store; no answer, log line or error holds one.
 
+mod validate;
+
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -13,7 +15,7 @@ use freehold_wire::credential::{
     CreateCredential, Credential, CredentialAuth, NewSecret, UpdateCredential,
 };
 use freehold_wire::list::ListVaults;
-use freehold_wire::{ApiError, Deleted, parse, unsupported, vault};
+use freehold_wire::{ApiError, Deleted, parse, vault};
 
 use super::query::{Asked, created_page, created_position, stored, to_json};
 use super::vaults;
@@ -56,6 +58,8 @@ pub(crate) async fn create(
         Err(CreateCredentialError::Store(error)) => Err(error.into()),
     }
 }
+
+pub(crate) use validate::validate;
 
 /// `GET /v1/vaults/{id}/credentials`
 pub(crate) async fn list(
@@ -156,24 +160,6 @@ pub(crate) async fn delete(
         id: path.1,
         r#type: "vault_credential_deleted",
     })
-}
-
-/// `POST /v1/vaults/{id}/credentials/{id}/mcp_oauth_validate`
-pub(crate) async fn validate(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(path): Path<(String, String)>,
-) -> Reply {
-    match find(&app, &caller, &path).await?.auth {
-        CredentialAuth::McpOauth(_) => {
-            Err(unsupported::not_yet("mcp_oauth_validate requests").into())
-        }
-        other => Err(ApiError::invalid(format!(
-            "only mcp_oauth credentials can be validated; this one is {}",
-            other.kind()
-        ))
-        .into()),
-    }
 }
 
 async fn find(app: &App, caller: &Caller, path: &(String, String)) -> Result<Credential, Fail> {

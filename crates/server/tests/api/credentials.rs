@@ -251,19 +251,21 @@ async fn types_and_fixed_fields_stay() {
 }
 
 #[tokio::test]
-async fn validation_is_for_a_later_version() {
+async fn only_active_oauth_credentials_are_validated() {
     let s = Server::start().await;
     let path = vault(&s).await;
     let validate = async |id: &str| {
         let path = format!("{path}/{id}/mcp_oauth_validate");
         s.post_raw(&path, "").await
     };
-    let oauth = id(&create(&s, &path, oauth()).await.ok());
-    let refused = validate(&oauth).await;
-    refused.invalid();
-    assert_eq!(refused.code(), "not_supported_yet");
     let variable = id(&create(&s, &path, variable("A")).await.ok());
     let refused = validate(&variable).await.invalid();
     assert!(refused.contains("only mcp_oauth"), "{refused}");
+    let oauth = id(&create(&s, &path, oauth()).await.ok());
+    s.post(&format!("{path}/{oauth}/archive"), json!({}))
+        .await
+        .ok();
+    let refused = validate(&oauth).await.invalid();
+    assert!(refused.contains("archived"), "{refused}");
     validate("vcrd_unknown").await.error(404, "not_found_error");
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_base::{IdSource, ManualClock, OrganizationId, Secret, SystemEntropy};
+use freehold_mcp::{Connector, Direct, Http};
 use freehold_model::config::RehearsalConfig;
 use freehold_model::{Catalog, CatalogConfig};
-use freehold_runtime::{Hub, Options, Runtime};
+use freehold_runtime::{Hub, Mcp, Options, Runtime};
 use freehold_server::{About, App, Parts, credential};
 use freehold_store::Store;
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -122,10 +123,19 @@ impl Server {
         add_models(&mut models);
         let models = Arc::new(models);
         let executor = Arc::new(Scripted::default());
+        let direct = Direct::new(vec!["127.0.0.1".parse().unwrap()], Vec::new()).unwrap();
+        let connector = Connector::new(
+            Http::new(Arc::new(direct)),
+            Default::default(),
+            Arc::new(()),
+            ids.clock().clone(),
+        );
+        let mcp = Mcp::new(store.clone(), connector, ids.clock().clone());
         let runtime = Runtime::start(
             store.clone(),
             Arc::clone(&models),
             Arc::clone(&executor) as _,
+            mcp,
             hub,
             ids.clone(),
             Options::default(),

@@ -144,13 +144,11 @@ async fn agents_may_be_pinned_and_overridden() {
 async fn features_of_later_versions_are_refused_by_name() {
     let s = Server::start().await;
     let environment = s.environment("cloud").await;
-    let servers = json!({"name": "m", "model": "rehearsal",
-        "mcp_servers": [{"type": "url", "name": "gh", "url": "https://mcp.example.com/"}],
-        "tools": [{"type": "mcp_toolset", "mcp_server_name": "gh"}]});
-    let mcp = id(&s.post("/v1/agents", servers).await.ok());
+    let pinned = json!({"name": "m", "model": {"id": "rehearsal", "inference_geo": "us"}});
+    let pinned = id(&s.post("/v1/agents", pinned).await.ok());
     let agent = s.agent().await;
     for body in [
-        json!({"agent": mcp, "environment_id": environment}),
+        json!({"agent": pinned, "environment_id": environment}),
         json!({"agent": agent, "environment_id": environment, "resources": [
             {"type": "github_repository", "url": "https://github.com/o/r"}]}),
     ] {

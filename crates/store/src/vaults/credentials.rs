@@ -10,7 +10,7 @@ use crate::{Store, StoreError, vaults};
 
 mod resolve;
 
-pub use resolve::SessionCredential;
+pub use resolve::{McpCredential, SessionCredential};
 
 /// A credential to be made.
 #[derive(Debug, Clone)]

@@ -40,10 +40,6 @@ fn agents() {
             "multiagent",
         ),
         (
-            json!({"tools": [{"type": "mcp_toolset", "mcp_server_name": "a"}], "mcp_servers": [{"type": "url", "name": "a", "url": "https://a.example.com"}]}),
-            "mcp_servers",
-        ),
-        (
             json!({"execution_identity": {"type": "aws_role", "role_arn": "arn:aws:iam::1:role/x"}}),
             "aws_role",
         ),

@@ -33,6 +33,9 @@ base_ms = 20
 max_ms = 200
 attempts = 3
 
+[mcp]
+allow = ["127.0.0.1"]
+
 [[providers]]
 name = "scripted"
 type = "messages"

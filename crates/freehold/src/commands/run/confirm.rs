@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 
-use freehold_wire::event::{CustomToolUse, ToolUse};
+use freehold_wire::event::{CustomToolUse, McpToolUse, ToolUse};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
@@ -24,6 +24,13 @@ impl Waiting {
     pub(super) fn built_in(call: &ToolUse) -> Self {
         Self {
             name: call.name.clone(),
+            input: call.input.get().to_owned(),
+            custom: false,
+        }
+    }
+    pub(super) fn mcp(call: &McpToolUse) -> Self {
+        Self {
+            name: format!("{}: {}", call.mcp_server_name, call.name),
             input: call.input.get().to_owned(),
             custom: false,
         }

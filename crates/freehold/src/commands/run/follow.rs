@@ -111,6 +111,9 @@ impl Turn<'_> {
                 self.calls
                     .insert(event.id.clone(), Waiting::built_in(&call));
             }
+            Some(EventBody::AgentMcpToolUse(call)) => {
+                self.calls.insert(event.id.clone(), Waiting::mcp(&call));
+            }
             Some(EventBody::AgentCustomToolUse(call)) => {
                 self.calls.insert(event.id.clone(), Waiting::custom(&call));
             }

@@ -100,6 +100,11 @@ impl View {
             }
             EventBody::AgentMessage(m) => self.message(&event.id, &texts(&m.content)),
             EventBody::AgentToolUse(call) => self.call(&call.name, &call.input),
+            EventBody::AgentMcpToolUse(call) => {
+                let name = format!("{}: {}", call.mcp_server_name, call.name);
+                self.call(&name, &call.input)
+            }
+            EventBody::AgentMcpToolResult(r) => self.result(&r.content, r.is_error == Some(true)),
             EventBody::AgentCustomToolUse(call) => self.call(&call.name, &call.input),
             EventBody::AgentToolResult(r) | EventBody::UserToolResult(r) => {
                 self.result(&r.content, r.is_error == Some(true))

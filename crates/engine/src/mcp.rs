@@ -1,0 +1,90 @@
+//! Tools of MCP servers: how a model knows them, and what the agent's configuration says of them.
+
+use std::collections::BTreeSet;
+
+use freehold_wire::agent::SessionAgent;
+use freehold_wire::tool::{BuiltinTool, PermissionPolicy, Tool};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+/// A tool that a server offers now and the agent has enabled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct McpTool {
+    /// The agent's name of the server.
+    pub server: String,
+    /// The server's name of the tool.
+    pub name: String,
+    /// The name the model knows it by.
+    pub shown: String,
+    /// What the model is told.
+    pub description: String,
+    /// JSON Schema of its input.
+    pub input_schema: Map<String, Value>,
+    /// Of the whole definition: a call is bound to the one the model saw.
+    pub fingerprint: String,
+    /// A confirmation is needed, whatever the agent's policy says.
+    pub ask: bool,
+}
+
+/// Longest name that every provider takes.
+const MAX_SHOWN: usize = 64;
+/// Characters of the digest in a name that would not fit or would not be the only one.
+const DIGEST: usize = 8;
+
+/// The policy of a server's tool, or `None` if the agent has it not enabled.
+pub fn policy(agent: &SessionAgent, server: &str, tool: &str) -> Option<PermissionPolicy> {
+    agent.tools.iter().find_map(|t| match t {
+        Tool::McpToolset(set) if set.mcp_server_name == server => {
+            let (enabled, policy) = match set.configs.iter().find(|c| c.name == tool) {
+                Some(c) => (c.enabled, c.permission_policy),
+                None => (
+                    set.default_config.enabled,
+                    set.default_config.permission_policy,
+                ),
+            };
+            enabled.then_some(policy)
+        }
+        _ => None,
+    })
+}
+
+/// Names for the tools, in order: `mcp__SERVER__TOOL` where that fits, and where nothing else has the
+/// name. The same tools get the same names, whatever else the agent has.
+pub fn names<'a>(
+    agent: &SessionAgent,
+    tools: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Vec<String> {
+    let customs = agent.tools.iter().filter_map(|t| match t {
+        Tool::Custom(custom) => Some(custom.name.clone()),
+        _ => None,
+    });
+    let mut taken: BTreeSet<String> = customs.collect();
+    taken.extend(BuiltinTool::ALL.map(|t| t.name().to_owned()));
+    let name = |(server, tool): (&str, &str)| {
+        let plain = format!("mcp__{}__{}", plain(server), plain(tool));
+        let faithful = plain.len() <= MAX_SHOWN && plain == format!("mcp__{server}__{tool}");
+        let name = if faithful && !taken.contains(&plain) {
+            plain
+        } else {
+            // The digest keeps apart what looks the same without the characters that were left out.
+            let digest = Sha256::new()
+                .chain_update((server.len() as u64).to_be_bytes())
+                .chain_update(server)
+                .chain_update(tool)
+                .finalize();
+            let digest: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+            let keep = MAX_SHOWN - DIGEST - 1;
+            format!("{}_{}", &plain[..plain.len().min(keep)], &digest[..DIGEST])
+        };
+        taken.insert(name.clone());
+        name
+    };
+    tools.map(name).collect()
+}
+
+fn plain(text: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    text.chars()
+        .map(|c| if fits(c) { c } else { '_' })
+        .collect()
+}

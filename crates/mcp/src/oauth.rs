@@ -1,0 +1,191 @@
+//! A new access token for a refresh token (contract 64 §6).
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use freehold_base::{Secret, WorkspaceId};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Deserialize;
+
+use crate::http::{Http, HttpError};
+
+/// Longest wait for a token endpoint.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Largest answer of one, bytes.
+const MAX_ANSWER: usize = 64 << 10;
+/// Longest token, bytes.
+const MAX_TOKEN: usize = 16 << 10;
+/// Longest life of a token that is believed, seconds.
+const MAX_LIFE: u64 = 366 * 24 * 60 * 60;
+
+/// How a client proves itself.
+#[derive(Debug, Clone)]
+pub enum ClientAuth {
+    /// Not at all.
+    None,
+    /// Its secret in the `Authorization` header.
+    Basic(Secret<String>),
+    /// Its secret in the body.
+    Post(Secret<String>),
+}
+
+/// What is asked of a token endpoint.
+#[derive(Debug, Clone)]
+pub struct Refresh<'a> {
+    /// On whose behalf.
+    pub workspace: &'a WorkspaceId,
+    /// Where.
+    pub token_endpoint: &'a str,
+    /// Who asks.
+    pub client_id: &'a str,
+    /// With which proof.
+    pub auth: ClientAuth,
+    /// The grant.
+    pub refresh_token: &'a Secret<String>,
+    /// The scope to ask for.
+    pub scope: Option<&'a str>,
+    /// The resource indicator.
+    pub resource: Option<&'a str>,
+}
+
+/// What it gave.
+#[derive(Debug, Clone)]
+pub struct Refreshed {
+    /// The token.
+    pub access_token: Secret<String>,
+    /// The next grant, if the last one was used up.
+    pub refresh_token: Option<Secret<String>>,
+    /// Seconds the token lives, if it says so.
+    pub expires_in: Option<u64>,
+}
+
+/// Why there is no new token.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RefreshError {
+    /// The grant is gone, or the client is not accepted: asking again changes nothing.
+    #[error("the token endpoint refused the refresh token (HTTP {})", .0.status)]
+    Gone(Answer),
+    /// The endpoint has trouble: asking later may help.
+    #[error("the token endpoint answered with HTTP {}", .0.status)]
+    Trouble(Answer),
+    /// There was no answer.
+    #[error("the token endpoint could not be asked: {0}")]
+    Unreachable(HttpError),
+    /// There was one, and it is no token.
+    #[error("the token endpoint's answer is not a token")]
+    Unusable,
+}
+
+/// An answer that was no success. Its body may hold anything, also what was sent.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// Its type.
+    pub content_type: Option<String>,
+    /// The body.
+    pub body: Secret<String>,
+}
+
+#[derive(Deserialize)]
+struct Given {
+    access_token: String,
+    #[serde(default)]
+    refresh_token: Option<String>,
+    #[serde(default)]
+    expires_in: Option<serde_json::Value>,
+    #[serde(default)]
+    token_type: Option<String>,
+}
+
+/// Asks once, following nothing.
+///
+/// # Errors
+/// [`RefreshError`].
+pub async fn refresh(http: &Http, asked: &Refresh<'_>) -> Result<Refreshed, RefreshError> {
+    let (headers, form) = message(asked);
+    let (status, content_type, body) = http
+        .post_form(
+            asked.workspace,
+            asked.token_endpoint,
+            headers,
+            form,
+            PATIENCE,
+            MAX_ANSWER,
+        )
+        .await
+        .map_err(RefreshError::Unreachable)?;
+    given(status, content_type, &body)
+}
+
+fn message(asked: &Refresh<'_>) -> (HeaderMap, String) {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "refresh_token");
+    form.append_pair("refresh_token", asked.refresh_token.expose());
+    form.extend_pairs(asked.scope.map(|s| ("scope", s)));
+    form.extend_pairs(asked.resource.map(|r| ("resource", r)));
+    let mut headers = HeaderMap::new();
+    match &asked.auth {
+        ClientAuth::None => drop(form.append_pair("client_id", asked.client_id)),
+        ClientAuth::Post(secret) => {
+            form.append_pair("client_id", asked.client_id);
+            form.append_pair("client_secret", secret.expose());
+        }
+        ClientAuth::Basic(secret) => {
+            let encode = |text: &str| -> String {
+                url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+            };
+            let pair = format!("{}:{}", encode(asked.client_id), encode(secret.expose()));
+            // Base 64 always fits a header.
+            if let Ok(mut value) =
+                HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair)))
+            {
+                value.set_sensitive(true);
+                headers.insert(AUTHORIZATION, value);
+            }
+        }
+    }
+    (headers, form.finish())
+}
+
+fn given(
+    status: StatusCode,
+    content_type: Option<String>,
+    body: &[u8],
+) -> Result<Refreshed, RefreshError> {
+    if !status.is_success() {
+        let answer = Answer {
+            status,
+            content_type,
+            body: Secret::new(String::from_utf8_lossy(body).into_owned()),
+        };
+        let gone = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+        return Err(match gone && status != StatusCode::REQUEST_TIMEOUT {
+            true => RefreshError::Gone(answer),
+            false => RefreshError::Trouble(answer),
+        });
+    }
+    let given: Given = serde_json::from_slice(body).map_err(|_| RefreshError::Unusable)?;
+    let bearer = |t: &String| t.eq_ignore_ascii_case("bearer");
+    if given.token_type.as_ref().is_some_and(|t| !bearer(t)) {
+        return Err(RefreshError::Unusable);
+    }
+    let token = |text: String| {
+        let fits =
+            (1..=MAX_TOKEN).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_graphic());
+        fits.then_some(Secret::new(text))
+            .ok_or(RefreshError::Unusable)
+    };
+    // Some send it as a string.
+    let seconds = given.expires_in.as_ref().and_then(|v| match v {
+        serde_json::Value::String(text) => text.parse().ok(),
+        number => number.as_u64(),
+    });
+    Ok(Refreshed {
+        access_token: token(given.access_token)?,
+        refresh_token: given.refresh_token.map(token).transpose()?,
+        expires_in: seconds.map(|s: u64| s.min(MAX_LIFE)),
+    })
+}
