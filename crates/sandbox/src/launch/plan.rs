@@ -12,6 +12,8 @@ use crate::{Limits, Share};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Base {
+    /// Become a new launcher for each control socket that is sent; see `launch::nursery`.
+    Nursery,
     /// Nothing isolates: the agent works in the state directory itself.
     Host,
     /// Lay out the inside's files where only other programs see them, and have those isolate. The
