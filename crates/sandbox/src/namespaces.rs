@@ -195,6 +195,13 @@ impl NamespaceProvider {
     async fn cold(&self, spec: &SandboxSpec, ids: Ids, bind: &Bind) -> Result<Bound, SandboxError> {
         let mut kind = self.kind(ids);
         kind.installs = bind.keeps != Keeps::Folders;
+        // One that is there is only mounted under the directory's lock.
+        if !spec.dir.join(spec::DISK).exists() {
+            kind.spare = bind
+                .disk
+                .clone()
+                .map(|disk| (disk, self.config.probe_dir.clone()));
+        }
         let warm = kind.start(&self.names, &spec.id, &spec.limits).await?;
         self.bind(warm, bind, &spec.id).await
     }

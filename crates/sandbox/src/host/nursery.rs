@@ -1,15 +1,13 @@
 //! Launchers from a nursery: one process of the launcher's program, kept as long as it serves, that
 //! forks for each sandbox. See `launch::nursery`.
 
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncWriteExt, Interest};
@@ -17,10 +15,11 @@ use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::Mutex;
 
-use super::start::{first_byte, launch, run, tell};
+use super::start::{launch, run, tell};
 use super::{Holder, Waiting};
+use crate::launch::fds;
 use crate::launch::plan::Base;
-use crate::protocol::{BORN, encode};
+use crate::protocol::encode;
 use crate::{Launcher, SandboxError};
 
 /// How long it may take to fork.
@@ -69,10 +68,12 @@ impl Nursery {
             None => Running::start(&self.launcher).await?,
         };
         let (ours, theirs) = StdStream::pair()?;
-        send(&nursery.control, &OwnedFd::from(theirs)).await?;
-        let (tag, mut fds) = first_byte(&nursery.control).await?;
-        let pidfd = fds.pop().filter(|_| tag == Some(BORN));
-        let pidfd = pidfd.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let control = &nursery.control;
+        let send = || fds::send(control, Some(theirs.as_fd()));
+        control.async_io(Interest::WRITABLE, send).await?;
+        let receive = || fds::receive(control);
+        let pidfd = control.async_io(Interest::READABLE, receive).await?;
+        let pidfd = pidfd.flatten().ok_or(io::ErrorKind::UnexpectedEof)?;
         *running = Some(nursery);
         Ok((Forked::new(pidfd)?, ours))
     }
@@ -90,20 +91,6 @@ impl Running {
             _child: child,
         })
     }
-}
-
-async fn send(control: &UnixStream, socket: &OwnedFd) -> io::Result<()> {
-    let fds = [socket.as_fd()];
-    control
-        .async_io(Interest::WRITABLE, || {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut ancillary = SendAncillaryBuffer::new(&mut space);
-            ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-            let bytes = [IoSlice::new(&[BORN])];
-            rustix::net::sendmsg(control, &bytes, &mut ancillary, SendFlags::NOSIGNAL)?;
-            Ok(())
-        })
-        .await
 }
 
 /// A launcher that is the nursery's child. Killed when dropped.

@@ -167,6 +167,8 @@ impl Ending {
         if let Ok(Err(error)) = removed.await {
             tracing::warn!(sandbox = %self.id, %error, "a control group could not be removed");
         }
+        // What a holder keeps open goes with the rest.
+        drop(self.holder);
         self.gone.cancel();
         tracing::debug!(sandbox = %self.id, "sandbox ended");
     }

@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use super::{Channel, Holder};
+use crate::launch::fds;
 use crate::launch::plan::{Base, Bind, Given};
 use crate::protocol::{FAILED, Failure, Handshake, MAX_BIND, MAX_SOCKETS, Prefix, STARTED, encode};
 use crate::{Launcher, SandboxError};
@@ -85,6 +86,14 @@ impl Waiting {
         let silent = self.control.try_read(&mut [0]);
         let silent = silent.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
         silent && !self.child.has_ended()
+    }
+
+    /// Gives it the disk it was told to expect, or says that there is none.
+    pub(crate) async fn lend(self, disk: Option<OwnedFd>) -> Result<Self, SandboxError> {
+        let send = || fds::send(&self.control, disk.as_ref().map(AsFd::as_fd));
+        let sent = self.control.async_io(Interest::WRITABLE, send).await;
+        sent.map_err(|e| failed("launch", e.to_string()))?;
+        Ok(self)
     }
 
     /// Tells it for whom, and waits until the sandbox stands.
@@ -161,7 +170,7 @@ async fn shake_hands(mut control: UnixStream, bind: &Bind) -> Result<Ready, Sand
 }
 
 /// The first byte and the descriptors that may come with it.
-pub(super) async fn first_byte(control: &UnixStream) -> io::Result<(Option<u8>, Vec<OwnedFd>)> {
+async fn first_byte(control: &UnixStream) -> io::Result<(Option<u8>, Vec<OwnedFd>)> {
     control
         .async_io(Interest::READABLE, || {
             let mut byte = [0u8];

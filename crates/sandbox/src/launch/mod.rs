@@ -5,8 +5,9 @@
 //! builds and reaps; and only the grandchild, the agent, returns. Nothing here may start a thread.
 
 mod devices;
-mod disk;
+pub(crate) mod disk;
 mod etc;
+pub(crate) mod fds;
 mod finish;
 mod folders;
 pub(crate) mod guest;

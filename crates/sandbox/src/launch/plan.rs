@@ -75,7 +75,7 @@ pub(crate) struct Namespaces {
     pub root: Root,
     /// Whether packages are to be installed, by the inside's root where a range of ids is mapped.
     pub installs: bool,
-    /// A disk to mount ahead.
+    /// A disk that the host mounts meanwhile, and sends before the second frame.
     pub spare: Option<SpareDisk>,
 }
 

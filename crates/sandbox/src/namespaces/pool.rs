@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Claim;
 use crate::cgroup::{Group, Groups};
 use crate::host::{Nursery, Waiting};
+use crate::launch::disk;
 use crate::launch::plan::{Ids, Root, SpareDisk};
 use crate::{Limits, SandboxError};
 
@@ -173,8 +174,21 @@ impl Kind {
             template: template.clone(),
         });
         let image = spare.as_ref().map(|s| s.image.clone());
-        let base = super::base(self, &group, spare);
-        match self.nursery.launch(&base).await {
+        let base = super::base(self, &group, spare.clone());
+        // Beside the launcher's own work.
+        let disk = spare.map(|spare| {
+            tokio::task::spawn_blocking(move || disk::mount(&spare.image, &spare.template).ok())
+        });
+        let launched = self.nursery.launch(&base).await;
+        let disk = match disk {
+            Some(mounting) => Some(mounting.await.ok().flatten()),
+            None => None,
+        };
+        let started = match (launched, disk) {
+            (Ok(waiting), Some(disk)) => waiting.lend(disk).await,
+            (launched, _) => launched,
+        };
+        match started {
             Ok(waiting) => Ok(Warm {
                 waiting,
                 group,
@@ -184,6 +198,7 @@ impl Kind {
             }),
             Err(error) => {
                 super::forget(group, name).await;
+                remove_image(image.as_deref());
                 Err(error)
             }
         }

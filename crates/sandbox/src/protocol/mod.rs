@@ -17,8 +17,6 @@ pub(crate) use message::{
 pub(crate) const MAX_SOCKETS: usize = 8;
 /// The sandbox is ready; a [`Handshake`] frame follows.
 pub(crate) const STARTED: u8 = b'R';
-/// A nursery has become a new launcher; a descriptor of its process comes along.
-pub(crate) const BORN: u8 = b'B';
 /// It could not be set up; a [`Failure`] frame follows.
 pub(crate) const FAILED: u8 = b'F';
 
