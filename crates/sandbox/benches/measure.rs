@@ -154,6 +154,10 @@ async fn main() {
     let kept = full.create().await;
     run_true(&kept).await;
     for _ in 0..rounds {
+        // What is prepared meanwhile would be in the way of all others.
+        while warm.provider.prepared() < 4 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         times[0].extend(outside(&["/bin/true"]));
         times[1].extend(outside(&unshare));
         times[2].extend(outside(&bwrap));
@@ -163,9 +167,6 @@ async fn main() {
             run_true(&sandbox).await;
             times[3 + n].push(start.elapsed());
             sandbox.destroy().await.expect("ends");
-        }
-        while warm.provider.prepared() < 4 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let start = Instant::now();
         let sandbox = warm.create().await;

@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
-use tokio::process::Child;
 
 use crate::cgroup::{Group, Groups};
 use crate::egress::{Authority, Egress, EgressConfig};
-use crate::host::{Parts, Ready, Running, fill, verify};
+use crate::host::{Holder, Nursery, Parts, Ready, Running, fill, verify};
 use crate::launch::plan::{
     BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Keeps, Namespaces, Outward, PATH, PROXY, Root,
     SpareDisk,
@@ -97,6 +96,7 @@ pub struct NamespaceProvider {
     /// Names of control groups in use.
     names: Arc<Mutex<HashSet<String>>>,
     pool: Arc<Pool>,
+    nursery: Arc<Nursery>,
 }
 
 /// What came of opening one.
@@ -107,7 +107,7 @@ struct Opened {
 }
 
 /// A sandbox that stands, its launcher, its groups and their name.
-type Bound = ((Ready, Child), Group, Claim);
+type Bound = ((Ready, Box<dyn Holder>), Group, Claim);
 
 impl NamespaceProvider {
     /// Prepares control groups; starts nothing.
@@ -120,6 +120,7 @@ impl NamespaceProvider {
         let names: Arc<Mutex<HashSet<String>>> = Arc::default();
         Self {
             pool: Pool::new(config.warm, names.clone()),
+            nursery: Arc::new(Nursery::new(config.launcher.clone())),
             config,
             groups,
             open: Arc::default(),
@@ -176,7 +177,7 @@ impl NamespaceProvider {
         let egress = way.serve(spec, sockets, &self.config.egress)?;
         let parts = Parts {
             provider: NAME,
-            holder: Box::new(child),
+            holder: child,
             limits: spec.limits,
             own_disk: ready.handshake.disk_quota,
             id: spec.id.clone(),
@@ -194,6 +195,13 @@ impl NamespaceProvider {
     async fn cold(&self, spec: &SandboxSpec, ids: Ids, bind: &Bind) -> Result<Bound, SandboxError> {
         let mut kind = self.kind(ids);
         kind.installs = bind.keeps != Keeps::Folders;
+        // One that is there is only mounted under the directory's lock.
+        if !spec.dir.join(spec::DISK).exists() {
+            kind.spare = bind
+                .disk
+                .clone()
+                .map(|disk| (disk, self.config.probe_dir.clone()));
+        }
         let warm = kind.start(&self.names, &spec.id, &spec.limits).await?;
         self.bind(warm, bind, &spec.id).await
     }
@@ -225,7 +233,7 @@ impl NamespaceProvider {
             },
         };
         Kind {
-            launcher: self.config.launcher.clone(),
+            nursery: self.nursery.clone(),
             ids,
             root,
             groups: self.groups.clone(),

@@ -156,7 +156,7 @@ impl OciProvider {
         ready.handshake.disk_quota = bind.disk.is_some();
         let parts = Parts {
             provider: NAME,
-            holder: Box::new(child),
+            holder: child,
             limits: spec.limits,
             own_disk: bind.disk.is_some(),
             id: spec.id.clone(),

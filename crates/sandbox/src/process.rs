@@ -94,7 +94,7 @@ impl ProcessProvider {
             Parts {
                 provider: self.name(),
                 id: spec.id.clone(),
-                holder: Box::new(child),
+                holder: child,
                 limits: spec.limits,
                 own_disk: false,
                 group: None,

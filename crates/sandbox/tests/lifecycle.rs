@@ -76,11 +76,9 @@ async fn a_server_that_dies_takes_its_sandboxes_along() {
             .collect::<Vec<_>>()
     };
     assert_eq!(find(&format!("^{marker}")).len(), 1);
-    let launcher = find(&format!("test-agent {marker}"));
-    // The launcher, pid 1 and the agent share a command line; the launcher came first.
-    let launcher = *launcher.iter().min().unwrap();
-    let pid = rustix::process::Pid::from_raw(launcher).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let launchers = launchers();
+    assert_eq!(launchers.len(), 1);
+    kill(&launchers[0]);
     let lost = sandbox
         .call(
             request("exec", json!({"argv": ["sleep", "100"]})),
@@ -90,6 +88,26 @@ async fn a_server_that_dies_takes_its_sandboxes_along() {
     assert!(matches!(lost, Err(SandboxError::Lost { .. })), "{lost:?}");
     sandbox.destroy().await.unwrap();
     assert!(find(&format!("^{marker}")).is_empty());
+}
+
+fn kill(pid: &str) {
+    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn a_nursery_that_dies_takes_nothing_along() {
+    let bench = bench("nursery");
+    let one = bench.sandbox("one").await;
+    let nurseries = children(&[std::process::id().to_string()]);
+    assert_eq!(nurseries.len(), 1);
+    kill(&nurseries[0]);
+    let two = bench.sandbox("two").await;
+    let three = bench.sandbox("three").await;
+    for sandbox in [one, two, three] {
+        ok(&sandbox, "true").await;
+        sandbox.destroy().await.unwrap();
+    }
 }
 
 #[tokio::test]

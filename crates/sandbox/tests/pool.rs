@@ -20,9 +20,7 @@ async fn prepared_sandboxes_are_used_replaced_and_cleared() {
     let name = instance("pool");
     let first = bench.sandbox("first").await;
     filled(&bench).await;
-    // Launchers that wait are children of this process.
-    let children = leftovers(&name).2;
-    assert_eq!(children, 3);
+    assert_eq!(launchers().len(), 3);
     let mut spec = bench.spec("second");
     spec.limits = Limits {
         tmp_bytes: 4 << 20,
@@ -49,12 +47,8 @@ async fn prepared_sandboxes_are_used_replaced_and_cleared() {
     assert_eq!(bench.provider.reap(&HashSet::new()).await.unwrap(), 0);
     filled(&bench).await;
     // Launchers that died unnoticed are no obstacle.
-    let out = std::process::Command::new("pgrep")
-        .args(["-P", &std::process::id().to_string()])
-        .output()
-        .unwrap();
     let mut killed = 0;
-    for pid in String::from_utf8(out.stdout).unwrap().lines() {
+    for pid in launchers() {
         let groups = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let waits =
             std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

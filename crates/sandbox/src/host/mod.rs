@@ -2,6 +2,7 @@
 
 mod channel;
 mod files;
+mod nursery;
 mod pause;
 mod programs;
 mod running;
@@ -9,10 +10,7 @@ mod snapshots;
 mod start;
 
 pub(crate) use channel::Channel;
-#[allow(
-    unused_imports,
-    reason = "for providers that hold sandboxes by other means"
-)]
+pub(crate) use nursery::Nursery;
 pub(crate) use running::Holder;
 pub(crate) use running::{Parts, Running};
 pub(crate) use snapshots::{fill, verify};

@@ -39,6 +39,8 @@ const MAX_BLOCKS: usize = freehold_base::limits::MAX_CONTENT_BLOCKS;
 pub(crate) trait Holder: Send {
     /// Returns when nothing runs any more.
     async fn ended(&mut self);
+    /// Whether nothing runs any more.
+    fn has_ended(&mut self) -> bool;
     /// Ends it the hard way; `ended` is asked afterwards.
     async fn kill(&mut self);
 }
@@ -48,6 +50,9 @@ impl Holder for Child {
     async fn ended(&mut self) {
         // An error means that there is no such process to wait for.
         let _ = self.wait().await;
+    }
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.try_wait(), Ok(None))
     }
     async fn kill(&mut self) {
         // Pid 1 dies with the launcher by its parent death signal. Should this fail, the process
@@ -162,6 +167,8 @@ impl Ending {
         if let Ok(Err(error)) = removed.await {
             tracing::warn!(sandbox = %self.id, %error, "a control group could not be removed");
         }
+        // What a holder keeps open goes with the rest.
+        drop(self.holder);
         self.gone.cancel();
         tracing::debug!(sandbox = %self.id, "sandbox ended");
     }

@@ -14,7 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use super::Channel;
+use super::{Channel, Holder};
+use crate::launch::fds;
 use crate::launch::plan::{Base, Bind, Given};
 use crate::protocol::{FAILED, Failure, Handshake, MAX_BIND, MAX_SOCKETS, Prefix, STARTED, encode};
 use crate::{Launcher, SandboxError};
@@ -24,7 +25,7 @@ pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// A launcher that has been told how to isolate, not yet for whom.
 pub(crate) struct Waiting {
-    pub child: Child,
+    pub child: Box<dyn Holder>,
     control: UnixStream,
 }
 
@@ -38,6 +39,12 @@ pub(crate) struct Ready {
 
 /// Runs the launcher with nothing but the control socket, and tells it the base.
 pub(crate) async fn launch(launcher: &Launcher, base: &Base) -> Result<Waiting, SandboxError> {
+    let (child, control) = run(launcher)?;
+    tell(Box::new(child), control, base).await
+}
+
+/// Runs it.
+pub(super) fn run(launcher: &Launcher) -> Result<(Child, StdStream), SandboxError> {
     let (ours, theirs) = StdStream::pair().map_err(SandboxError::host("making a socket pair"))?;
     let child = Command::new(&launcher.program)
         .args(&launcher.args)
@@ -52,9 +59,18 @@ pub(crate) async fn launch(launcher: &Launcher, base: &Base) -> Result<Waiting, 
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| failed("launch", e.to_string()))?;
-    let mut control = ours
+    Ok((child, ours))
+}
+
+/// Tells a launcher the base.
+pub(super) async fn tell(
+    child: Box<dyn Holder>,
+    control: StdStream,
+    base: &Base,
+) -> Result<Waiting, SandboxError> {
+    let mut control = control
         .set_nonblocking(true)
-        .and_then(|()| UnixStream::from_std(ours))
+        .and_then(|()| UnixStream::from_std(control))
         .map_err(SandboxError::host("watching the control socket"))?;
     let frame = encode(base, 0).map_err(|e| failed("launch", e.to_string()))?;
     control
@@ -69,11 +85,19 @@ impl Waiting {
     pub(crate) fn waits(&mut self) -> bool {
         let silent = self.control.try_read(&mut [0]);
         let silent = silent.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
-        silent && matches!(self.child.try_wait(), Ok(None))
+        silent && !self.child.has_ended()
+    }
+
+    /// Gives it the disk it was told to expect, or says that there is none.
+    pub(crate) async fn lend(self, disk: Option<OwnedFd>) -> Result<Self, SandboxError> {
+        let send = || fds::send(&self.control, disk.as_ref().map(AsFd::as_fd));
+        let sent = self.control.async_io(Interest::WRITABLE, send).await;
+        sent.map_err(|e| failed("launch", e.to_string()))?;
+        Ok(self)
     }
 
     /// Tells it for whom, and waits until the sandbox stands.
-    pub(crate) async fn bind(self, bind: &Bind) -> Result<(Ready, Child), SandboxError> {
+    pub(crate) async fn bind(self, bind: &Bind) -> Result<(Ready, Box<dyn Holder>), SandboxError> {
         self.bind_within(bind, START_LIMIT).await
     }
 
@@ -83,7 +107,7 @@ impl Waiting {
         bind: &Bind,
         given: Given,
         patience: Duration,
-    ) -> Result<(Ready, Child), SandboxError> {
+    ) -> Result<(Ready, Box<dyn Holder>), SandboxError> {
         let mut frames = bind_frame(bind)?;
         let given = encode(&Base::Given(given), 0).map_err(|e| failed("launch", e.to_string()))?;
         frames.extend(given);
@@ -96,7 +120,7 @@ impl Waiting {
         self,
         bind: &Bind,
         patience: Duration,
-    ) -> Result<(Ready, Child), SandboxError> {
+    ) -> Result<(Ready, Box<dyn Holder>), SandboxError> {
         let shaken = tokio::time::timeout(patience, shake_hands(self.control, bind)).await;
         match shaken {
             Ok(ready) => Ok((ready?, self.child)),
@@ -186,7 +210,7 @@ async fn frame_header<T: DeserializeOwned>(control: &mut UnixStream) -> Result<T
     Prefix::header(&header).map_err(|e| broken(e.to_string()))
 }
 
-fn failed(stage: &str, detail: String) -> SandboxError {
+pub(super) fn failed(stage: &str, detail: String) -> SandboxError {
     SandboxError::Start {
         stage: stage.to_owned(),
         detail,

@@ -46,7 +46,7 @@ struct Info {
 }
 
 /// Mounts the image at `path`, made from `template` if it is not there.
-pub(super) fn mount(path: &Path, template: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn mount(path: &Path, template: &Path) -> io::Result<OwnedFd> {
     if path.exists() {
         wait_until_unused(path);
     } else {
@@ -72,17 +72,17 @@ pub(super) fn mount(path: &Path, template: &Path) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// A disk that was mounted before it was known for whom.
+/// A disk that the host mounted, while the launcher did something else, before it was somebody's.
 pub(super) struct Spare<'a> {
     disk: &'a SpareDisk,
     mount: OwnedFd,
 }
 
 impl<'a> Spare<'a> {
-    /// Mounts it. Nothing depends on it: the usual way is still open.
-    pub(super) fn mount(disk: &'a SpareDisk) -> Option<Self> {
-        let mount = mount(&disk.image, &disk.template).ok()?;
-        Some(Self { disk, mount })
+    /// Takes the mount that the host made. Nothing depends on it: the usual way is still open.
+    pub(super) fn take(disk: &'a SpareDisk, from: &File) -> io::Result<Option<Self>> {
+        let mount = super::fds::receive(from)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(mount.map(|mount| Self { disk, mount }))
     }
 
     /// Makes it the one at `path` if it fits and there is none.

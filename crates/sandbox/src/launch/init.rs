@@ -88,6 +88,16 @@ fn reap_all(agent: Pid) {
     }
 }
 
+/// Undoes what [`child_signals`] blocked, in a child that has its own use for signals.
+pub(super) fn unblock_signals() {
+    // SAFETY: a zeroed set is valid storage that sigemptyset initializes; the call keeps no pointer.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
 /// Blocks SIGCHLD and turns it into a descriptor.
 pub(super) fn child_signals() -> io::Result<OwnedFd> {
     // SAFETY: a zeroed set is valid storage that sigemptyset initializes.

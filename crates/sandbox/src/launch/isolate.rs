@@ -87,7 +87,9 @@ fn outside(
     to_inside.write_all(&[u8::from(opened)]).stage("id map")?;
     // The inside has them, too; closing them takes a while that it need not wait.
     drop(system);
-    let spare = how.spare.as_ref().and_then(Spare::mount);
+    let spare = how.spare.as_ref();
+    let spare = spare.map(|disk| Spare::take(disk, &control.reader));
+    let spare = spare.transpose().stage("disk")?.flatten();
     let bind = super::bind(control)?;
     let _lock = lock(&bind.dir)?;
     let folders = match how.ids {

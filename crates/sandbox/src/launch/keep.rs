@@ -24,9 +24,14 @@ pub(super) fn take_control() -> Option<Control> {
     close_others(&control);
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
     point_standard_streams(&null).ok()?;
-    let reader = File::from(control);
-    let writer = reader.try_clone().ok()?;
-    Some(Control { reader, writer })
+    control_of(control).ok()
+}
+
+/// Both directions of a socket.
+pub(super) fn control_of(socket: OwnedFd) -> std::io::Result<Control> {
+    let reader = File::from(socket);
+    let writer = reader.try_clone()?;
+    Ok(Control { reader, writer })
 }
 
 /// Makes 0, 1 and 2 copies of `null`.

@@ -5,8 +5,9 @@
 //! builds and reaps; and only the grandchild, the agent, returns. Nothing here may start a thread.
 
 mod devices;
-mod disk;
+pub(crate) mod disk;
 mod etc;
+pub(crate) mod fds;
 mod finish;
 mod folders;
 pub(crate) mod guest;
@@ -22,6 +23,7 @@ mod lockdown;
 mod mounts;
 mod netlink;
 mod network;
+mod nursery;
 mod overlay;
 pub(crate) mod plan;
 mod seccomp;
@@ -99,10 +101,25 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
     } else {
         keep::take_control().ok_or(NotStarted)?
     };
-    let Ok(Some((base, _))) = read_frame::<Base>(&control.reader, 0) else {
+    let Some(base) = base(&control) else {
         return Err(NotStarted);
     };
+    let (control, base) = match base {
+        Base::Nursery => match nursery::nursery(control) {
+            Ok(control) => {
+                let Some(base) = self::base(&control) else {
+                    std::process::exit(1)
+                };
+                (control, base)
+            }
+            // The host sees the socket close.
+            Err(_) => std::process::exit(1),
+        },
+        base => (control, base),
+    };
     let result = match &base {
+        // One is enough.
+        Base::Nursery => std::process::exit(1),
         Base::Host => bind(&control).and_then(|bind| on_host(&bind)),
         Base::Staged(stage) => stage::stage(stage, &control).map(|never| match never {}),
         Base::Given(given) => {
@@ -124,6 +141,12 @@ pub(crate) fn enter() -> Result<Inside, NotStarted> {
             std::process::exit(1)
         }
     }
+}
+
+/// What there is to do. `None` if no host says so.
+fn base(control: &Control) -> Option<Base> {
+    let frame = read_frame::<Base>(&control.reader, 0).ok()?;
+    frame.map(|(base, _)| base)
 }
 
 /// Waits to hear for whom the sandbox is. Ends the process if the host goes away instead, as it

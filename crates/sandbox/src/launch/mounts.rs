@@ -222,14 +222,16 @@ fn place(root: &OwnedFd, tree: Tree) -> io::Result<()> {
 /// Makes a directory and those above it; what is there already is left.
 pub(super) fn make_dir(root: &OwnedFd, at: &Path) -> io::Result<()> {
     use rustix::io::Errno;
+    if at.as_os_str().is_empty() {
+        // The root itself.
+        return Ok(());
+    }
     match (
         rustix::fs::mkdirat(root, at, Mode::from_raw_mode(0o755)),
         at.parent(),
     ) {
         (Ok(()) | Err(Errno::EXIST), _) => Ok(()),
-        // The empty path is the root itself.
-        (Err(Errno::NOENT), None) => Ok(()),
-        (Err(Errno::NOENT), Some(parent)) if !at.as_os_str().is_empty() => {
+        (Err(Errno::NOENT), Some(parent)) => {
             make_dir(root, parent)?;
             Ok(rustix::fs::mkdirat(root, at, Mode::from_raw_mode(0o755))?)
         }

@@ -12,6 +12,8 @@ use crate::{Limits, Share};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Base {
+    /// Become a new launcher for each control socket that is sent; see `launch::nursery`.
+    Nursery,
     /// Nothing isolates: the agent works in the state directory itself.
     Host,
     /// Lay out the inside's files where only other programs see them, and have those isolate. The
@@ -73,7 +75,7 @@ pub(crate) struct Namespaces {
     pub root: Root,
     /// Whether packages are to be installed, by the inside's root where a range of ids is mapped.
     pub installs: bool,
-    /// A disk to mount ahead.
+    /// A disk that the host mounts meanwhile, and sends before the second frame.
     pub spare: Option<SpareDisk>,
 }
 

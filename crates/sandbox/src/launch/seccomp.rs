@@ -1,11 +1,11 @@
-//! The seccomp filters. Two are stacked: the allow-list (everything else is `ENOSYS`), then the
-//! refusals (`EPERM`), by number or by argument. The kernel takes the answer of the later one where
-//! both object. A call by another architecture's entry (32-bit on x86-64) kills the process.
+//! The seccomp filters. Two are stacked: the list of numbers (allowed, refused with `EPERM`, and
+//! everything else `ENOSYS`), then refusals by argument (`EPERM`). A call by another architecture's entry (32-bit on x86-64) kills the process.
 //!
 //! Arguments are compared as 32-bit values, as the kernel reads them: comparing 64 bits would let
 //! junk in the upper half pass.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -54,13 +54,25 @@ pub(super) enum SeccompError {
     Install(seccompiler::Error),
 }
 
+static PREPARED: OnceLock<Filters> = OnceLock::new();
+
 /// Both filters, ready to be installed.
 pub(super) struct Filters([BpfProgram; 2]);
 
 impl Filters {
-    /// Translates them.
-    pub(super) fn compile() -> Result<Self, SeccompError> {
-        Ok(Self([allow_list()?, refusals()?]))
+    /// Translates them, if a [`Filters::prepare`] has not.
+    pub(super) fn compile() -> Result<&'static Self, SeccompError> {
+        Self::prepare()?;
+        PREPARED.get().ok_or(SeccompError::Architecture)
+    }
+
+    /// Translates them for this process and what it forks.
+    pub(super) fn prepare() -> Result<(), SeccompError> {
+        if PREPARED.get().is_none() {
+            // There is no other thread that might have been first.
+            let _ = PREPARED.set(Self([numbers()?, refusals()?]));
+        }
+        Ok(())
     }
 
     /// Installs both on the only thread; everything started later inherits them.
@@ -72,12 +84,18 @@ impl Filters {
     }
 }
 
-fn allow_list() -> Result<BpfProgram, SeccompError> {
-    let lists = [ALLOWED, ALLOWED_HERE, REFUSED, REFUSED_HERE];
-    let named = lists.into_iter().flatten();
+fn numbers() -> Result<BpfProgram, SeccompError> {
+    let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let answered = |lists: [&'static [Call]; 2], answer: u32| {
+        let calls = lists.into_iter().flatten();
+        calls.filter_map(move |&(_, number)| Some((u32::try_from(number).ok()?, answer)))
+    };
     // `clone3` is absent on purpose: its flags lie behind a pointer, and C libraries fall back.
-    let numbers = named.filter_map(|&(_, number)| u32::try_from(number).ok());
-    set::program(numbers.collect(), libc::ENOSYS as u32).ok_or(SeccompError::Architecture)
+    let allowed = answered([ALLOWED, ALLOWED_HERE], libc::SECCOMP_RET_ALLOW);
+    // A call on both lists is refused.
+    let answers = allowed.chain(answered([REFUSED, REFUSED_HERE], refused));
+    let absent = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    set::program(&answers.collect(), absent).ok_or(SeccompError::Architecture)
 }
 
 /// The two lists as an OCI runtime wants them: without the rules on arguments, which the agent
@@ -103,11 +121,7 @@ pub(crate) fn profile() -> serde_json::Value {
 }
 
 fn refusals() -> Result<BpfProgram, SeccompError> {
-    let mut rules: Rules = REFUSED
-        .iter()
-        .chain(REFUSED_HERE)
-        .map(|&(_, n)| (n, Vec::new()))
-        .collect();
+    let mut rules = Rules::new();
     let mut add = |number: i64, conditions: Vec<SeccompCondition>| {
         let rule = SeccompRule::new(conditions).map_err(SeccompError::Compile)?;
         rules.entry(number).or_default().push(rule);
@@ -196,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_filters_compile_and_fit_the_kernel() {
-        for program in [allow_list().unwrap(), refusals().unwrap()] {
+        for program in [numbers().unwrap(), refusals().unwrap()] {
             assert!((10..4096).contains(&program.len()), "{}", program.len());
         }
     }

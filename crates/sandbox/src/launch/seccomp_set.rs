@@ -1,7 +1,7 @@
-//! A filter that is a set of system calls, found by halving: a chain of comparisons as long as the
+//! A filter by number alone, found by halving: a chain of comparisons as long as the
 //! list takes the kernel a millisecond to install, because it tries every number on it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use seccompiler::{BpfProgram, sock_filter};
 
@@ -18,9 +18,10 @@ const HERE: Option<u32> = if cfg!(target_arch = "x86_64") {
     None
 };
 
-/// Allows the numbers in the set and answers all others with `errno`. A call by another
-/// architecture's entry kills the process. `None` where the architecture is not known.
-pub(super) fn program(allowed: BTreeSet<u32>, errno: u32) -> Option<BpfProgram> {
+/// Answers the numbers in the map as it says (`SECCOMP_RET_*`), and all others with `otherwise`. A
+/// call by another architecture's entry kills the process. `None` where the architecture is not
+/// known.
+pub(super) fn program(answers: &BTreeMap<u32, u32>, otherwise: u32) -> Option<BpfProgram> {
     let load = |offset| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
     let mut program = vec![
         load(ARCHITECTURE),
@@ -28,40 +29,41 @@ pub(super) fn program(allowed: BTreeSet<u32>, errno: u32) -> Option<BpfProgram> 
         answer(libc::SECCOMP_RET_KILL_PROCESS),
         load(NUMBER),
     ];
-    program.extend(search(&borders(allowed), false, errno)?);
+    program.extend(search(&borders(answers, otherwise), otherwise)?);
     Some(program)
 }
 
-/// The numbers at which being in the set begins, ends, begins again and so on.
-fn borders(set: BTreeSet<u32>) -> Vec<u32> {
-    let mut borders = Vec::new();
-    for number in set {
-        if borders.last() == Some(&number) {
-            borders.pop();
-        } else {
-            borders.push(number);
+/// The numbers at which another answer begins, each with that answer; below the first it is
+/// `otherwise`.
+fn borders(answers: &BTreeMap<u32, u32>, otherwise: u32) -> Vec<(u32, u32)> {
+    let mut borders: Vec<(u32, u32)> = Vec::new();
+    let mut push = |at, answer| {
+        // Of two at the same number the later one counts.
+        borders.pop_if(|last| last.0 == at);
+        if borders.last().map_or(otherwise, |last| last.1) != answer {
+            borders.push((at, answer));
         }
-        borders.push(number + 1);
+    };
+    for (&number, &answer) in answers {
+        push(number, answer);
+        push(number + 1, otherwise);
     }
     borders
 }
 
-/// Decides for numbers around these borders; `inside` is what holds below the first one. `None` if a
+/// Decides for numbers around these borders; `below` is the answer below the first one. `None` if a
 /// jump is too long.
-fn search(borders: &[u32], inside: bool, errno: u32) -> Option<BpfProgram> {
+fn search(borders: &[(u32, u32)], below: u32) -> Option<BpfProgram> {
     let middle = borders.len() / 2;
-    let Some(&border) = borders.get(middle) else {
-        let refused = libc::SECCOMP_RET_ERRNO | errno;
-        let allowed = libc::SECCOMP_RET_ALLOW;
-        return Some(vec![answer(if inside { allowed } else { refused })]);
+    let Some(&(border, from_here)) = borders.get(middle) else {
+        return Some(vec![answer(below)]);
     };
-    let inside_at = |count: usize| inside ^ (count % 2 == 1);
-    let below = search(&borders[..middle], inside, errno)?;
-    let above = search(&borders[middle + 1..], inside_at(middle + 1), errno)?;
-    let over = u8::try_from(below.len()).ok()?;
+    let lower = search(&borders[..middle], below)?;
+    let upper = search(&borders[middle + 1..], from_here)?;
+    let over = u8::try_from(lower.len()).ok()?;
     let mut program = vec![jump(libc::BPF_JGE, border, over, 0)];
-    program.extend(below);
-    program.extend(above);
+    program.extend(lower);
+    program.extend(upper);
     Some(program)
 }
 
@@ -108,20 +110,20 @@ mod tests {
         }
     }
 
-    fn sets() -> impl proptest::strategy::Strategy<Value = BTreeSet<u32>> {
-        proptest::collection::btree_set(0..500_u32, 0..200)
+    const OTHERWISE: u32 = libc::SECCOMP_RET_ERRNO | 38;
+
+    fn maps() -> impl proptest::strategy::Strategy<Value = BTreeMap<u32, u32>> {
+        let answers = vec![libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_ERRNO | 1];
+        proptest::collection::btree_map(0..500_u32, proptest::sample::select(answers), 0..100)
     }
 
     proptest::proptest! {
         #[test]
-        fn the_set_and_nothing_else_is_allowed(set in sets()) {
-            let program = program(set.clone(), 38).unwrap();
+        fn each_number_gets_its_answer_and_no_other(map in maps()) {
+            let program = program(&map, OTHERWISE).unwrap();
             let others = [1 << 30, (1 << 30) + 1, u32::MAX];
             for number in (0..600).chain(others) {
-                let expected = match set.contains(&number) {
-                    true => libc::SECCOMP_RET_ALLOW,
-                    false => libc::SECCOMP_RET_ERRNO | 38,
-                };
+                let expected = map.get(&number).copied().unwrap_or(OTHERWISE);
                 assert_eq!(run(&program, HERE.unwrap(), number), expected, "{number}");
             }
             assert_eq!(run(&program, 0x4000_0003, 1), libc::SECCOMP_RET_KILL_PROCESS);

@@ -5,19 +5,25 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::Claim;
 use crate::cgroup::{Group, Groups};
-use crate::host::{Waiting, launch};
+use crate::host::{Nursery, Waiting};
+use crate::launch::disk;
 use crate::launch::plan::{Ids, Root, SpareDisk};
-use crate::{Launcher, Limits, SandboxError};
+use crate::{Limits, SandboxError};
 
 /// What names of images that are nobody's begin with.
 pub(super) const SPARE: &str = ".spare-";
 
+/// How long new ones are put off after one was made: preparing takes the processors that the first
+/// calls of the one just made wait for.
+const REST: Duration = Duration::from_millis(20);
+
 /// What it takes to start a launcher.
 pub(super) struct Kind {
-    pub launcher: Launcher,
+    pub nursery: Arc<Nursery>,
     pub ids: Ids,
     pub root: Root,
     pub groups: Groups,
@@ -73,7 +79,7 @@ impl Pool {
         }
     }
 
-    /// Starts as many as are missing, in the background.
+    /// Starts as many as are missing, in the background and not at once.
     pub(super) fn fill(self: &Arc<Self>, kind: Kind) {
         if self.want == 0 || self.filling.swap(true, Ordering::SeqCst) {
             return;
@@ -81,6 +87,7 @@ impl Pool {
         let pool = Arc::downgrade(self);
         let (want, names) = (self.want, self.names.clone());
         tokio::spawn(async move {
+            tokio::time::sleep(REST).await;
             while let Some(pool) = pool.upgrade() {
                 if pool.waiting().len() >= want {
                     break;
@@ -167,8 +174,21 @@ impl Kind {
             template: template.clone(),
         });
         let image = spare.as_ref().map(|s| s.image.clone());
-        let base = super::base(self, &group, spare);
-        match launch(&self.launcher, &base).await {
+        let base = super::base(self, &group, spare.clone());
+        // Beside the launcher's own work.
+        let disk = spare.map(|spare| {
+            tokio::task::spawn_blocking(move || disk::mount(&spare.image, &spare.template).ok())
+        });
+        let launched = self.nursery.launch(&base).await;
+        let disk = match disk {
+            Some(mounting) => Some(mounting.await.ok().flatten()),
+            None => None,
+        };
+        let started = match (launched, disk) {
+            (Ok(waiting), Some(disk)) => waiting.lend(disk).await,
+            (launched, _) => launched,
+        };
+        match started {
             Ok(waiting) => Ok(Warm {
                 waiting,
                 group,
@@ -178,6 +198,7 @@ impl Kind {
             }),
             Err(error) => {
                 super::forget(group, name).await;
+                remove_image(image.as_deref());
                 Err(error)
             }
         }

@@ -179,6 +179,24 @@ pub async fn ok(sandbox: &Arc<dyn Sandbox>, script: &str) -> String {
     outcome.stdout.trim().to_owned()
 }
 
+/// Processes that hold sandboxes or wait to: this one's children are nurseries, and theirs.
+pub fn launchers() -> Vec<String> {
+    children(&children(&[std::process::id().to_string()]))
+}
+
+/// Children of processes, by number.
+pub fn children(parents: &[String]) -> Vec<String> {
+    if parents.is_empty() {
+        return Vec::new();
+    }
+    let out = std::process::Command::new("pgrep")
+        .args(["-P", &parents.join(",")])
+        .output()
+        .unwrap();
+    let pids = String::from_utf8(out.stdout).unwrap();
+    pids.lines().map(str::to_owned).collect()
+}
+
 /// What a sandbox could leave behind on the host.
 pub fn leftovers(instance: &str) -> (usize, usize, usize, Vec<String>) {
     let fds = std::fs::read_dir("/proc/self/fd").unwrap().count();
@@ -186,11 +204,7 @@ pub fn leftovers(instance: &str) -> (usize, usize, usize, Vec<String>) {
         .unwrap()
         .lines()
         .count();
-    let out = std::process::Command::new("pgrep")
-        .args(["-P", &std::process::id().to_string()])
-        .output()
-        .unwrap();
-    let children = out.stdout.iter().filter(|b| **b == b'\n').count();
+    let children = launchers().len();
     let mut groups = Vec::new();
     let mut dirs = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
     while let Some(dir) = dirs.pop() {
