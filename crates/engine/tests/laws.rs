@@ -7,8 +7,8 @@ use std::sync::Arc;
 use freehold_base::{EventId, Timestamp};
 use freehold_engine::reply::{self, Backoff, Spent};
 use freehold_engine::{
-    Detail, Draft, Facts, Failure, Folded, Layout, McpTool, Placement, Purpose, Queued, Rates, Reply, State,
-    Step, View, decide, invariants,
+    Detail, Draft, Facts, Failure, Folded, Layout, McpTool, Placement, Purpose, Queued, Rates,
+    Reply, State, Step, View, decide, invariants,
 };
 use freehold_wire::agent::SessionAgent;
 use freehold_wire::content::ContentBlock;

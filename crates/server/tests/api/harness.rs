@@ -302,6 +302,22 @@ impl Server {
             .await
             .expect("the session does not settle")
     }
+    /// Waits until the history has an event of this type.
+    pub async fn reached(&self, session: &str, kind: &str) {
+        let wait = async {
+            while !self
+                .history(session)
+                .await
+                .iter()
+                .any(|e| e["type"] == kind)
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .expect("the session does not come to it")
+    }
     /// A key of a workspace of its own.
     pub async fn other_workspace(&self) -> (String, String) {
         let made = self

@@ -171,6 +171,8 @@ async fn vaults_of_a_running_session_stay() {
         .hang
         .store(true, std::sync::atomic::Ordering::SeqCst);
     s.say(&session, "bash: sleep").await;
+    // An interrupt goes ahead of a message that nobody has looked at yet.
+    s.reached(&session, "agent.tool_use").await;
     let path = format!("/v1/sessions/{session}");
     let refused = s.post(&path, json!({"vault_ids": [v]})).await.invalid();
     assert!(
