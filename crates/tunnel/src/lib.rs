@@ -2,3 +2,5 @@
 //! network. The **edge** takes connections from gateways and opens streams over them; the
 //! **gateway** sits in the private network, ends the inner TLS with the customer's key and forwards
 //! to the servers. The edge carries bytes it cannot read.
+
+pub mod certificate;
