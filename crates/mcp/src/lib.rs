@@ -2,6 +2,7 @@
 //! older SSE transport, over an HTTP layer of our own, so that where it connects, how much it reads
 //! and how long it waits are ours to say. Everything a server sends is hostile.
 
+pub mod catalogue;
 pub mod definition;
 pub mod dial;
 pub mod endpoint;

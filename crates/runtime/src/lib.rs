@@ -7,6 +7,7 @@ mod driver;
 pub mod executor;
 pub mod hub;
 mod load;
+pub mod mcp;
 mod media;
 mod model_call;
 mod outputs;
