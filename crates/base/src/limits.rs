@@ -136,8 +136,10 @@ pub mod page {
     pub const VAULTS: (usize, usize) = (20, 100);
     /// Models (contract 82).
     pub const MODELS: (usize, usize) = (20, 1000);
-    /// MCP servers, and entries of their record; ours.
-    pub const MCP: (usize, usize) = (20, 1000);
+    /// MCP servers and their tools; ours.
+    pub const MCP_SERVERS: (usize, usize) = (20, 100);
+    /// Entries of the record of what was asked of MCP servers; ours.
+    pub const MCP_AUDIT: (usize, usize) = (100, 1000);
     /// Memory stores, memories and their versions (contract 74).
     pub const MEMORIES: (usize, usize) = (20, 100);
     /// Memories and versions shown with their content, whatever `limit` says (contract 74).

@@ -67,4 +67,10 @@ impl ToolState {
         ("refused", Self::Refused),
         ("deprecated", Self::Deprecated),
     ];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        let own = Self::NAMES.iter().find(|(_, state)| *state == self);
+        own.map_or("", |(name, _)| *name) // Every state is named.
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use freehold_base::IdSource;
 use freehold_model::Catalog;
+use freehold_runtime::mcp::{AuditLog, Catalogue};
 use freehold_runtime::{Hub, Runtime};
 use freehold_sandbox::Capabilities;
 use freehold_server::{About, App, Parts, credential};
@@ -82,10 +83,13 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     .map_err(store_failed)?;
     let key = first_key(&settings, &store, &ids).await?;
     let organization = store.organization().await.map_err(store_failed)?.id;
+    let clock = Arc::clone(ids.clock());
+    let audit = AuditLog::start(store.clone(), Arc::clone(&clock));
     let app = App::new(Parts {
         store: store.clone(),
         runtime: runtime.clone(),
         models: Arc::clone(&catalog),
+        catalogue: Catalogue::new(store.clone(), audit.clone()),
         ids,
         organization,
         about: about(&found),
@@ -102,7 +106,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         runtime: &runtime,
         key,
     });
-    let mut tasks = housekeeping::start(&store, &boxes);
+    let mut tasks = housekeeping::start(&store, &boxes, &clock);
 
     let serving = async {
         let served = freehold_server::serve(listener, app, stop.clone().cancelled_owned()).await;
@@ -118,6 +122,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         let (served, ()) = tokio::join!(serving, parking);
         tasks.shutdown().await;
         boxes.close_all().await;
+        audit.flush().await;
         store.close().await;
         served
     };

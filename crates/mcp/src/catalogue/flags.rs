@@ -126,6 +126,18 @@ fn characters(field: &'static str, text: &str, found: &mut Vec<Flag>) {
     }
 }
 
+/// The text with everything that does not show spelled out, such as `\\u{200b}`: for people.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match hidden(c) {
+            Some(_) => shown.extend(c.escape_unicode()),
+            None => shown.push(c),
+        }
+    }
+    shown
+}
+
 /// The kind of a character that does not show.
 fn hidden(c: char) -> Option<&'static str> {
     if is_invisible(c) {

@@ -19,5 +19,5 @@ pub use canonical::{TooDeep, canonical};
 pub use class::claimed;
 pub use diff::{Change, changes, renames};
 pub use fingerprint::{Fingerprint, binding};
-pub use flags::{Flag, flags};
+pub use flags::{Flag, flags, visible};
 pub use standing::{Standing, Why};

@@ -1,5 +1,7 @@
 //! What an operator sees of the catalogue and does to it.
 
+use std::collections::BTreeMap;
+
 use freehold_base::{ApiKeyId, McpServerId, WorkspaceId};
 use freehold_mcp::ToolDefinition;
 use freehold_mcp::catalogue::{
@@ -85,6 +87,23 @@ impl Catalogue {
         });
         let tools = tools.collect::<Result<Vec<_>, CatalogueError>>()?;
         Ok(Some((server, tools)))
+    }
+
+    /// How many of a server's tools are in each state.
+    ///
+    /// # Errors
+    /// See [`CatalogueError`].
+    pub async fn counts(
+        &self,
+        server: &McpServerRow,
+    ) -> Result<BTreeMap<&'static str, u64>, CatalogueError> {
+        let mut counts: BTreeMap<_, _> = ToolState::NAMES.map(|(name, _)| (name, 0)).into();
+        let found = self.store.list_mcp_tools(&server.workspace_id, &server.id);
+        for row in found.await?.map(|(_, rows)| rows).unwrap_or_default() {
+            let state = standing(server, &row)?.state();
+            *counts.entry(state.as_str()).or_default() += 1;
+        }
+        Ok(counts)
     }
 
     /// What a server serves against what was approved, or served before: of all tools that wait for

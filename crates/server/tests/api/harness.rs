@@ -7,6 +7,7 @@ use std::time::Duration;
 use freehold_base::{IdSource, ManualClock, OrganizationId, Secret, SystemEntropy};
 use freehold_model::config::RehearsalConfig;
 use freehold_model::{Catalog, CatalogConfig};
+use freehold_runtime::mcp::{AuditLog, Catalogue};
 use freehold_runtime::{Hub, Options, Runtime};
 use freehold_server::{About, App, Parts, credential};
 use freehold_store::Store;
@@ -27,6 +28,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Server {
     pub url: String,
     pub executor: Arc<Scripted>,
+    pub catalogue: Catalogue,
     pub app: Arc<App>,
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
@@ -137,10 +139,13 @@ impl Server {
             .await
             .unwrap();
         let organization: OrganizationId = "org_test".parse().unwrap();
+        let audit = AuditLog::start(store.clone(), Arc::clone(ids.clock()));
+        let catalogue = Catalogue::new(store.clone(), audit);
         let app = App::new(Parts {
             store,
             runtime,
             models,
+            catalogue: catalogue.clone(),
             ids,
             organization,
             about: About {
@@ -158,6 +163,7 @@ impl Server {
         Self {
             url,
             executor,
+            catalogue,
             app,
             http: reqwest::Client::builder()
                 .timeout(PATIENCE)
