@@ -1,7 +1,10 @@
 //! The MCP servers of a session's agent: their tools at the beginning of a turn, and calls of them
 //! (contract 62, "Agents").
 
+pub mod audit;
+pub mod catalogue;
 mod credentials;
+pub mod review;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +12,8 @@ use std::sync::Arc;
 use freehold_base::{Secret, SessionId, SharedClock, WorkspaceId};
 use freehold_engine::call::McpTarget;
 use freehold_engine::{Call, Draft, McpTool, State, mcp};
-use freehold_mcp::{Connector, Endpoint, Listing, McpError, fingerprint};
+use freehold_mcp::catalogue::binding;
+use freehold_mcp::{Connector, Endpoint, Listing, McpError};
 use freehold_store::Store;
 use freehold_wire::agent::SessionAgent;
 use freehold_wire::environment::{EnvironmentConfig, Networking};
@@ -20,6 +24,8 @@ use freehold_wire::tool::{McpServer, McpUrlServer};
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
+pub use audit::AuditLog;
+pub use catalogue::{Catalogue, CatalogueError, Judged, Verdict};
 pub use credentials::{CredentialError, McpCredentials, Validation};
 
 use crate::executor::ToolReply;
@@ -38,15 +44,18 @@ pub struct Mcp {
     pub connector: Connector,
     /// What they are shown.
     pub credentials: Arc<McpCredentials>,
+    /// What is known of their tools, and what may be done with them.
+    pub catalogue: Catalogue,
 }
 
 impl Mcp {
-    /// Sessions' credentials are those of `store`.
-    pub fn new(store: Store, connector: Connector, clock: SharedClock) -> Self {
-        let credentials = McpCredentials::new(store, connector.clone(), clock);
+    /// Credentials and catalogue are those of `store`.
+    pub fn new(store: Store, connector: Connector, audit: AuditLog, clock: SharedClock) -> Self {
+        let credentials = McpCredentials::new(store.clone(), connector.clone(), clock);
         Self {
             connector,
             credentials: Arc::new(credentials),
+            catalogue: Catalogue::new(store, audit),
         }
     }
 }
@@ -129,11 +138,11 @@ pub(crate) async fn ask(
     let servers: Vec<_> = servers(&state.agent)
         .filter(|server| !skip.contains(&server.name))
         .collect();
-    let listed = servers.iter().map(|server| list(shared, &ground, server));
+    let judged = servers.iter().map(|server| judged(shared, &ground, server));
     let mut found = Vec::new();
-    for (server, listed) in servers.iter().zip(join_all(listed).await) {
-        match listed {
-            Ok(listing) => found.push((server.name.as_str(), listing)),
+    for (server, judged) in servers.iter().zip(join_all(judged).await) {
+        match judged {
+            Ok(judged) => found.push((server.name.as_str(), judged)),
             Err(error) => {
                 asked.failed.insert(server.name.clone());
                 let error = SessionError {
@@ -149,25 +158,52 @@ pub(crate) async fn ask(
     Ok(asked)
 }
 
+/// A server's tools as the catalogue judges them now.
+async fn judged(
+    shared: &Shared,
+    ground: &Ground,
+    server: &McpUrlServer,
+) -> Result<Vec<Judged>, McpError> {
+    let listing = list(shared, ground, server).await?;
+    let catalogue = &shared.mcp.catalogue;
+    let observed = catalogue.observe(&ground.workspace, &server.url, &listing);
+    observed.await.map_err(|error| not_judged(&error))
+}
+
+/// Nothing may be offered or called.
+fn not_judged(error: &CatalogueError) -> McpError {
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        "MCP tools cannot be judged"
+    );
+    McpError::Connection(format!("its tools cannot be judged: {error}"))
+}
+
 /// The tools that the agent has enabled, by the names a model knows them by.
-fn offered(agent: &SessionAgent, found: &[(&str, Arc<Listing>)]) -> Vec<McpTool> {
+fn offered(agent: &SessionAgent, found: &[(&str, Vec<Judged>)]) -> Vec<McpTool> {
     let enabled: Vec<_> = found
         .iter()
-        .flat_map(|(server, listing)| listing.tools.iter().map(move |tool| (*server, tool)))
-        .filter(|(server, tool)| mcp::policy(agent, server, &tool.name).is_some())
+        .flat_map(|(server, tools)| tools.iter().map(move |tool| (*server, tool)))
+        .filter(|(_, tool)| tool.offered)
+        .filter(|(server, tool)| mcp::policy(agent, server, &tool.definition.name).is_some())
         .take(MAX_TOOLS)
         .collect();
-    let names = mcp::names(agent, enabled.iter().map(|(s, t)| (*s, t.name.as_str())));
-    let tools = enabled.into_iter().zip(names);
-    let tools = tools.map(|((server, tool), shown)| McpTool {
-        server: server.to_owned(),
-        name: tool.name.clone(),
-        shown,
-        description: tool.description.clone().unwrap_or_default(),
-        input_schema: tool.input_schema.clone(),
-        fingerprint: fingerprint(tool),
-        ask: false,
-    });
+    let pairs = enabled
+        .iter()
+        .map(|(s, t)| (*s, t.definition.name.as_str()));
+    let names = mcp::names(agent, pairs);
+    let tools = enabled
+        .into_iter()
+        .zip(names)
+        .map(|((server, tool), shown)| McpTool {
+            server: server.to_owned(),
+            name: tool.definition.name.clone(),
+            shown,
+            description: tool.definition.description.clone().unwrap_or_default(),
+            input_schema: tool.definition.input_schema.clone(),
+            fingerprint: tool.fingerprint.to_string(),
+            ask: tool.ask,
+        });
     tools.collect()
 }
 
@@ -271,21 +307,29 @@ async fn attempt(
     let Some(ground) = ground else {
         return Err(McpError::Cancelled);
     };
-    let listing = tokio::select! {
+    let catalogue = &shared.mcp.catalogue;
+    tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(McpError::Cancelled),
-        listing = list(shared, &ground, server) => listing?,
+        judged = judged(shared, &ground, server) => judged?,
     };
-    let now = listing.tools.iter().find(|t| t.name == target.tool);
-    match now.map(fingerprint) {
-        None => return refused("the server has no such tool any more"),
-        Some(now) if now != target.fingerprint => {
-            return refused(
-                "the server changed the tool's definition since it was shown; look at the tool \
-                 again before calling it",
-            );
+    // A definition that nobody knows is none that was shown.
+    let Ok(shown) = target.fingerprint.parse() else {
+        return refused("it is not known which definition of the tool was shown");
+    };
+    let (workspace, owner) = (&ground.workspace, ground.session.as_str());
+    let checked = catalogue
+        .check(workspace, &server.url, owner, &target.tool, &shown)
+        .await;
+    match checked.map_err(|error| not_judged(&error))? {
+        Verdict::Stop(why) => return refused(why.text()),
+        Verdict::Go { ask: true, .. } if call.verdict.is_none() => {
+            return refused("calls of this tool must be confirmed since it was shown");
         }
-        Some(_) => {}
+        Verdict::Go { .. } => {}
+    }
+    if let (Some(_), Ok(binding)) = (&call.verdict, binding(&shown, &call.input)) {
+        catalogue.confirmed(workspace, &server.url, owner, &target.tool, &binding, true);
     }
     let request = freehold_mcp::ToolCall {
         name: target.tool.clone(),

@@ -9,6 +9,7 @@ use freehold_base::{AgentId, EnvironmentId, EventId, IdSource, SessionId, Worksp
 use freehold_engine::Backoff;
 use freehold_mcp::{Connector, Direct, Http};
 use freehold_model::{Catalog, CatalogConfig};
+use freehold_runtime::mcp::AuditLog;
 use freehold_runtime::{
     Frame, Hub, Mcp, Options, OutputFile, Place, Runtime, ToolCall, ToolExecutor, ToolReply,
 };
@@ -191,7 +192,8 @@ impl World {
             Arc::new(()),
             ids.clock().clone(),
         );
-        let mcp = Mcp::new(store.clone(), connector, ids.clock().clone());
+        let audit = AuditLog::start(store.clone(), ids.clock().clone());
+        let mcp = Mcp::new(store.clone(), connector, audit, ids.clock().clone());
         let runtime = Runtime::start(
             store.clone(),
             catalog,

@@ -8,6 +8,7 @@ use freehold_base::{IdSource, ManualClock, OrganizationId, Secret, SystemEntropy
 use freehold_mcp::{Connector, Direct, Http};
 use freehold_model::config::RehearsalConfig;
 use freehold_model::{Catalog, CatalogConfig};
+use freehold_runtime::mcp::{AuditLog, Catalogue};
 use freehold_runtime::{Hub, Mcp, Options, Runtime};
 use freehold_server::{About, App, Parts, credential};
 use freehold_store::Store;
@@ -28,6 +29,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Server {
     pub url: String,
     pub executor: Arc<Scripted>,
+    pub catalogue: Catalogue,
     pub app: Arc<App>,
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
@@ -130,7 +132,9 @@ impl Server {
             Arc::new(()),
             ids.clock().clone(),
         );
-        let mcp = Mcp::new(store.clone(), connector, ids.clock().clone());
+        let audit = AuditLog::start(store.clone(), Arc::clone(ids.clock()));
+        let mcp = Mcp::new(store.clone(), connector, audit, ids.clock().clone());
+        let catalogue = mcp.catalogue.clone();
         let runtime = Runtime::start(
             store.clone(),
             Arc::clone(&models),
@@ -168,6 +172,7 @@ impl Server {
         Self {
             url,
             executor,
+            catalogue,
             app,
             http: reqwest::Client::builder()
                 .timeout(PATIENCE)
