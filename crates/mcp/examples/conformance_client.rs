@@ -82,7 +82,9 @@ impl Client {
     }
 
     fn calls(&self, listing: &Listing) -> Vec<(String, Value)> {
-        let named = self.context["toolCalls"].as_array();
+        let named = self.context["toolCalls"]
+            .as_array()
+            .or(self.context["tool_calls"].as_array());
         if let Some(named) = named {
             let call = |call: &Value| {
                 let name = call["name"].as_str().unwrap_or_default().to_owned();
@@ -141,7 +143,10 @@ impl Client {
         oauth.start_authorization(request).await?;
         let location = browse(&oauth.get_authorization_url().await?).await?;
         oauth.handle_callback_url(&location).await?;
-        Ok(Secret::new(oauth.get_access_token().await?))
+        let manager = oauth
+            .into_authorization_manager()
+            .context("no authorization came of it")?;
+        Ok(Secret::new(manager.get_access_token().await?))
     }
 }
 

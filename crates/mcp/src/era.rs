@@ -106,7 +106,21 @@ pub(crate) async fn ask_legacy(
         method,
         &params.with("_meta", &json!({"progressToken": id})),
     );
-    scope.exchange(method, id, body, session.headers()).await
+    let headers = session.headers();
+    // Only a client that offers something is asked on the session's own stream.
+    let asked = scope.options.elicit.is_some() && session.id.is_some() && method == "tools/call";
+    let listening = match asked {
+        true => scope.listen(headers.clone()).await,
+        false => None,
+    };
+    let Some(stream) = listening else {
+        return scope.exchange(method, id, body, headers).await;
+    };
+    let attend = scope.clone().attend(stream, headers.clone());
+    tokio::select! {
+        answered = scope.exchange(method, id, body, headers) => answered,
+        () = attend => Err(Failure::malformed("no answer to a request")),
+    }
 }
 
 /// Whether what came of a request means that the session is gone: then the server has not worked

@@ -27,6 +27,7 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 const CONTROL: Duration = Duration::from_secs(5);
 
 /// For whom, where, and what is known of it so far.
+#[derive(Clone)]
 pub(crate) struct Scope<'a> {
     pub(crate) http: &'a Http,
     pub(crate) options: &'a Options,
@@ -221,6 +222,24 @@ impl<'a> Scope<'a> {
                 }
             }
         }
+    }
+
+    /// Opens a session's own stream, on which a server may ask what belongs to no request.
+    pub(crate) async fn listen(&self, headers: HeaderMap) -> Option<Response> {
+        let opened = self.send(Method::GET, STREAM, headers, Bytes::new());
+        let response = self.deadline.within(CONTROL).wait(opened).await.ok()?;
+        (response.status.is_success() && response.media_type() == STREAM).then_some(response)
+    }
+
+    /// Answers what comes on such a stream. Does not end.
+    pub(crate) async fn attend(mut self, mut response: Response, headers: HeaderMap) {
+        let mut decoder = Decoder::default();
+        // No request has this id.
+        let ended = self
+            .read_stream(&mut response, &mut decoder, 0, &headers)
+            .await;
+        tracing::debug!(failed = ended.is_err(), "a session's own stream ended");
+        std::future::pending().await
     }
 
     /// Takes note of a message that is no answer; gives what to say to it.
