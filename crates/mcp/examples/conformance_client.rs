@@ -94,7 +94,10 @@ impl Client {
         }
         let of = |tool: &freehold_mcp::ToolDefinition| {
             let mut arguments = Map::new();
-            let properties = tool.input_schema.get("properties").and_then(Value::as_object);
+            let properties = tool
+                .input_schema
+                .get("properties")
+                .and_then(Value::as_object);
             for (name, schema) in properties.into_iter().flatten() {
                 let value = match schema["type"].as_str() {
                     Some("number" | "integer") => json!(5),
@@ -160,7 +163,8 @@ async fn browse(address: &str) -> Result<String> {
     );
     let mut stream = tokio::net::TcpStream::connect(&authority).await?;
     let target = &address[url::Position::BeforePath..url::Position::AfterQuery];
-    let request = format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
@@ -168,7 +172,9 @@ async fn browse(address: &str) -> Result<String> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("location").then(|| value.trim())
     });
-    Ok(location.context("the browser was not sent back")?.to_owned())
+    Ok(location
+        .context("the browser was not sent back")?
+        .to_owned())
 }
 
 // The suite's runner says in the environment what it wants.
@@ -179,7 +185,9 @@ fn from_environment(name: &str) -> String {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let url = std::env::args().nth(1).context("expected the server's URL")?;
+    let url = std::env::args()
+        .nth(1)
+        .context("expected the server's URL")?;
     let scenario = from_environment("MCP_CONFORMANCE_SCENARIO");
     let context = from_environment("MCP_CONFORMANCE_CONTEXT");
     let loopback: Vec<Exception> = vec!["127.0.0.0/8".parse()?, "::1/128".parse()?];
