@@ -1,5 +1,6 @@
 //! The client that the official conformance suite drives (`cargo xtask test mcp`): our connector,
-//! with OAuth by `rmcp` over our HTTP layer. Loopback and http are allowed here, nowhere else.
+//! with OAuth by `rmcp` over our HTTP layer, and the client of the tests with real servers. Loopback and
+//! http are allowed here, nowhere else. Prints a line of JSON for the list and for each call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,8 @@ impl Client {
     /// Lists the tools and calls them: those the suite names, or all with made-up arguments.
     async fn exercise(&self) -> Result<(), McpError> {
         let listing = self.connector.list(&self.endpoint).await?;
+        let names: Vec<&str> = listing.tools.iter().map(|t| t.name.as_str()).collect();
+        println!("{}", json!({"tools": names, "left_out": listing.left_out}));
         for (name, arguments) in self.calls(&listing) {
             let call = ToolCall {
                 name: name.clone(),
@@ -74,7 +77,11 @@ impl Client {
             let cancel = CancellationToken::new();
             match self.connector.call(&self.endpoint, &call, &cancel).await {
                 Err(McpError::Authentication(why)) => return Err(McpError::Authentication(why)),
-                outcome => eprintln!("{name}: {outcome:?}"),
+                Ok(outcome) => println!(
+                    "{}",
+                    json!({"tool": name, "content": outcome.content, "is_error": outcome.is_error})
+                ),
+                Err(error) => println!("{}", json!({"tool": name, "error": error.to_string()})),
             }
         }
         self.connector.close(&self.endpoint.owner).await;

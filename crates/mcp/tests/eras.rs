@@ -274,9 +274,10 @@ async fn oldest(endpoint: &'static str) -> String {
             tokio::spawn(async move {
                 let mut buffer = vec![0; 65_536];
                 let mut text = String::new();
-                while !text.ends_with('}')
-                    && !(text.starts_with("GET") && text.ends_with("\r\n\r\n"))
-                {
+                let whole = |text: &str| {
+                    text.ends_with('}') || (text.starts_with("GET") && text.ends_with("\r\n\r\n"))
+                };
+                while !whole(&text) {
                     let n = stream.read(&mut buffer).await.unwrap();
                     if n == 0 {
                         return;

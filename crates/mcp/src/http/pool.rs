@@ -73,12 +73,8 @@ impl Pool {
             }
         }
         let mut sender = self.open(&to).await?;
-        let response = sender.send_request(request).await.map_err(|error| {
-            match error.is_parse_too_large() {
-                true => HttpError::TooLarge,
-                false => HttpError::Broken,
-            }
-        })?;
+        let response = sender.send_request(request).await;
+        let response = response.map_err(|_| HttpError::Broken)?;
         Ok((response, self.lease(sender, to)))
     }
 
