@@ -1,4 +1,4 @@
-//! The client that the official conformance suite drives (`cargo xtask test mcp`): our connector,
+//! The client that the official conformance suite drives (`cargo xtask test --only mcp`): our connector,
 //! with OAuth by `rmcp` over our HTTP layer, and the client of the tests with real servers. Loopback and
 //! http are allowed here, nowhere else. Prints a line of JSON for the list and for each call.
 
