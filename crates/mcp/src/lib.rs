@@ -20,6 +20,7 @@ mod mask;
 pub mod options;
 pub mod outcome;
 pub mod probe;
+mod recording;
 mod rpc;
 mod scope;
 mod sse;

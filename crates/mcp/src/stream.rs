@@ -9,8 +9,9 @@ use crate::era::{self, Session};
 use crate::failure::{Failure, Status};
 use crate::http::{HttpError, Response};
 use crate::options::MAX_ERROR;
+use crate::recording::Recording;
 use crate::rpc::{self, Message, Params, Reply};
-use crate::scope::{Answered, Recording, Scope};
+use crate::scope::{Answered, Scope};
 use crate::sse::{Decoder, Event};
 use crate::target::Target;
 
