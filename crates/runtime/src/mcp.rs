@@ -92,7 +92,7 @@ impl Ground {
     fn permits(&self, server: &McpUrlServer) -> bool {
         match &self.networking {
             Networking::Limited(limited) if !limited.allow_mcp_servers => {
-                let parsed = freehold_mcp::url::Server::parse(&server.url);
+                let parsed = freehold_mcp::Target::parse(&server.url);
                 // What cannot be read fails when it is dialled, with a reason.
                 parsed.is_ok_and(|url| self.networking.permits(&url.host))
             }

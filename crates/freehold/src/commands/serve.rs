@@ -73,7 +73,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     };
     let clock = Arc::clone(ids.clock());
     let audit = AuditLog::start(store.clone(), Arc::clone(&clock));
-    let mcp = mcp::connect(&settings.mcp, &store, &audit, &clock)?;
+    let mcp = mcp::connect(&settings.mcp, &store, &audit, &ids)?;
     let runtime = Runtime::start(
         store.clone(),
         Arc::clone(&catalog),

@@ -52,27 +52,25 @@ impl freehold_mcp::Audit for AuditLog {
     fn record(&self, record: AuditRecord) {
         let mut body = Map::new();
         body.insert("owner".into(), record.owner.into());
-        let request = record
-            .request_id
-            .map(|id| ("request_id".to_owned(), id.to_string().into()));
-        body.extend(request);
+        body.insert("request_id".into(), record.request_id.to_string().into());
         let arguments = record.arguments_sha256;
         body.extend(arguments.map(|hash| ("arguments_sha256".to_owned(), hash.into())));
-        body.insert("sent".into(), record.sent.into());
-        body.insert("received".into(), record.received.into());
+        body.insert("sent".into(), record.request_bytes.into());
+        body.insert("received".into(), record.response_bytes.into());
         body.insert("millis".into(), record.millis.into());
-        AuditLog::record(
-            self,
-            Entry {
-                workspace: record.workspace,
-                at: Some(record.at),
-                server: record.server,
-                action: record.method.to_owned(),
-                tool: record.tool,
-                outcome: record.outcome,
-                body,
-            },
-        );
+        if record.credential_echoed {
+            body.insert("credential_echoed".into(), true.into());
+        }
+        let entry = Entry {
+            workspace: record.workspace,
+            at: Some(record.started_at),
+            server: record.server_url,
+            action: record.method,
+            tool: record.tool,
+            outcome: record.outcome.as_str().to_owned(),
+            body,
+        };
+        AuditLog::record(self, entry);
     }
 }
 

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use freehold_base::net::{AddressPolicy, Exception};
 use freehold_base::{IdSource, ManualClock, OrganizationId, Secret, SystemEntropy};
-use freehold_mcp::{Connector, Direct, Http};
+use freehold_mcp::{Connector, Direct};
 use freehold_model::config::RehearsalConfig;
 use freehold_model::{Catalog, CatalogConfig};
 use freehold_runtime::mcp::{AuditLog, Catalogue};
@@ -125,13 +126,9 @@ impl Server {
         add_models(&mut models);
         let models = Arc::new(models);
         let executor = Arc::new(Scripted::default());
-        let direct = Direct::new(vec!["127.0.0.1".parse().unwrap()], Vec::new()).unwrap();
-        let connector = Connector::new(
-            Http::new(Arc::new(direct)),
-            Default::default(),
-            Arc::new(()),
-            ids.clock().clone(),
-        );
+        let loopback = AddressPolicy::allowing(["127.0.0.0/8".parse::<Exception>().unwrap()]);
+        let direct = Direct::new(loopback, None).unwrap();
+        let connector = Connector::new(Arc::new(direct), Default::default());
         let audit = AuditLog::start(store.clone(), Arc::clone(ids.clock()));
         let mcp = Mcp::new(store.clone(), connector, audit, ids.clock().clone());
         let catalogue = mcp.catalogue.clone();
