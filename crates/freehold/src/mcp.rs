@@ -6,6 +6,7 @@ use std::sync::Arc;
 use freehold_base::IdSource;
 use freehold_mcp::{Connector, Direct, Http};
 use freehold_runtime::Mcp;
+use freehold_runtime::mcp::AuditLog;
 use freehold_store::Store;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -21,6 +22,7 @@ pub(crate) fn connect(
     settings: &McpSettings,
     store: &Store,
     ids: &IdSource,
+    audit: &AuditLog,
 ) -> Result<Mcp, Failure> {
     let authorities = settings.ca_file.as_deref().map(authorities).transpose()?;
     let direct = Direct::new(settings.allow.clone(), authorities.unwrap_or_default())
@@ -29,10 +31,15 @@ pub(crate) fn connect(
     let connector = Connector::new(
         Http::new(Arc::new(direct)),
         Default::default(),
-        Arc::new(()),
+        Arc::new(audit.clone()),
         clock.clone(),
     );
-    Ok(Mcp::new(store.clone(), connector, clock.clone()))
+    Ok(Mcp::new(
+        store.clone(),
+        connector,
+        audit.clone(),
+        clock.clone(),
+    ))
 }
 
 fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {

@@ -7,6 +7,7 @@
 //! [`direct`]ly or through a tunnel.
 
 pub mod audit;
+pub mod catalogue;
 mod client;
 pub mod connector;
 mod content;
@@ -16,7 +17,6 @@ pub mod direct;
 pub mod endpoint;
 pub mod error;
 mod events;
-mod fingerprint;
 pub mod http;
 mod listing;
 pub mod oauth;
@@ -32,7 +32,6 @@ pub use dial::{Connection, Destination, Dial, DialError};
 pub use direct::{Allowed, Direct};
 pub use endpoint::Endpoint;
 pub use error::McpError;
-pub use fingerprint::{canonical, fingerprint, sha256};
 pub use http::{Http, HttpError};
 pub use listing::{MAX_DEFINITION, MAX_TOOLS};
 pub use outcome::{ToolCall, ToolOutcome};

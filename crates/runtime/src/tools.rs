@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::executor::{Place, ToolCall, ToolReply};
 use crate::load::is_self_hosted;
-use crate::mcp;
+use crate::mcp::session as mcp;
 use crate::runtime::Shared;
 
 /// How long a cancelled call may take to end before it is abandoned.

@@ -7,6 +7,7 @@ use freehold_base::{IdSource, OrganizationId, Timestamp, limits};
 use freehold_engine::Rates;
 use freehold_model::Catalog;
 use freehold_runtime::Runtime;
+use freehold_runtime::mcp::Catalogue;
 use freehold_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,8 @@ pub struct Parts {
     pub runtime: Runtime,
     /// The models.
     pub models: Arc<Catalog>,
+    /// What is known of MCP servers' tools.
+    pub catalogue: Catalogue,
     /// Ids and the clock.
     pub ids: IdSource,
     /// The organization's id, on every response.
@@ -48,6 +51,7 @@ pub struct App {
     pub(crate) store: Store,
     pub(crate) runtime: Runtime,
     pub(crate) models: Arc<Catalog>,
+    pub(crate) catalogue: Catalogue,
     pub(crate) ids: IdSource,
     pub(crate) organization: OrganizationId,
     pub(crate) about: About,
@@ -71,6 +75,7 @@ impl App {
             store: parts.store,
             runtime: parts.runtime,
             models: parts.models,
+            catalogue: parts.catalogue,
             ids: parts.ids,
             organization: parts.organization,
             about: parts.about,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::environments::EnvironmentCommand;
+use super::mcp::McpCommand;
 use super::skills::SkillCommand;
 use super::worker::WorkerCommand;
 use crate::config::ServeFlags;
@@ -41,6 +42,9 @@ pub(crate) enum Command {
     /// Administer environments: the keys of their workers and their work queues
     #[command(subcommand)]
     Environments(EnvironmentCommand),
+    /// See what MCP servers offer and how it changed, and decide what agents may use
+    #[command(subcommand)]
+    Mcp(McpCommand),
     /// List, upload and delete skills
     #[command(subcommand)]
     Skills(SkillCommand),

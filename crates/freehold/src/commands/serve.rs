@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use freehold_base::IdSource;
 use freehold_model::Catalog;
+use freehold_runtime::mcp::AuditLog;
 use freehold_runtime::{Hub, Runtime};
 use freehold_sandbox::Capabilities;
 use freehold_server::{About, App, Parts, credential};
@@ -70,7 +71,9 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         backoff: settings.backoff,
         drain: DRAIN,
     };
-    let mcp = mcp::connect(&settings.mcp, &store, &ids)?;
+    let clock = Arc::clone(ids.clock());
+    let audit = AuditLog::start(store.clone(), Arc::clone(&clock));
+    let mcp = mcp::connect(&settings.mcp, &store, &ids, &audit)?;
     let runtime = Runtime::start(
         store.clone(),
         Arc::clone(&catalog),
@@ -88,6 +91,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         store: store.clone(),
         runtime: runtime.clone(),
         models: Arc::clone(&catalog),
+        catalogue: runtime.mcp().catalogue.clone(),
         ids,
         organization,
         about: about(&found),
@@ -104,7 +108,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         runtime: &runtime,
         key,
     });
-    let mut tasks = housekeeping::start(&store, &boxes);
+    let mut tasks = housekeeping::start(&store, &boxes, &clock);
 
     let serving = async {
         let served = freehold_server::serve(listener, app, stop.clone().cancelled_owned()).await;
@@ -120,6 +124,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         let (served, ()) = tokio::join!(serving, parking);
         tasks.shutdown().await;
         boxes.close_all().await;
+        audit.flush().await;
         store.close().await;
         served
     };

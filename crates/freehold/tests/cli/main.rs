@@ -4,6 +4,7 @@ mod environments;
 mod errors;
 mod help;
 mod journey;
+mod mcp;
 mod memory;
 mod process;
 mod secrets;

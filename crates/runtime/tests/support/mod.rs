@@ -9,6 +9,7 @@ use freehold_base::{AgentId, EnvironmentId, EventId, IdSource, SessionId, Worksp
 use freehold_engine::Backoff;
 use freehold_mcp::{Connector, Direct, Http};
 use freehold_model::{Catalog, CatalogConfig};
+use freehold_runtime::mcp::AuditLog;
 use freehold_runtime::{
     Frame, Hub, Mcp, Options, OutputFile, Place, Runtime, ToolCall, ToolExecutor, ToolReply,
 };
@@ -185,13 +186,14 @@ impl World {
         };
         let (catalog, tools) = (Arc::new(catalog), Arc::new(tools));
         let direct = Direct::new(vec!["127.0.0.1".parse().unwrap()], Vec::new()).unwrap();
+        let audit = AuditLog::start(store.clone(), Arc::clone(ids.clock()));
         let connector = Connector::new(
             Http::new(Arc::new(direct)),
             Default::default(),
-            Arc::new(()),
+            Arc::new(audit.clone()),
             ids.clock().clone(),
         );
-        let mcp = Mcp::new(store.clone(), connector, ids.clock().clone());
+        let mcp = Mcp::new(store.clone(), connector, audit, ids.clock().clone());
         let runtime = Runtime::start(
             store.clone(),
             catalog,

@@ -10,6 +10,8 @@ mod files;
 mod form;
 mod health;
 mod keys;
+mod mcp_audit;
+mod mcp_servers;
 mod memories;
 mod memory_stores;
 mod memory_versions;
@@ -88,6 +90,35 @@ pub fn router(app: Arc<App>) -> Router {
             post(memory_versions::redact),
         )
         .layer(from_fn(memory_stores::check_betas));
+    let mcp = Router::new()
+        .route("/servers", get(mcp_servers::list))
+        .route("/servers/{id}", get(mcp_servers::retrieve))
+        .route("/servers/{id}/pin", post(mcp_servers::pin))
+        .route("/servers/{id}/unpin", post(mcp_servers::unpin))
+        .route("/servers/{id}/policy", post(mcp_servers::policy))
+        .route("/servers/{id}/diff", get(mcp_servers::diff))
+        .route("/servers/{id}/tools", get(mcp_servers::tools::list))
+        .route(
+            "/servers/{id}/tools/{name}",
+            get(mcp_servers::tools::retrieve),
+        )
+        .route(
+            "/servers/{id}/tools/{name}/approve",
+            post(mcp_servers::tools::approve),
+        )
+        .route(
+            "/servers/{id}/tools/{name}/refuse",
+            post(mcp_servers::tools::refuse),
+        )
+        .route(
+            "/servers/{id}/tools/{name}/deprecate",
+            post(mcp_servers::tools::deprecate),
+        )
+        .route(
+            "/servers/{id}/tools/{name}/class",
+            post(mcp_servers::tools::class),
+        )
+        .route("/audit", get(mcp_audit::list));
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -227,6 +258,7 @@ pub fn router(app: Arc<App>) -> Router {
             "/v1/freehold/workspaces/{id}/archive",
             post(workspaces::archive),
         )
+        .nest("/v1/freehold/mcp", mcp)
         .route("/v1/freehold/status", get(status::status))
         .fallback(no_such_endpoint)
         .method_not_allowed_fallback(wrong_method)

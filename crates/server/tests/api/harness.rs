@@ -8,6 +8,7 @@ use freehold_base::{IdSource, ManualClock, OrganizationId, Secret, SystemEntropy
 use freehold_mcp::{Connector, Direct, Http};
 use freehold_model::config::RehearsalConfig;
 use freehold_model::{Catalog, CatalogConfig};
+use freehold_runtime::mcp::{AuditLog, Catalogue};
 use freehold_runtime::{Hub, Mcp, Options, Runtime};
 use freehold_server::{About, App, Parts, credential};
 use freehold_store::Store;
@@ -28,6 +29,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Server {
     pub url: String,
     pub executor: Arc<Scripted>,
+    pub catalogue: Catalogue,
     pub app: Arc<App>,
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
@@ -124,13 +126,14 @@ impl Server {
         let models = Arc::new(models);
         let executor = Arc::new(Scripted::default());
         let direct = Direct::new(vec!["127.0.0.1".parse().unwrap()], Vec::new()).unwrap();
+        let audit = AuditLog::start(store.clone(), Arc::clone(ids.clock()));
         let connector = Connector::new(
             Http::new(Arc::new(direct)),
             Default::default(),
-            Arc::new(()),
+            Arc::new(audit.clone()),
             ids.clock().clone(),
         );
-        let mcp = Mcp::new(store.clone(), connector, ids.clock().clone());
+        let mcp = Mcp::new(store.clone(), connector, audit, ids.clock().clone());
         let runtime = Runtime::start(
             store.clone(),
             Arc::clone(&models),
@@ -147,10 +150,12 @@ impl Server {
             .await
             .unwrap();
         let organization: OrganizationId = "org_test".parse().unwrap();
+        let catalogue = runtime.mcp().catalogue.clone();
         let app = App::new(Parts {
             store,
             runtime,
             models,
+            catalogue: catalogue.clone(),
             ids,
             organization,
             about: About {
@@ -168,6 +173,7 @@ impl Server {
         Self {
             url,
             executor,
+            catalogue,
             app,
             http: reqwest::Client::builder()
                 .timeout(PATIENCE)

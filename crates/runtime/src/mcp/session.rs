@@ -1,16 +1,14 @@
 //! The MCP servers of a session's agent: their tools at the beginning of a turn, and calls of them
 //! (contract 62, "Agents").
 
-mod credentials;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use freehold_base::{Secret, SessionId, SharedClock, WorkspaceId};
+use freehold_base::{Secret, SessionId, WorkspaceId};
 use freehold_engine::call::McpTarget;
 use freehold_engine::{Call, Draft, McpTool, State, mcp};
-use freehold_mcp::{Connector, Endpoint, Listing, McpError, fingerprint};
-use freehold_store::Store;
+use freehold_mcp::catalogue::{Fingerprint, Why, binding};
+use freehold_mcp::{Endpoint, McpError};
 use freehold_wire::agent::SessionAgent;
 use freehold_wire::environment::{EnvironmentConfig, Networking};
 use freehold_wire::event::{
@@ -20,36 +18,15 @@ use freehold_wire::tool::{McpServer, McpUrlServer};
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-pub use credentials::{CredentialError, McpCredentials, Validation};
-
+use super::{Judged, Verdict};
 use crate::executor::ToolReply;
-use crate::load::{LoadError, unreadable};
+use crate::load::{LoadError, chain, unreadable};
 use crate::runtime::Shared;
 
 /// What a call that was stopped says (contract 40, "Interrupt").
 const INTERRUPTED: &str = "Tool execution was interrupted before completion. Please retry.";
 /// Tools of all servers of one agent.
 const MAX_TOOLS: usize = 512;
-
-/// How sessions reach MCP servers.
-#[derive(Clone)]
-pub struct Mcp {
-    /// The servers.
-    pub connector: Connector,
-    /// What they are shown.
-    pub credentials: Arc<McpCredentials>,
-}
-
-impl Mcp {
-    /// Sessions' credentials are those of `store`.
-    pub fn new(store: Store, connector: Connector, clock: SharedClock) -> Self {
-        let credentials = McpCredentials::new(store, connector.clone(), clock);
-        Self {
-            connector,
-            credentials: Arc::new(credentials),
-        }
-    }
-}
 
 /// Where a session's servers are reached from.
 pub(crate) struct Ground {
@@ -149,24 +126,31 @@ pub(crate) async fn ask(
     Ok(asked)
 }
 
-/// The tools that the agent has enabled, by the names a model knows them by.
-fn offered(agent: &SessionAgent, found: &[(&str, Arc<Listing>)]) -> Vec<McpTool> {
+/// The tools that the agent has enabled and the catalogue lets be shown, by the names a model knows
+/// them by.
+fn offered(agent: &SessionAgent, found: &[(&str, Vec<Judged>)]) -> Vec<McpTool> {
     let enabled: Vec<_> = found
         .iter()
-        .flat_map(|(server, listing)| listing.tools.iter().map(move |tool| (*server, tool)))
-        .filter(|(server, tool)| mcp::policy(agent, server, &tool.name).is_some())
+        .flat_map(|(server, tools)| tools.iter().map(move |tool| (*server, tool)))
+        .filter(|(_, tool)| tool.offered)
+        .filter(|(server, tool)| mcp::policy(agent, server, &tool.definition.name).is_some())
         .take(MAX_TOOLS)
         .collect();
-    let names = mcp::names(agent, enabled.iter().map(|(s, t)| (*s, t.name.as_str())));
+    let names = mcp::names(
+        agent,
+        enabled
+            .iter()
+            .map(|(s, t)| (*s, t.definition.name.as_str())),
+    );
     let tools = enabled.into_iter().zip(names);
     let tools = tools.map(|((server, tool), shown)| McpTool {
         server: server.to_owned(),
-        name: tool.name.clone(),
+        name: tool.definition.name.clone(),
         shown,
-        description: tool.description.clone().unwrap_or_default(),
-        input_schema: tool.input_schema.clone(),
-        fingerprint: fingerprint(tool),
-        ask: false,
+        description: tool.definition.description.clone().unwrap_or_default(),
+        input_schema: tool.definition.input_schema.clone(),
+        fingerprint: tool.fingerprint.to_string(),
+        ask: tool.ask,
     });
     tools.collect()
 }
@@ -185,17 +169,24 @@ const fn kind(error: &McpError) -> SessionErrorKind {
     }
 }
 
+/// The server's tools now, as the catalogue judges them.
 async fn list(
     shared: &Shared,
     ground: &Ground,
     server: &McpUrlServer,
-) -> Result<Arc<Listing>, McpError> {
+) -> Result<Vec<Judged>, McpError> {
     let connector = shared.mcp.connector.clone();
     let act = move |to| {
         let connector = connector.clone();
         async move { connector.list(&to).await }
     };
-    authenticated(shared, ground, server, act).await
+    let listing = authenticated(shared, ground, server, act).await?;
+    let catalogue = &shared.mcp.catalogue;
+    let judged = catalogue.observe(&ground.workspace, &server.url, &listing);
+    judged.await.map_err(|error| {
+        tracing::error!(session = %ground.session, error = %chain(&error), "MCP tools not recorded");
+        McpError::Connection("the server's tools cannot be recorded".to_owned())
+    })
 }
 
 /// Does something with the session's credential, and again with a fresh one if a server does not
@@ -265,27 +256,19 @@ async fn attempt(
         return refused("the agent has the tool not enabled any more");
     }
     let ground = Ground::of(shared, session).await.map_err(|error| {
-        tracing::error!(%session, error = &error as &dyn std::error::Error, "call not made");
+        tracing::error!(%session, error = %chain(&error), "MCP call not made");
         McpError::Refused("the server has an internal error".to_owned())
     })?;
     let Some(ground) = ground else {
         return Err(McpError::Cancelled);
     };
-    let listing = tokio::select! {
+    let tools = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(McpError::Cancelled),
-        listing = list(shared, &ground, server) => listing?,
+        tools = list(shared, &ground, server) => tools?,
     };
-    let now = listing.tools.iter().find(|t| t.name == target.tool);
-    match now.map(fingerprint) {
-        None => return refused("the server has no such tool any more"),
-        Some(now) if now != target.fingerprint => {
-            return refused(
-                "the server changed the tool's definition since it was shown; look at the tool \
-                 again before calling it",
-            );
-        }
-        Some(_) => {}
+    if let Some(why) = objection(shared, &ground, server, target, call, &tools).await {
+        return refused(&why);
     }
     let request = freehold_mcp::ToolCall {
         name: target.tool.clone(),
@@ -303,4 +286,98 @@ async fn attempt(
         content: outcome.content,
         is_error: outcome.is_error,
     })
+}
+
+/// Why the call may not go out: what was shown, and perhaps confirmed, was one definition.
+async fn objection(
+    shared: &Shared,
+    ground: &Ground,
+    server: &McpUrlServer,
+    target: &McpTarget,
+    call: &Call,
+    tools: &[Judged],
+) -> Option<String> {
+    const AGAIN: &str = "look at the tool again before calling it";
+    let Some(now) = tools.iter().find(|t| t.definition.name == target.tool) else {
+        return Some("the server has no such tool any more".to_owned());
+    };
+    let changed = || Some(format!("{}; {AGAIN}", Why::Changed.text()));
+    let Ok(shown) = target.fingerprint.parse::<Fingerprint>() else {
+        return changed();
+    };
+    let owner = ground.session.as_str();
+    let catalogue = &shared.mcp.catalogue;
+    let verdict = catalogue.check(&ground.workspace, &server.url, owner, &target.tool, &shown);
+    match verdict.await {
+        Ok(Verdict::Stop(Why::Changed)) => changed(),
+        Ok(Verdict::Stop(why)) => Some(why.text().to_owned()),
+        // Somebody else's list may be newer than ours, or other.
+        Ok(Verdict::Go { .. }) if now.fingerprint != shown => changed(),
+        Ok(Verdict::Go { ask: true, .. }) if call.verdict.is_none() => Some(format!(
+            "calls of the tool must be confirmed since it was shown; {AGAIN}"
+        )),
+        Ok(Verdict::Go { .. }) => None,
+        Err(error) => {
+            tracing::error!(session = %ground.session, error = %chain(&error), "MCP call not made");
+            Some("the server's tools cannot be looked up".to_owned())
+        }
+    }
+}
+
+/// Somebody's decision over one call.
+#[derive(Debug, Clone)]
+pub(crate) struct Decision {
+    target: McpTarget,
+    binding: String,
+    allowed: bool,
+}
+
+impl Decision {
+    /// The decision that an event holds over an open call of an MCP tool, if it does.
+    pub(crate) fn of(state: &State, event: &EventBody) -> Option<Self> {
+        let EventBody::UserToolConfirmation(confirmation) = event else {
+            return None;
+        };
+        let call = state.call(&confirmation.tool_use_id)?;
+        let target = call.mcp.clone().filter(|_| call.verdict.is_none())?;
+        let shown = target.fingerprint.parse::<Fingerprint>().ok()?;
+        Some(Self {
+            binding: binding(&shown, &call.input).ok()?,
+            allowed: confirmation.result == freehold_wire::event::Verdict::Allow,
+            target,
+        })
+    }
+}
+
+/// Records decisions that are in the log now.
+pub(crate) async fn decided(
+    shared: &Shared,
+    session: &SessionId,
+    agent: &SessionAgent,
+    decisions: Vec<Decision>,
+) -> Result<(), LoadError> {
+    if decisions.is_empty() {
+        return Ok(());
+    }
+    let Some(ground) = Ground::of(shared, session).await? else {
+        return Ok(());
+    };
+    for decision in decisions {
+        let Decision {
+            target,
+            binding,
+            allowed,
+        } = decision;
+        if let Some(server) = servers(agent).find(|s| s.name == target.server) {
+            shared.mcp.catalogue.confirmed(
+                &ground.workspace,
+                &server.url,
+                session.as_str(),
+                &target.tool,
+                &binding,
+                allowed,
+            );
+        }
+    }
+    Ok(())
 }
