@@ -22,7 +22,8 @@ use futures_util::FutureExt;
 use crate::credentials;
 use crate::executor::Place;
 use crate::load::{self, LoadError, chain};
-use crate::mcp::session::{self as mcp, Decision};
+use crate::mcp::dispatch::{self, Decision};
+use crate::mcp::session;
 use crate::model_call::{self, Asking, Meter, Outcome};
 use crate::outputs;
 use crate::runtime::{Bell, Shared};
@@ -190,7 +191,8 @@ impl<'a> Driver<'a> {
             match self.commit(draft, &effect).await {
                 Ok(()) => {
                     let decisions = std::mem::take(&mut self.decisions);
-                    mcp::decided(self.shared, &self.session, &self.state.agent, decisions).await?;
+                    dispatch::decided(self.shared, &self.session, &self.state.agent, decisions)
+                        .await?;
                     return Ok(effect);
                 }
                 Err(AppendError::HeadMoved | AppendError::InputArrived) => {
@@ -320,7 +322,7 @@ impl<'a> Driver<'a> {
     /// Asks the agent's MCP servers for their tools; gives what is to be said of those that fail.
     async fn connect(&mut self) -> Result<Draft, Stop> {
         let asked = {
-            let asking = mcp::ask(self.shared, &self.session, &self.state, &self.failed);
+            let asking = session::ask(self.shared, &self.session, &self.state, &self.failed);
             tokio::pin!(asking);
             loop {
                 tokio::select! {

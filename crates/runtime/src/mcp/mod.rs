@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod catalogue;
 mod credentials;
+pub(crate) mod dispatch;
 pub mod review;
 pub(crate) mod session;
 
