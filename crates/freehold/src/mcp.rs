@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use freehold_base::IdSource;
+use freehold_base::SharedClock;
 use freehold_mcp::{Connector, Direct, Http};
 use freehold_runtime::Mcp;
 use freehold_runtime::mcp::AuditLog;
@@ -21,13 +21,12 @@ use crate::exit::Failure;
 pub(crate) fn connect(
     settings: &McpSettings,
     store: &Store,
-    ids: &IdSource,
     audit: &AuditLog,
+    clock: &SharedClock,
 ) -> Result<Mcp, Failure> {
     let authorities = settings.ca_file.as_deref().map(authorities).transpose()?;
     let direct = Direct::new(settings.allow.clone(), authorities.unwrap_or_default())
         .map_err(|e| Failure::usage(format!("mcp.ca_file: {e}")))?;
-    let clock = ids.clock();
     let connector = Connector::new(
         Http::new(Arc::new(direct)),
         Default::default(),

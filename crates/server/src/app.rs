@@ -25,8 +25,6 @@ pub struct Parts {
     pub runtime: Runtime,
     /// The models.
     pub models: Arc<Catalog>,
-    /// What is known of MCP servers' tools.
-    pub catalogue: Catalogue,
     /// Ids and the clock.
     pub ids: IdSource,
     /// The organization's id, on every response.
@@ -72,10 +70,10 @@ impl App {
         Self {
             rates: parts.runtime.rates(),
             started_at: parts.ids.clock().now(),
+            catalogue: parts.runtime.mcp().catalogue.clone(),
             store: parts.store,
             runtime: parts.runtime,
             models: parts.models,
-            catalogue: parts.catalogue,
             ids: parts.ids,
             organization: parts.organization,
             about: parts.about,

@@ -4,3 +4,6 @@
 //! to the servers. The edge carries bytes it cannot read.
 
 pub mod certificate;
+pub mod edge;
+pub mod gateway;
+pub mod transport;

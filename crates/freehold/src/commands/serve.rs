@@ -73,7 +73,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     };
     let clock = Arc::clone(ids.clock());
     let audit = AuditLog::start(store.clone(), Arc::clone(&clock));
-    let mcp = mcp::connect(&settings.mcp, &store, &ids, &audit)?;
+    let mcp = mcp::connect(&settings.mcp, &store, &audit, &clock)?;
     let runtime = Runtime::start(
         store.clone(),
         Arc::clone(&catalog),
@@ -91,7 +91,6 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         store: store.clone(),
         runtime: runtime.clone(),
         models: Arc::clone(&catalog),
-        catalogue: runtime.mcp().catalogue.clone(),
         ids,
         organization,
         about: about(&found),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use freehold_base::{SharedClock, Timestamp, WorkspaceId};
-use freehold_mcp::{Audit, AuditRecord};
+use freehold_mcp::AuditRecord;
 use freehold_store::{NewMcpAudit, Store};
 use freehold_wire::credential::normalise;
 use serde_json::{Map, Value};
@@ -48,6 +48,34 @@ pub struct Entry {
     pub body: Map<String, Value>,
 }
 
+impl freehold_mcp::Audit for AuditLog {
+    fn record(&self, record: AuditRecord) {
+        let mut body = Map::new();
+        body.insert("owner".into(), record.owner.into());
+        let request = record
+            .request_id
+            .map(|id| ("request_id".to_owned(), id.to_string().into()));
+        body.extend(request);
+        let arguments = record.arguments_sha256;
+        body.extend(arguments.map(|hash| ("arguments_sha256".to_owned(), hash.into())));
+        body.insert("sent".into(), record.sent.into());
+        body.insert("received".into(), record.received.into());
+        body.insert("millis".into(), record.millis.into());
+        AuditLog::record(
+            self,
+            Entry {
+                workspace: record.workspace,
+                at: Some(record.at),
+                server: record.server,
+                action: record.method.to_owned(),
+                tool: record.tool,
+                outcome: record.outcome,
+                body,
+            },
+        );
+    }
+}
+
 impl AuditLog {
     /// Starts the task that writes. It ends with the last clone.
     pub fn start(store: Store, clock: SharedClock) -> Self {
@@ -89,35 +117,6 @@ impl AuditLog {
         if self.messages.send(Message::Flush(done)).await.is_ok() {
             let _ = written.await; // An error: the task is gone, and nothing waits.
         }
-    }
-}
-
-/// Requests of the connector.
-impl Audit for AuditLog {
-    fn record(&self, record: AuditRecord) {
-        let mut body = Map::new();
-        body.insert("owner".into(), record.owner.into());
-        body.insert("request_bytes".into(), record.sent.into());
-        body.insert("response_bytes".into(), record.received.into());
-        body.insert("millis".into(), record.millis.into());
-        if let Some(id) = record.request_id {
-            body.insert("request_id".into(), id.to_string().into());
-        }
-        if let Some(hash) = record.arguments_sha256 {
-            body.insert("arguments_sha256".into(), hash.into());
-        }
-        Self::record(
-            self,
-            Entry {
-                workspace: record.workspace,
-                at: Some(record.at),
-                server: record.server,
-                action: record.method.to_owned(),
-                tool: record.tool,
-                outcome: record.outcome,
-                body,
-            },
-        );
     }
 }
 

@@ -186,13 +186,13 @@ impl World {
         };
         let (catalog, tools) = (Arc::new(catalog), Arc::new(tools));
         let direct = Direct::new(vec!["127.0.0.1".parse().unwrap()], Vec::new()).unwrap();
-        let audit = AuditLog::start(store.clone(), Arc::clone(ids.clock()));
         let connector = Connector::new(
             Http::new(Arc::new(direct)),
             Default::default(),
-            Arc::new(audit.clone()),
+            Arc::new(()),
             ids.clock().clone(),
         );
+        let audit = AuditLog::start(store.clone(), ids.clock().clone());
         let mcp = Mcp::new(store.clone(), connector, audit, ids.clock().clone());
         let runtime = Runtime::start(
             store.clone(),

@@ -91,34 +91,43 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .layer(from_fn(memory_stores::check_betas));
     let mcp = Router::new()
-        .route("/servers", get(mcp_servers::list))
-        .route("/servers/{id}", get(mcp_servers::retrieve))
-        .route("/servers/{id}/pin", post(mcp_servers::pin))
-        .route("/servers/{id}/unpin", post(mcp_servers::unpin))
-        .route("/servers/{id}/policy", post(mcp_servers::policy))
-        .route("/servers/{id}/diff", get(mcp_servers::diff))
-        .route("/servers/{id}/tools", get(mcp_servers::tools::list))
+        .route("/v1/freehold/mcp/servers", get(mcp_servers::list))
+        .route("/v1/freehold/mcp/servers/{id}", get(mcp_servers::retrieve))
+        .route("/v1/freehold/mcp/servers/{id}/pin", post(mcp_servers::pin))
         .route(
-            "/servers/{id}/tools/{name}",
+            "/v1/freehold/mcp/servers/{id}/unpin",
+            post(mcp_servers::unpin),
+        )
+        .route(
+            "/v1/freehold/mcp/servers/{id}/policy",
+            post(mcp_servers::policy),
+        )
+        .route("/v1/freehold/mcp/servers/{id}/diff", get(mcp_servers::diff))
+        .route(
+            "/v1/freehold/mcp/servers/{id}/tools",
+            get(mcp_servers::tools::list),
+        )
+        .route(
+            "/v1/freehold/mcp/servers/{id}/tools/{name}",
             get(mcp_servers::tools::retrieve),
         )
         .route(
-            "/servers/{id}/tools/{name}/approve",
+            "/v1/freehold/mcp/servers/{id}/tools/{name}/approve",
             post(mcp_servers::tools::approve),
         )
         .route(
-            "/servers/{id}/tools/{name}/refuse",
+            "/v1/freehold/mcp/servers/{id}/tools/{name}/refuse",
             post(mcp_servers::tools::refuse),
         )
         .route(
-            "/servers/{id}/tools/{name}/deprecate",
+            "/v1/freehold/mcp/servers/{id}/tools/{name}/deprecate",
             post(mcp_servers::tools::deprecate),
         )
         .route(
-            "/servers/{id}/tools/{name}/class",
+            "/v1/freehold/mcp/servers/{id}/tools/{name}/class",
             post(mcp_servers::tools::class),
         )
-        .route("/audit", get(mcp_audit::list));
+        .route("/v1/freehold/mcp/audit", get(mcp_audit::list));
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -258,7 +267,7 @@ pub fn router(app: Arc<App>) -> Router {
             "/v1/freehold/workspaces/{id}/archive",
             post(workspaces::archive),
         )
-        .nest("/v1/freehold/mcp", mcp)
+        .merge(mcp)
         .route("/v1/freehold/status", get(status::status))
         .fallback(no_such_endpoint)
         .method_not_allowed_fallback(wrong_method)

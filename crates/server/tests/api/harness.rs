@@ -126,14 +126,15 @@ impl Server {
         let models = Arc::new(models);
         let executor = Arc::new(Scripted::default());
         let direct = Direct::new(vec!["127.0.0.1".parse().unwrap()], Vec::new()).unwrap();
-        let audit = AuditLog::start(store.clone(), Arc::clone(ids.clock()));
         let connector = Connector::new(
             Http::new(Arc::new(direct)),
             Default::default(),
-            Arc::new(audit.clone()),
+            Arc::new(()),
             ids.clock().clone(),
         );
+        let audit = AuditLog::start(store.clone(), Arc::clone(ids.clock()));
         let mcp = Mcp::new(store.clone(), connector, audit, ids.clock().clone());
+        let catalogue = mcp.catalogue.clone();
         let runtime = Runtime::start(
             store.clone(),
             Arc::clone(&models),
@@ -150,12 +151,10 @@ impl Server {
             .await
             .unwrap();
         let organization: OrganizationId = "org_test".parse().unwrap();
-        let catalogue = runtime.mcp().catalogue.clone();
         let app = App::new(Parts {
             store,
             runtime,
             models,
-            catalogue: catalogue.clone(),
             ids,
             organization,
             about: About {

@@ -185,7 +185,7 @@ async fn mcp_knowledge_stays_in_its_workspace(w: World) {
         w.store.list_mcp_servers(workspace, query)
     };
     assert_eq!(listed(&other).await.unwrap(), []);
-    assert_eq!(listed(&w.workspace).await.unwrap(), [server.clone()]);
+    assert_eq!(listed(&w.workspace).await.unwrap(), vec![server.clone()]);
     let pin = w
         .store
         .change_mcp_server(&other, &server.id, ServerChange::Pin);

@@ -147,8 +147,7 @@ pub(crate) async fn approve(
     Path((id, name)): Path<(String, String)>,
     Payload(body): Payload,
 ) -> Reply {
-    let request: Decide = parse(&body)?;
-    let decision = ToolDecision::Approve(request.fingerprint.into());
+    let decision = ToolDecision::Approve(named(&body)?);
     decide(&app, &caller, &id, &name, decision).await
 }
 
@@ -159,8 +158,7 @@ pub(crate) async fn refuse(
     Path((id, name)): Path<(String, String)>,
     Payload(body): Payload,
 ) -> Reply {
-    let request: Decide = parse(&body)?;
-    let decision = ToolDecision::Refuse(request.fingerprint.into());
+    let decision = ToolDecision::Refuse(named(&body)?);
     decide(&app, &caller, &id, &name, decision).await
 }
 
@@ -189,6 +187,11 @@ pub(crate) async fn class(
         ToolDecision::Class(request.class),
     )
     .await
+}
+
+/// The fingerprint that a body names.
+fn named(body: &[u8]) -> Result<String, ApiError> {
+    parse::<Decide>(body).map(|request| request.fingerprint.into())
 }
 
 async fn decide(app: &App, caller: &Caller, id: &str, name: &str, decision: ToolDecision) -> Reply {

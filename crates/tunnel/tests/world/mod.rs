@@ -1,0 +1,380 @@
+//! An edge, a gateway, and a server behind it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use freehold_base::{IdSource, TunnelId, WorkspaceId};
+use freehold_tunnel::edge::{
+    DialFailure, Directory, DirectoryError, Edge, Guarded, Identity, Options, TokenGrant, Tunnel,
+};
+use freehold_tunnel::gateway::status::{Board, Status};
+use freehold_tunnel::gateway::upstream::SystemResolver;
+use freehold_tunnel::gateway::{Gateway, Start, config, setup};
+use freehold_tunnel::transport::trust::Trust;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+pub const TOKEN: &str = "tunnel-token";
+
+/// What the store would say.
+pub struct Table {
+    tunnel: TunnelId,
+    workspace: WorkspaceId,
+    state: Mutex<(Option<String>, Vec<CertificateDer<'static>>)>,
+}
+
+impl Table {
+    pub fn trust(&self, authorities: Vec<CertificateDer<'static>>) {
+        self.state.lock().unwrap().1 = authorities;
+    }
+    pub fn rotate(&self, token: &str) {
+        self.state.lock().unwrap().0 = Some(token.to_owned());
+    }
+    pub fn archive(&self) {
+        self.state.lock().unwrap().0 = None;
+    }
+}
+
+#[async_trait]
+impl Directory for Table {
+    async fn by_token(&self, sha256: [u8; 32]) -> Result<Option<TokenGrant>, DirectoryError> {
+        let token = self.state.lock().unwrap().0.clone();
+        let good = token.is_some_and(|t| <[u8; 32]>::from(Sha256::digest(t)) == sha256);
+        Ok(good.then(|| TokenGrant {
+            tunnel: self.tunnel.clone(),
+            domain: "abc.tunnel.test".to_owned(),
+            token: "ttok_1".parse().unwrap(),
+        }))
+    }
+    async fn by_domain(&self, domain: &str) -> Result<Option<Tunnel>, DirectoryError> {
+        let (token, authorities) = self.state.lock().unwrap().clone();
+        let there = token.is_some() && domain == "abc.tunnel.test";
+        Ok(there.then(|| Tunnel {
+            id: self.tunnel.clone(),
+            workspace: self.workspace.clone(),
+            authorities,
+        }))
+    }
+}
+
+pub fn authority(name: &str) -> CertificateDer<'static> {
+    let dir = tempfile::tempdir().unwrap();
+    let now = IdSource::system().clock().now();
+    let pem = setup::new_authority(dir.path(), name, now).unwrap();
+    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
+}
+
+/// A server that says back what it was sent.
+struct Upstream {
+    seen: AtomicUsize,
+    reached: Notify,
+    go: Semaphore,
+}
+
+impl Upstream {
+    async fn serve(self: Arc<Self>, mut stream: TcpStream) -> Option<()> {
+        let mut bytes = Vec::new();
+        loop {
+            while !bytes.windows(4).any(|w| w == b"\r\n\r\n") {
+                let mut chunk = [0; 4096];
+                match stream.read(&mut chunk).await.ok()? {
+                    0 => return None,
+                    n => bytes.extend_from_slice(&chunk[..n]),
+                }
+            }
+            self.seen.fetch_add(1, Ordering::SeqCst);
+            let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
+            let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+            let rest = bytes.split_off(end);
+            bytes.clear();
+            let body = if head.starts_with("GET /endless") {
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                    .await
+                    .ok()?;
+                let chunk = [b"10000\r\n".to_vec(), vec![b'e'; 0x10000], b"\r\n".to_vec()].concat();
+                loop {
+                    stream.write_all(&chunk).await.ok()?;
+                }
+            } else if head.starts_with("GET /slow") {
+                self.reached.notify_one();
+                self.go.acquire().await.ok()?.forget();
+                "slow and whole".to_owned()
+            } else if head.starts_with("POST /echo") {
+                let length = head
+                    .to_lowercase()
+                    .split("content-length: ")
+                    .nth(1)?
+                    .split("\r\n")
+                    .next()?
+                    .parse::<usize>()
+                    .ok()?;
+                let mut body = rest;
+                while body.len() < length {
+                    let mut chunk = vec![0; 64 << 10];
+                    match stream.read(&mut chunk).await.ok()? {
+                        0 => return None,
+                        n => body.extend_from_slice(&chunk[..n]),
+                    }
+                }
+                String::from_utf8_lossy(&body).into_owned()
+            } else {
+                head
+            };
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).await.ok()?;
+        }
+    }
+}
+
+pub struct World {
+    pub edge: Edge,
+    pub directory: Arc<Table>,
+    pub tunnel: TunnelId,
+    pub workspace: WorkspaceId,
+    pub address: SocketAddr,
+    pub upstream: String,
+    dir: tempfile::TempDir,
+    server: Arc<Upstream>,
+    board: Arc<Board>,
+    stop_edge: CancellationToken,
+    edge_task: Option<tokio::task::JoinHandle<()>>,
+    stop_gateway: CancellationToken,
+    gateway_over: CancellationToken,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ids = IdSource::system();
+        let now = ids.clock().now();
+        let pem = setup::new_authority(dir.path(), "tnl_1", now).unwrap();
+        setup::new_certificate(
+            dir.path(),
+            "abc.tunnel.test",
+            now,
+            Duration::from_secs(90_000),
+        )
+        .unwrap();
+        let directory = Arc::new(Table {
+            tunnel: "tnl_1".parse().unwrap(),
+            workspace: "wrkspc_1".parse().unwrap(),
+            state: Mutex::new((
+                Some(TOKEN.to_owned()),
+                vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()],
+            )),
+        });
+        let server = Arc::new(Upstream {
+            seen: AtomicUsize::new(0),
+            reached: Notify::new(),
+            go: Semaphore::new(0),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = listener.local_addr().unwrap().to_string();
+        let serving = Arc::clone(&server);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(Arc::clone(&serving).serve(stream));
+            }
+        });
+        let identity = Identity::own(dir.path()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (edge, stop_edge, edge_task) = edge(&directory, &ids, listener, &identity);
+        std::fs::write(dir.path().join("token"), TOKEN).unwrap();
+        let d = dir.path().display();
+        let text = format!(
+            "tunnel_domain: abc.tunnel.test\ntls: {{cert_file: {d}/tls.crt, key_file: {d}/tls.key}}\n\
+             routes: {{app: 'http://{upstream}'}}\nupstream: {{allowed_ips: [127.0.0.1]}}\n\
+             edge: {{address: '{address}', fingerprint: {}, token_file: {d}/token}}\n",
+            identity.fingerprint()
+        );
+        let start = Start {
+            config: config::parse(&text).unwrap(),
+            file: None,
+            token: None,
+            resolver: Arc::new(SystemResolver),
+            ids,
+        };
+        let gateway = Gateway::new(start).unwrap();
+        let (stop_gateway, gateway_over) = (CancellationToken::new(), CancellationToken::new());
+        let board = gateway.board();
+        let (stop, over) = (stop_gateway.clone(), gateway_over.clone());
+        tokio::spawn(async move {
+            gateway.run(stop).await;
+            over.cancel();
+        });
+        let world = Self {
+            edge,
+            tunnel: directory.tunnel.clone(),
+            workspace: directory.workspace.clone(),
+            directory,
+            address,
+            upstream,
+            dir,
+            server,
+            board,
+            stop_edge,
+            edge_task: Some(edge_task),
+            stop_gateway,
+            gateway_over,
+        };
+        world.connected().await;
+        world
+    }
+
+    async fn connected(&self) {
+        let both = async {
+            while self.edge.connections(&self.tunnel).len() < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), both)
+            .await
+            .expect("the gateway connects");
+    }
+
+    pub async fn until(&self, what: &str, is: impl Fn(&Status) -> bool) {
+        let wait = async {
+            while !is(&self.board.now()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        assert!(waited.is_ok(), "{what}: {:?}", self.board.now());
+    }
+
+    pub async fn dial(&self) -> Result<TlsStream<Guarded>, DialFailure> {
+        self.edge.dial(&self.workspace, "app.abc.tunnel.test").await
+    }
+
+    pub async fn get(&self, path: &str) -> Result<String, DialFailure> {
+        let mut stream = self.dial().await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: app.abc.tunnel.test\r\n\r\n");
+        Ok(ask(&mut stream, &request).await)
+    }
+
+    /// Everything that comes back.
+    pub async fn raw(&self, request: &str) -> String {
+        let mut stream = self.dial().await.unwrap();
+        let (mut read, mut write) = tokio::io::split(&mut stream);
+        let write = async {
+            let _ = write.write_all(request.as_bytes()).await;
+            let _ = write.flush().await;
+        };
+        let mut answer = Vec::new();
+        let read = async {
+            let reading = read.read_to_end(&mut answer);
+            let _ = tokio::time::timeout(Duration::from_secs(3), reading).await;
+        };
+        tokio::join!(write, read);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    pub fn seen(&self) -> usize {
+        self.server.seen.load(Ordering::SeqCst)
+    }
+
+    pub async fn register(&self, head: &str) -> String {
+        let identity = Identity::own(self.dir.path()).unwrap();
+        let pinned =
+            freehold_tunnel::transport::trust::fingerprint(&identity.fingerprint()).unwrap();
+        let config = Trust::Fingerprint(pinned).client_config().unwrap();
+        let tcp = TcpStream::connect(self.address).await.unwrap();
+        let name = ServerName::try_from("edge").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(config);
+        let mut stream = connector.connect(name, tcp).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    }
+
+    pub async fn restart_edge(&mut self) {
+        self.stop_edge.cancel();
+        self.edge_task.take().unwrap().await.unwrap();
+        let identity = Identity::own(self.dir.path()).unwrap();
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        let ids = IdSource::system();
+        let (edge, stop, task) = edge(&self.directory, &ids, listener, &identity);
+        (self.edge, self.stop_edge, self.edge_task) = (edge, stop, Some(task));
+        self.connected().await;
+    }
+
+    pub fn write_token(&self, token: &str) {
+        let path: PathBuf = self.dir.path().join("token");
+        std::fs::write(path, token).unwrap();
+    }
+
+    pub async fn stop_gateway(&self) {
+        self.stop_gateway.cancel();
+        self.gateway_over.cancelled().await;
+        while !self.edge.connections(&self.tunnel).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub async fn reached_slow(&self) {
+        self.server.reached.notified().await;
+    }
+
+    pub fn let_slow_go(&self) {
+        self.server.go.add_permits(1);
+    }
+}
+
+fn edge(
+    directory: &Arc<Table>,
+    ids: &IdSource,
+    listener: TcpListener,
+    identity: &Identity,
+) -> (Edge, CancellationToken, tokio::task::JoinHandle<()>) {
+    let options = Options {
+        register: Duration::from_secs(2),
+        ..Options::new("tunnel.test")
+    };
+    let edge = Edge::new(Arc::clone(directory) as _, options, ids.clone());
+    let stop = CancellationToken::new();
+    let (serving, stopping) = (edge.clone(), stop.clone());
+    let identity = identity.clone();
+    let task =
+        tokio::spawn(async move { serving.serve(listener, &identity, stopping).await.unwrap() });
+    (edge, stop, task)
+}
+
+/// One request and its answer, up to its end.
+pub async fn ask(stream: &mut TlsStream<Guarded>, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    loop {
+        let mut chunk = [0; 4096];
+        let n = stream.read(&mut chunk).await.unwrap();
+        answer.extend_from_slice(&chunk[..n]);
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            assert!(n > 0, "{text}");
+            continue;
+        };
+        let length = head.to_lowercase();
+        let length = length
+            .split("content-length: ")
+            .nth(1)
+            .and_then(|l| l.split("\r\n").next()?.parse::<usize>().ok());
+        if length.is_none_or(|l| body.len() >= l) {
+            return text;
+        }
+    }
+}
