@@ -4,6 +4,7 @@ mod connect;
 mod crash_point;
 mod doctor;
 mod environments;
+mod gateway;
 mod keys;
 mod mcp;
 mod models;
@@ -19,6 +20,7 @@ mod workspaces;
 
 pub(crate) use doctor::doctor;
 pub(crate) use environments::environments;
+pub(crate) use gateway::gateway;
 pub(crate) use keys::keys;
 pub(crate) use mcp::mcp;
 pub(crate) use models::models;

@@ -2,6 +2,7 @@
 
 mod environments;
 mod errors;
+mod gateway;
 mod help;
 mod journey;
 mod mcp;

@@ -157,7 +157,7 @@ def test_a_token_of_a_vault(client, server, chat, tmp_path):
         assert not of(seen, "session.error")
         mine, others = of(seen, "agent.mcp_tool_result")
         # The server says its own credential back; neither the model nor a client gets to see it.
-        assert (texts(mine), texts(others)) == ("Bearer [credential]", "nobody")
+        assert (texts(mine), texts(others)) == ("Bearer [redacted]", "nobody")
         assert other.control("seen")["authorizations"] == [""]
         client.beta.vaults.credentials.archive(made.id, vault_id=vault.id)
         (error,) = of(session.turn("say: hello").seen, "session.error")
