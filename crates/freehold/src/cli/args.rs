@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::environments::EnvironmentCommand;
 use super::skills::SkillCommand;
+use super::tunnels::TunnelCommand;
 use super::worker::WorkerCommand;
 use crate::config::ServeFlags;
 
@@ -44,6 +45,9 @@ pub(crate) enum Command {
     /// List, upload and delete skills
     #[command(subcommand)]
     Skills(SkillCommand),
+    /// Administer MCP tunnels: their tokens and the certificates of their gateways
+    #[command(subcommand)]
+    Tunnels(TunnelCommand),
     /// Create and list workspaces
     #[command(subcommand)]
     Workspaces(WorkspaceCommand),
@@ -199,6 +203,9 @@ pub(crate) enum KeyCommand {
         /// A key that may administer keys and workspaces
         #[arg(long)]
         admin: bool,
+        /// A key for this API only: tunnels
+        #[arg(long, value_name = "API", value_parser = ["tunnels"], conflicts_with = "admin")]
+        scope: Option<String>,
         /// The workspace it works in [default: that of the key in use]
         #[arg(long, value_name = "ID")]
         workspace: Option<String>,

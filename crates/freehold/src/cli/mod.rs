@@ -3,6 +3,7 @@
 mod args;
 mod environments;
 mod skills;
+mod tunnels;
 mod worker;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ pub(crate) use args::{
 };
 pub(crate) use environments::{EnvironmentCommand, EnvironmentKeyCommand, WorkCommand};
 pub(crate) use skills::SkillCommand;
+pub(crate) use tunnels::{TunnelCertificateCommand, TunnelCommand, TunnelTokenCommand};
 pub(crate) use worker::{
     ClaimArgs, ItemArgs, LogArgs, NetworkArg, PollArgs, ServingArgs, WebhookArgs, WorkerCommand,
     WorkerConnection,
@@ -56,6 +58,7 @@ async fn client(command: Command) -> Result<Exit, Failure> {
         Command::Keys(command) => commands::keys(command).await,
         Command::Environments(command) => commands::environments(command).await,
         Command::Skills(command) => commands::skills(command).await,
+        Command::Tunnels(command) => commands::tunnels(command).await,
         Command::Workspaces(command) => commands::workspaces(command).await,
         Command::Secrets(command) => commands::secrets(command).await,
         Command::Models { connection, output } => commands::models(connection, output).await,

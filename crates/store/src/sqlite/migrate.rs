@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0003_skills.sql"),
     include_str!("../../migrations/0004_memory.sql"),
     include_str!("../../migrations/0005_vaults.sql"),
+    include_str!("../../migrations/0006_tunnels.sql"),
 ];
 
 /// Brings the schema up to date, all in one transaction.
