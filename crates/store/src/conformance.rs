@@ -14,6 +14,7 @@ mod outputs;
 mod resources;
 mod sessions;
 mod skills;
+mod tunnels;
 mod vaults;
 mod work;
 mod world;
@@ -75,6 +76,7 @@ pub fn all() -> Vec<&'static Case> {
         work::CASES,
         memories::CASES,
         vaults::CASES,
+        tunnels::CASES,
     ];
     files.into_iter().flatten().collect()
 }
