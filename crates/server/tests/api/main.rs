@@ -19,5 +19,6 @@ mod messages;
 mod sessions;
 mod skills;
 mod stream;
+mod tunnels;
 mod vaults;
 mod work;
