@@ -112,6 +112,10 @@ pub const WORK_STOP_SECONDS: u64 = 90;
 pub const WORK_REPLAY_MS: i64 = 10_000;
 /// Milliseconds a stopped work item is kept: 7 days; our own bound.
 pub const WORK_RETENTION_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+/// Active tunnels of the organization (contract 60 §3).
+pub const MAX_TUNNELS: usize = 10;
+/// Active certificates of a tunnel (contract 60 §3).
+pub const MAX_TUNNEL_CERTIFICATES: usize = 2;
 /// Page sizes (default, greatest) of list endpoints.
 pub mod page {
     /// Agents and agent versions (contract 10).
@@ -134,6 +138,8 @@ pub mod page {
     pub const SKILLS: (usize, usize) = (20, 1000);
     /// Vaults, and the credentials of one (contract 64).
     pub const VAULTS: (usize, usize) = (20, 100);
+    /// Tunnels, and the certificates of one (contract 60).
+    pub const TUNNELS: (usize, usize) = (20, 1000);
     /// Models (contract 82).
     pub const MODELS: (usize, usize) = (20, 1000);
     /// MCP servers and their tools; ours.

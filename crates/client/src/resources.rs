@@ -11,6 +11,7 @@ mod memory_stores;
 mod models;
 mod sessions;
 mod skills;
+mod tunnels;
 mod vaults;
 mod work;
 mod workspaces;

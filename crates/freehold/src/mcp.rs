@@ -3,17 +3,43 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use freehold_base::IdSource;
 use freehold_base::net::AddressPolicy;
-use freehold_mcp::{Connector, Direct, Options};
+use freehold_mcp::{Connection, Connector, Destination, Dial, DialError, Direct, Options};
 use freehold_runtime::Mcp;
 use freehold_runtime::mcp::AuditLog;
 use freehold_store::Store;
+use freehold_tunnel::edge::Edge;
 
 use crate::config::McpSettings;
 use crate::exit::Failure;
 
-/// Dials directly what the settings let be dialled.
+/// Hosts below the tunnels' domain are reached through tunnels, or not at all; all others directly,
+/// as far as the settings let them be.
+struct Ways {
+    edge: Edge,
+    direct: Direct,
+}
+
+#[async_trait]
+impl Dial for Ways {
+    async fn dial(&self, to: &Destination) -> Result<Connection, DialError> {
+        if !self.edge.covers(&to.host) {
+            return self.direct.dial(to).await;
+        }
+        if !to.tls || to.port != 443 {
+            let why = "a server behind a tunnel is reached with https on port 443 only";
+            return Err(DialError(why.to_owned()));
+        }
+        match self.edge.dial(&to.workspace, &to.host).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(failure) => Err(DialError(failure.to_string())),
+        }
+    }
+}
+
+/// Dials through `edge`, and directly what the settings let be dialled.
 ///
 /// # Errors
 /// The file of certificate authorities cannot be used.
@@ -22,6 +48,7 @@ pub(crate) fn connect(
     store: &Store,
     audit: &AuditLog,
     ids: &IdSource,
+    edge: &Edge,
 ) -> Result<Mcp, Failure> {
     let unusable = |path: &Path, e: std::io::Error| {
         Failure::usage(format!("mcp.ca_file: {}: {e}", path.display()))
@@ -38,7 +65,13 @@ pub(crate) fn connect(
         audit: Arc::new(audit.clone()),
         ..Options::default()
     };
-    let connector = Connector::new(Arc::new(direct), options);
+    let connector = Connector::new(
+        Arc::new(Ways {
+            edge: edge.clone(),
+            direct,
+        }),
+        options,
+    );
     Ok(Mcp::new(
         store.clone(),
         connector,

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::KeyCache;
 use crate::pollers::Pollers;
+use crate::tunnels::Tunnels;
 
 /// Between keep-alives of an event stream; the contract asks for 10 to 15 s (40, "SSE").
 pub const PING: Duration = Duration::from_secs(12);
@@ -60,6 +61,7 @@ pub struct App {
     pub(crate) ping: Duration,
     /// What a heartbeat extends a lease by unless it says otherwise.
     pub(crate) lease_seconds: u64,
+    pub(crate) tunnels: Tunnels,
     /// Cancelled when the server stops: ends every open stream (axum #2673).
     pub(crate) stopping: CancellationToken,
 }
@@ -81,6 +83,7 @@ impl App {
             pollers: Pollers::default(),
             ping: PING,
             lease_seconds: limits::WORK_LEASE_SECONDS.1,
+            tunnels: Tunnels::default(),
             stopping: CancellationToken::new(),
         }
     }
@@ -96,6 +99,13 @@ impl App {
     #[must_use]
     pub fn with_lease(mut self, seconds: u64) -> Self {
         self.lease_seconds = seconds;
+        self
+    }
+
+    /// The same with these tunnels.
+    #[must_use]
+    pub fn with_tunnels(mut self, tunnels: Tunnels) -> Self {
+        self.tunnels = tunnels;
         self
     }
 

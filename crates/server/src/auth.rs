@@ -3,7 +3,8 @@
 //!
 //! A handler says whom it serves by what it takes: [`Caller`] is a workspace's API key, [`Admin`]
 //! one that may administer, [`Principal`] any credential, [`AtItem`] any credential, also the token
-//! of a work item that has stopped.
+//! of a work item that has stopped, [`TunnelManager`] whoever may manage tunnels. A key with a scope
+//! passes only the extractor of its scope.
 
 mod cache;
 mod presented;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use freehold_base::{ApiKeyId, EnvironmentId, EnvironmentKeyId, SessionId, WorkId, WorkspaceId};
-use freehold_store::{CredentialKind, SessionRow};
+use freehold_store::{CredentialKind, KeyScope, SessionRow};
 use freehold_wire::{ApiError, ErrorKind};
 use http::HeaderMap;
 use http::request::Parts;
@@ -51,6 +52,8 @@ pub(crate) struct Principal {
     pub(crate) credential: CredentialHash,
     /// It is the token of a work item that has stopped.
     stopped: bool,
+    /// It is a key that opens this API only, and so passes no extractor but that one's.
+    scope: Option<KeyScope>,
 }
 
 /// How far a credential reaches in its workspace.
@@ -124,16 +127,63 @@ pub(crate) struct Caller {
 /// A caller whose key may administer; 403 for any other.
 pub(crate) struct Admin(pub(crate) Caller);
 
+/// Whoever may manage the tunnels of a workspace: an admin key, or a key with the scope `tunnels`
+/// (contract 60 §1 asks for a scope of identity federation, which would be let in here). 403 for any
+/// other.
+#[derive(Debug, Clone)]
+pub(crate) struct TunnelManager {
+    /// The workspace whose tunnels.
+    pub(crate) workspace: WorkspaceId,
+    /// The key's row, for the log.
+    pub(crate) key: ApiKeyId,
+}
+
 /// Any credential, also the token of a work item that has stopped: for the few endpoints at which a
 /// worker learns just that.
 pub(crate) struct AtItem(pub(crate) Principal);
 
+/// Who sends the request, whatever that may do.
+fn sent_with(parts: &Parts) -> Result<Principal, Fail> {
+    // The outer layer puts it there for every route but the health checks.
+    let principal = parts.extensions.get::<Principal>().cloned();
+    principal.ok_or_else(|| unauthenticated().into())
+}
+
+impl<S: Sync> FromRequestParts<S> for TunnelManager {
+    type Rejection = Fail;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Fail> {
+        let principal = sent_with(parts)?;
+        match (principal.reach, principal.scope) {
+            (Reach::Workspace { key, .. }, Some(KeyScope::Tunnels))
+            | (Reach::Workspace { key, admin: true }, None) => Ok(Self {
+                workspace: principal.workspace,
+                key,
+            }),
+            _ => Err(ApiError::new(
+                ErrorKind::Permission,
+                "tunnels are managed with an admin key, or with a key that \
+                 `freehold keys create --scope tunnels` makes",
+            )
+            .into()),
+        }
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for AtItem {
     type Rejection = Fail;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Fail> {
-        // The outer layer puts it there for every route but the health checks.
-        let principal = parts.extensions.get::<Principal>().cloned();
-        principal.map(Self).ok_or_else(|| unauthenticated().into())
+        let principal = sent_with(parts)?;
+        match principal.scope {
+            None => Ok(Self(principal)),
+            Some(scope) => Err(ApiError::new(
+                ErrorKind::Permission,
+                format!(
+                    "a key with the scope `{}` opens that API only; this endpoint needs another key",
+                    scope.as_str()
+                ),
+            )
+            .into()),
+        }
     }
 }
 
@@ -225,9 +275,16 @@ async fn look_up(app: &App, credential: CredentialHash) -> Result<Principal, Fai
     // says nothing about any credential, so the look-up needs no constant time.
     let row = app.store.credential_by_hash(&credential.0).await?;
     let row = row.ok_or_else(unauthenticated)?;
-    let mut stopped = false;
+    let (mut stopped, mut scope) = (false, None);
     let reach = match row.kind {
         CredentialKind::ApiKey { id, admin } => Reach::Workspace { key: id, admin },
+        CredentialKind::TunnelKey { id } => {
+            scope = Some(KeyScope::Tunnels);
+            Reach::Workspace {
+                key: id,
+                admin: false,
+            }
+        }
         CredentialKind::EnvironmentKey { id, environment } => Reach::Environment {
             environment,
             key: id,
@@ -251,6 +308,7 @@ async fn look_up(app: &App, credential: CredentialHash) -> Result<Principal, Fai
         reach,
         credential,
         stopped,
+        scope,
     })
 }
 

@@ -1,12 +1,12 @@
 //! Credentials: their form, their hash, the first one.
 //!
-//! An API key we make is `sk-fh-` or, for an admin key, `sk-fh-admin-`, and 64 hex digits (256
-//! random bits); an environment key `sk-ant-oat01-` and as many, a session token `sk-ant-req-`: the
+//! An API key we make is `sk-fh-` or, for an admin key, `sk-fh-admin-`, for one with a scope
+//! `sk-fh-SCOPE-`, and 64 hex digits (256 random bits); an environment key `sk-ant-oat01-` and as many, a session token `sk-ant-req-`: the
 //! prefixes the vendor's workers know. Any other string works as a key if the operator chose it as the bootstrap key. Only the
 //! SHA-256 of a key and its last four characters are stored; a high-entropy key needs no slow hash.
 
 use freehold_base::{IdSource, Secret};
-use freehold_store::{NewApiKey, Store, StoreError};
+use freehold_store::{KeyScope, NewApiKey, Store, StoreError};
 use sha2::{Digest, Sha256};
 
 /// Bytes of randomness in a key we make.
@@ -20,6 +20,12 @@ pub const MAX_KEY: usize = 512;
 pub fn generate(ids: &IdSource, admin: bool) -> Secret<String> {
     let prefix = if admin { "sk-fh-admin-" } else { "sk-fh-" };
     Secret::new(format!("{prefix}{}", ids.hex(RANDOM_BYTES)))
+}
+
+/// A fresh key that opens one API only.
+pub fn generate_scoped(ids: &IdSource, scope: KeyScope) -> Secret<String> {
+    let random = ids.hex(RANDOM_BYTES);
+    Secret::new(format!("sk-fh-{}-{random}", scope.as_str()))
 }
 
 /// A fresh environment key.
@@ -85,6 +91,7 @@ pub async fn bootstrap(
             workspace_id: workspace.id,
             name: "bootstrap".into(),
             admin: true,
+            scope: None,
             hash: hash(text),
             last4: last4(text),
         })

@@ -8,7 +8,9 @@ pub mod credential;
 mod http;
 mod pollers;
 mod routes;
+pub mod tunnels;
 
 pub use app::{About, App, Parts};
 pub use http::serve::serve;
 pub use routes::router;
+pub use tunnels::{DEFAULT_DOMAIN, StoreDirectory, Tunnels};

@@ -15,6 +15,7 @@ mod outputs;
 mod resources;
 mod sessions;
 mod skills;
+mod tunnels;
 mod vaults;
 mod work;
 mod world;
@@ -77,6 +78,7 @@ pub fn all() -> Vec<&'static Case> {
         memories::CASES,
         vaults::CASES,
         mcp::CASES,
+        tunnels::CASES,
     ];
     files.into_iter().flatten().collect()
 }

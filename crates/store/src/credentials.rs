@@ -6,6 +6,7 @@ use freehold_base::{
 };
 
 use crate::backend::{one, params};
+use crate::keys::{KeyScope, scope};
 use crate::{Store, StoreError};
 
 /// A credential that works.
@@ -26,6 +27,11 @@ pub enum CredentialKind {
         id: ApiKeyId,
         /// Whether it may also administer.
         admin: bool,
+    },
+    /// An API key for tunnels only.
+    TunnelKey {
+        /// Its row.
+        id: ApiKeyId,
     },
     /// An environment's key.
     EnvironmentKey {
@@ -69,17 +75,17 @@ impl Store {
         let hash = *hash;
         self.read(move |tx| {
             let by = params![&hash[..]];
-            let sql = "SELECT w.id, k.id, k.admin FROM api_key k
+            let sql = "SELECT w.id, k.id, k.admin, k.scope FROM api_key k
                JOIN workspace w ON w.id = k.workspace_id
                WHERE k.hash = ?1 AND k.revoked_at IS NULL AND w.archived_at IS NULL";
             if let Some(mut row) = one(tx.query(sql, by)?) {
-                return Ok(Some(CredentialRow {
-                    workspace_id: row.id("key workspace")?,
-                    kind: CredentialKind::ApiKey {
-                        id: row.id("key id")?,
-                        admin: row.flag("key flag")?,
-                    },
-                }));
+                let workspace_id = row.id("key workspace")?;
+                let (id, admin) = (row.id("key id")?, row.flag("key flag")?);
+                let kind = match scope(&mut row)? {
+                    None => CredentialKind::ApiKey { id, admin },
+                    Some(KeyScope::Tunnels) => CredentialKind::TunnelKey { id },
+                };
+                return Ok(Some(CredentialRow { workspace_id, kind }));
             }
             let sql = "SELECT w.id, t.id, t.session_id, t.environment_id, t.stopped_at FROM work t
                JOIN environment e ON e.id = t.environment_id

@@ -5,6 +5,36 @@ use freehold_base::{ApiKeyId, Timestamp, WorkspaceId};
 use crate::backend::{Row, one, params};
 use crate::{Store, StoreError};
 
+/// An API that a key opens instead of its workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyScope {
+    /// The tunnels of its workspace.
+    Tunnels,
+}
+
+impl KeyScope {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tunnels => "tunnels",
+        }
+    }
+    /// The scope of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        (name == "tunnels").then_some(Self::Tunnels)
+    }
+}
+
+/// A scope in a row.
+pub(crate) fn scope(row: &mut Row) -> Result<Option<KeyScope>, StoreError> {
+    let unknown = StoreError::Corrupt { what: "key scope" };
+    match row.opt_text("key scope")? {
+        // A scope we do not know opens nothing, rather than everything.
+        Some(name) => KeyScope::parse(&name).map(Some).ok_or(unknown),
+        None => Ok(None),
+    }
+}
+
 /// A key to be stored.
 #[derive(Debug, Clone)]
 pub struct NewApiKey {
@@ -14,6 +44,8 @@ pub struct NewApiKey {
     pub name: String,
     /// Whether it may also administer.
     pub admin: bool,
+    /// The one API it opens instead of the workspace.
+    pub scope: Option<KeyScope>,
     /// SHA-256 of the key.
     pub hash: [u8; 32],
     /// The key's last four characters, to recognise it by.
@@ -31,6 +63,8 @@ pub struct ApiKeyRow {
     pub name: String,
     /// Whether it may also administer.
     pub admin: bool,
+    /// The one API it opens instead of the workspace.
+    pub scope: Option<KeyScope>,
     /// SHA-256 of the key.
     pub hash: [u8; 32],
     /// The key's last four characters.
@@ -44,7 +78,7 @@ pub struct ApiKeyRow {
 }
 
 const COLUMNS: &str = "k.id, k.workspace_id, k.name, k.admin, k.hash, k.last4, k.created_at, k.revoked_at, \
-   k.last_used_at";
+   k.last_used_at, k.scope";
 
 fn key(mut row: Row) -> Result<ApiKeyRow, StoreError> {
     Ok(ApiKeyRow {
@@ -60,6 +94,7 @@ fn key(mut row: Row) -> Result<ApiKeyRow, StoreError> {
         created_at: row.time("key time")?,
         revoked_at: row.opt_time("key time")?,
         last_used_at: row.opt_time("key time")?,
+        scope: scope(&mut row)?,
     })
 }
 
@@ -73,8 +108,8 @@ impl Store {
         self.write(move |tx| {
             let now = tx.now();
             tx.execute(
-                "INSERT INTO api_key (id, workspace_id, name, admin, hash, last4, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO api_key (id, workspace_id, name, admin, hash, last4, created_at, scope)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 params![
                     &id,
                     &new.workspace_id,
@@ -83,6 +118,7 @@ impl Store {
                     &new.hash[..],
                     &new.last4,
                     now,
+                    new.scope.map(KeyScope::as_str),
                 ],
             )?;
             Ok(ApiKeyRow {
@@ -90,6 +126,7 @@ impl Store {
                 workspace_id: new.workspace_id.clone(),
                 name: new.name.clone(),
                 admin: new.admin,
+                scope: new.scope,
                 hash: new.hash,
                 last4: new.last4.clone(),
                 created_at: now,

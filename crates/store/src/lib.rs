@@ -1,6 +1,6 @@
 //! Everything durable: the event log, the inbox, the leases and the work queue; agents,
-//! environments, sessions, files, skills and memories; vaults with their secrets; workspaces and
-//! keys; and the bytes of files. Start at [`Store`]; the log's rules are in
+//! environments, sessions, files, skills and memories; vaults with their secrets; tunnels; workspaces
+//! and keys; and the bytes of files. Start at [`Store`]; the log's rules are in
 //! [`log`].
 //!
 //! One set of noun files in portable SQL over the small [`backend`] trait; `sqlite` is the backend.
@@ -34,6 +34,7 @@ pub mod skills;
 mod sql;
 pub mod sqlite;
 mod store;
+pub mod tunnels;
 pub mod vaults;
 pub mod work;
 pub mod workspaces;
@@ -49,7 +50,7 @@ pub use environments::{
 pub use error::{DatabaseFailure, StoreError};
 pub use files::{FileQuery, FileRow, NewFile};
 pub use gc::Collected;
-pub use keys::{ApiKeyRow, NewApiKey};
+pub use keys::{ApiKeyRow, KeyScope, NewApiKey};
 pub use log::{
     AcceptError, Accepted, Append, AppendError, Appended, Claim, EventQuery, InboxItem, Input,
     Listed, NewEvent, StoredEvent, Then,
@@ -78,6 +79,13 @@ pub use skills::{
     SkillVersionRow, VersionName,
 };
 pub use store::{CommitListener, NoListener, Store};
+pub use tunnels::certificates::{
+    AddCertificateError, CertificateQuery, NewTunnelCertificate, TunnelCertificateRow,
+};
+pub use tunnels::{
+    CreateTunnelError, NewTunnel, RevealError, RotateTokenError, TunnelQuery, TunnelRow,
+    TunnelToken,
+};
 pub use vaults::credentials::{
     CreateCredentialError, CredentialChange, CredentialQuery, McpCredential, NewCredential,
     SessionCredential, UpdateCredentialError, VaultCredentialRow,

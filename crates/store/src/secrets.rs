@@ -6,7 +6,7 @@
 //! Both layers are AES-256-GCM with random nonces: `nonce ‖ ciphertext ‖ tag`.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use freehold_base::{CredentialId, IdSource, Secret, VaultId, WorkspaceId};
+use freehold_base::{IdSource, Secret, WorkspaceId};
 
 use crate::StoreError;
 use crate::backend::Row;
@@ -25,11 +25,11 @@ const KEY: usize = 32;
 pub struct SecretOwner {
     /// The workspace.
     pub workspace: WorkspaceId,
-    /// The vault.
-    pub vault: VaultId,
-    /// The credential.
-    pub credential: CredentialId,
-    /// The credential's field, as it is named on the wire.
+    /// Id of the vault or tunnel.
+    pub holder: String,
+    /// Id of the credential or of the tunnel's token.
+    pub item: String,
+    /// The item's field, as it is named on the wire.
     pub field: String,
 }
 
@@ -66,8 +66,8 @@ pub(crate) const COLUMNS: &str =
 pub(crate) fn stored_secret(row: &mut Row) -> Result<(SecretOwner, SealedSecret), StoreError> {
     let owner = SecretOwner {
         workspace: row.id("secret workspace")?,
-        vault: row.id("secret vault")?,
-        credential: row.id("secret credential")?,
+        holder: row.text("secret holder")?,
+        item: row.text("secret item")?,
         field: row.text("secret field")?,
     };
     let sealed = SealedSecret {
@@ -148,8 +148,8 @@ impl SecretOwner {
             "freehold secret 1",
             layer,
             self.workspace.as_str(),
-            self.vault.as_str(),
-            self.credential.as_str(),
+            &self.holder,
+            &self.item,
             &self.field,
         ];
         let mut bound = Vec::new();
@@ -203,8 +203,8 @@ mod tests {
         let ids = IdSource::system();
         SecretOwner {
             workspace: ids.next(),
-            vault: ids.next(),
-            credential: ids.next(),
+            holder: ids.next::<freehold_base::kind::Vault>().to_string(),
+            item: ids.next::<freehold_base::kind::Credential>().to_string(),
             field: "token".into(),
         }
     }
@@ -225,11 +225,11 @@ mod tests {
                 ..owner.clone()
             },
             SecretOwner {
-                vault: ids.next(),
+                holder: ids.next::<freehold_base::kind::Vault>().to_string(),
                 ..owner.clone()
             },
             SecretOwner {
-                credential: ids.next(),
+                item: ids.next::<freehold_base::kind::Credential>().to_string(),
                 ..owner.clone()
             },
             SecretOwner {

@@ -10,9 +10,9 @@ use freehold_base::{IdSource, SessionId, Timestamp};
 use freehold_store::backend::{Tx, Value};
 use freehold_store::conformance::{self, Fixture, World};
 use freehold_store::{
-    CommitListener, CredentialQuery, Direction, EventQuery, FileQuery, Input, MemoryQuery,
-    MemoryStoreQuery, MemoryVersionQuery, NewPoll, NewSession, SeenTool, SessionCursor,
-    SessionQuery, VaultQuery, WorkQuery,
+    CertificateQuery, CommitListener, CredentialQuery, Direction, EventQuery, FileQuery, Input,
+    MemoryQuery, MemoryStoreQuery, MemoryVersionQuery, NewPoll, NewSession, SeenTool,
+    SessionCursor, SessionQuery, TunnelQuery, VaultQuery, WorkQuery,
 };
 use freehold_wire::mcp_catalogue::ToolClass;
 
@@ -111,6 +111,8 @@ async fn hot_paths_use_indexes() {
         .await
         .unwrap();
     w.store.credential_by_hash(&[0; 32]).await.unwrap();
+    w.store.tunnel_by_token([0; 32]).await.unwrap();
+    w.store.tunnel_by_domain("a.tunnel.example").await.unwrap();
     w.store.agent(&w.workspace, &w.agent, None).await.unwrap();
     w.store.session_outputs(&s).await.unwrap();
     w.store.list_environment_keys(&w.environment).await.unwrap();
@@ -293,6 +295,21 @@ async fn listings_use_indexes_and_sort_nothing() {
         };
         w.store
             .list_credentials(&w.workspace, &w.ids.next(), credentials)
+            .await
+            .unwrap();
+        let tunnels = TunnelQuery {
+            include_archived,
+            after: Some((s.created_at, w.ids.next())),
+            limit: 10,
+        };
+        w.store.list_tunnels(&w.workspace, tunnels).await.unwrap();
+        let certificates = CertificateQuery {
+            include_archived,
+            after: Some((s.created_at, w.ids.next())),
+            limit: 10,
+        };
+        w.store
+            .list_tunnel_certificates(&w.workspace, &w.ids.next(), certificates)
             .await
             .unwrap();
     }

@@ -7,7 +7,8 @@ use freehold_base::{CredentialId, IdSource, Secret, SessionId, VaultId};
 use freehold_store::conformance::{Fixture, World};
 use freehold_store::secrets::KEY_FILE;
 use freehold_store::{
-    CredentialChange, Keyring, NewCredential, NoListener, RotateError, SecretError, Store,
+    CredentialChange, Keyring, NewCredential, NewTunnel, NoListener, RevealError, RotateError,
+    SecretError, Store,
 };
 
 const VALUE: &str = "sk-live-PLAINTEXT-0123456789";
@@ -205,6 +206,67 @@ async fn rotation_moves_every_secret() {
             .all(|v| matches!(v, Err(SecretError::UnknownKey { .. }))),
         "the old key is worth nothing now: {lost:?}"
     );
+    store.close().await;
+}
+
+/// Tokens of tunnels are kept as other secrets are: no file holds one, each opens for its tunnel
+/// only, and a new master key takes them along.
+#[tokio::test]
+async fn tokens_of_tunnels_are_secrets_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let w = world(dir.path()).await;
+    let mut tunnels = Vec::new();
+    for _ in 0..2 {
+        let new = NewTunnel {
+            workspace_id: w.workspace.clone(),
+            display_name: None,
+            base_domain: "t.example".into(),
+        };
+        tunnels.push(w.store.create_tunnel(new).await.unwrap().id);
+    }
+    let shown = w.store.reveal_tunnel_token(&w.workspace, &tunnels[0]);
+    let shown = shown.await.unwrap();
+    w.store.close().await;
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let file = file.unwrap().path();
+        if file.is_file() {
+            let bytes = std::fs::read(&file).unwrap();
+            let token = shown.value.expose().as_bytes();
+            assert!(!bytes.windows(token.len()).any(|w| w == token), "{file:?}");
+        }
+    }
+
+    let ids = IdSource::system();
+    let old = Keyring::load(&dir.path().join(KEY_FILE)).unwrap();
+    let both = old.with_new(&ids);
+    let store = reopen(dir.path(), Some(both.clone()));
+    assert_eq!(store.rewrap_secrets(&both).await.unwrap(), 2);
+    store.close().await;
+    let store = reopen(dir.path(), Some(both.newest_only()));
+    let reveal = |store: &Store, i: usize| {
+        let (store, workspace, id) = (store.clone(), w.workspace.clone(), tunnels[i].clone());
+        async move { store.reveal_tunnel_token(&workspace, &id).await }
+    };
+    assert_eq!(reveal(&store, 0).await.unwrap(), shown);
+    store.close().await;
+    let store = reopen(dir.path(), Some(old));
+    assert_eq!(store.missing_master_keys().await.unwrap().len(), 1);
+    let lost = reveal(&store, 0).await;
+    assert!(matches!(lost, Err(RevealError::Secret(_))), "{lost:?}");
+    store.close().await;
+
+    let moved = "CREATE TEMP TABLE o AS SELECT * FROM tunnel_token;
+      UPDATE tunnel_token SET (wrapped, sealed) = (SELECT o.wrapped, o.sealed FROM o
+        WHERE o.tunnel_id <> tunnel_token.tunnel_id)";
+    assert_eq!(sql(dir.path(), moved), 2);
+    let store = reopen(dir.path(), Some(both));
+    for i in 0..2 {
+        let foreign = reveal(&store, i).await;
+        assert!(
+            matches!(foreign, Err(RevealError::Secret(SecretError::Damaged))),
+            "{foreign:?}"
+        );
+    }
     store.close().await;
 }
 

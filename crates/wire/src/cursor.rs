@@ -68,6 +68,12 @@ pub enum List {
     /// `GET /v1/vaults/{id}/credentials`.
     #[serde(rename = "credentials")]
     Credentials,
+    /// `GET /v1/tunnels`.
+    #[serde(rename = "tunnels")]
+    Tunnels,
+    /// `GET /v1/tunnels/{id}/certificates`.
+    #[serde(rename = "tunnel_certificates")]
+    TunnelCertificates,
     /// A list of our own admin endpoints.
     #[serde(rename = "admin")]
     Admin,

@@ -30,6 +30,7 @@ pub mod skill;
 pub mod sse;
 pub mod thread;
 pub mod tool;
+pub mod tunnel;
 pub mod unsupported;
 pub mod usage;
 pub mod vault;

@@ -6,6 +6,7 @@ mod files;
 mod memories;
 mod sessions;
 mod skills;
+mod tunnels;
 mod vaults;
 
 pub use agents::ListAgents;
@@ -14,6 +15,7 @@ pub use files::ListFiles;
 pub use memories::{ListMemories, ListMemoryStores, ListMemoryVersions, view};
 pub use sessions::ListSessions;
 pub use skills::ListSkills;
+pub use tunnels::ListTunnels;
 pub use vaults::ListVaults;
 
 use freehold_base::limits::page;

@@ -16,10 +16,14 @@ impl Client {
         name: &str,
         workspace: Option<&str>,
         admin: bool,
+        scope: Option<&str>,
     ) -> Result<Value, ClientError> {
         let mut body = json!({ "name": name, "admin": admin });
         if let Some(workspace) = workspace {
             body["workspace_id"] = workspace.into();
+        }
+        if let Some(scope) = scope {
+            body["scope"] = scope.into();
         }
         self.post(&["v1", "freehold", "keys"], &body).await
     }

@@ -8,6 +8,7 @@ use super::environments::EnvironmentCommand;
 use super::gateway::GatewayCommand;
 use super::mcp::McpCommand;
 use super::skills::SkillCommand;
+use super::tunnels::TunnelCommand;
 use super::worker::WorkerCommand;
 use crate::config::ServeFlags;
 
@@ -52,6 +53,9 @@ pub(crate) enum Command {
     /// List, upload and delete skills
     #[command(subcommand)]
     Skills(SkillCommand),
+    /// Administer MCP tunnels: their tokens and the certificates of their gateways
+    #[command(subcommand)]
+    Tunnels(TunnelCommand),
     /// Create and list workspaces
     #[command(subcommand)]
     Workspaces(WorkspaceCommand),
@@ -207,6 +211,9 @@ pub(crate) enum KeyCommand {
         /// A key that may administer keys and workspaces
         #[arg(long)]
         admin: bool,
+        /// A key for this API only: tunnels
+        #[arg(long, value_name = "API", value_parser = ["tunnels"], conflicts_with = "admin")]
+        scope: Option<String>,
         /// The workspace it works in [default: that of the key in use]
         #[arg(long, value_name = "ID")]
         workspace: Option<String>,

@@ -5,6 +5,7 @@ mod environments;
 mod gateway;
 mod mcp;
 mod skills;
+mod tunnels;
 mod worker;
 
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ pub(crate) use environments::{EnvironmentCommand, EnvironmentKeyCommand, WorkCom
 pub(crate) use gateway::{GatewayCommand, GatewayFile, SetupCommand};
 pub(crate) use mcp::{ClassArg, ConfirmArg, DefinitionArgs, McpCommand, ServerArgs, ToolArgs};
 pub(crate) use skills::SkillCommand;
+pub(crate) use tunnels::{TunnelCertificateCommand, TunnelCommand, TunnelTokenCommand};
 pub(crate) use worker::{
     ClaimArgs, ItemArgs, LogArgs, NetworkArg, PollArgs, ServingArgs, WebhookArgs, WorkerCommand,
     WorkerConnection,
@@ -62,6 +64,7 @@ async fn client(command: Command) -> Result<Exit, Failure> {
         Command::Gateway(command) => commands::gateway(command).await,
         Command::Mcp(command) => commands::mcp(command).await,
         Command::Skills(command) => commands::skills(command).await,
+        Command::Tunnels(command) => commands::tunnels(command).await,
         Command::Workspaces(command) => commands::workspaces(command).await,
         Command::Secrets(command) => commands::secrets(command).await,
         Command::Models { connection, output } => commands::models(connection, output).await,

@@ -18,16 +18,20 @@ pub(crate) async fn keys(command: KeyCommand) -> Result<Exit, Failure> {
         KeyCommand::Create {
             name,
             admin,
+            scope,
             workspace,
             place,
             output,
         } => {
             let created = match &place.data_dir {
-                Some(dir) => offline::create(dir, &name, workspace.as_deref(), admin).await?,
+                Some(dir) => {
+                    let workspace = workspace.as_deref();
+                    offline::create(dir, &name, workspace, admin, scope.as_deref()).await?
+                }
                 None => {
                     let client = client(&place.connection)?;
                     client
-                        .create_key(&name, workspace.as_deref(), admin)
+                        .create_key(&name, workspace.as_deref(), admin, scope.as_deref())
                         .await?
                 }
             };
@@ -85,7 +89,7 @@ fn show_list(keys: &[Value], output: Output) -> Result<(), Failure> {
                 if key["admin"] == true {
                     "admin".to_owned()
                 } else {
-                    String::new()
+                    text(key, "/scope").to_owned()
                 },
                 text(key, "/workspace_id").to_owned(),
                 age(text(key, "/created_at")),

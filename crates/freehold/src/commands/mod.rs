@@ -15,6 +15,7 @@ mod serve;
 mod sessions;
 mod signals;
 mod skills;
+mod tunnels;
 mod worker;
 mod workspaces;
 
@@ -29,5 +30,6 @@ pub(crate) use secrets::secrets;
 pub(crate) use serve::serve;
 pub(crate) use sessions::sessions;
 pub(crate) use skills::skills;
+pub(crate) use tunnels::tunnels;
 pub(crate) use worker::worker;
 pub(crate) use workspaces::workspaces;

@@ -1,5 +1,6 @@
 //! `freehold serve`.
 
+mod gateways;
 mod greeting;
 mod housekeeping;
 
@@ -13,7 +14,7 @@ use freehold_model::Catalog;
 use freehold_runtime::mcp::AuditLog;
 use freehold_runtime::{Hub, Runtime};
 use freehold_sandbox::Capabilities;
-use freehold_server::{About, App, Parts, credential};
+use freehold_server::{About, App, Parts, Tunnels, credential};
 use freehold_store::{Store, StoreError};
 use freehold_worker::SessionSandboxes;
 use tokio::net::TcpListener;
@@ -43,7 +44,11 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     let catalog = Arc::new(catalog(&settings, &ids)?);
     let web = Web::new(&settings)?;
     // First, so that a second server on the same address ends here, having touched nothing.
-    let listener = bind(settings.listen).await?;
+    let listener = bind(settings.listen, "--listen").await?;
+    let for_gateways = match settings.tunnels.listen {
+        Some(address) => Some(bind(address, "tunnels.listen").await?),
+        None => None,
+    };
     prepare_dir(&settings.data_dir)?;
     let stop = CancellationToken::new();
     signals::watch(stop.clone())?;
@@ -73,7 +78,12 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     };
     let clock = Arc::clone(ids.clock());
     let audit = AuditLog::start(store.clone(), Arc::clone(&clock));
-    let mcp = mcp::connect(&settings.mcp, &store, &audit, &ids)?;
+    let edge = gateways::edge(&settings.tunnels, &store, &ids);
+    let mcp = mcp::connect(&settings.mcp, &store, &audit, &ids, &edge)?;
+    let gateways = match for_gateways {
+        Some(listener) => Some(gateways::Gateways::new(&settings, listener)?),
+        None => None,
+    };
     let runtime = Runtime::start(
         store.clone(),
         Arc::clone(&catalog),
@@ -95,7 +105,12 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         organization,
         about: about(&found),
     });
-    let app = Arc::new(app.with_lease(settings.lease_seconds));
+    let tunnels = Tunnels {
+        domain: settings.tunnels.domain.clone(),
+        edge: Some(edge.clone()),
+    };
+    let app = app.with_lease(settings.lease_seconds).with_tunnels(tunnels);
+    let app = Arc::new(app);
     greeting::greet(&greeting::Facts {
         settings: &settings,
         address: listener
@@ -105,6 +120,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         sandbox: &found,
         refusal: refusal.as_deref(),
         runtime: &runtime,
+        gateways: gateways.as_ref(),
         key,
     });
     let mut tasks = housekeeping::start(&store, &boxes, &clock);
@@ -119,13 +135,15 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         tracing::info!("stopping");
         runtime.stop().await;
     };
+    let connecting = gateways::serve(gateways, &edge, stop.clone());
     let work = async {
-        let (served, ()) = tokio::join!(serving, parking);
+        let (served, (), connected) = tokio::join!(serving, parking, connecting);
         tasks.shutdown().await;
         boxes.close_all().await;
         audit.flush().await;
         store.close().await;
-        served
+        connected?;
+        served.map_err(|e| Failure::because("cannot serve", &e))
     };
     let overdue = async {
         stop.cancelled().await;
@@ -135,7 +153,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     // data directory and ends the sandboxes.
     tokio::select! {
         served = work => {
-            served.map_err(|e| Failure::because("cannot serve", &e))?;
+            served?;
             tracing::info!("stopped");
         }
         () = overdue => tracing::warn!("not everything stopped in time; ending anyway"),
@@ -156,13 +174,13 @@ fn catalog(settings: &Settings, ids: &IdSource) -> Result<Catalog, Failure> {
     Ok(catalog)
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|e| {
         let failure = Failure::failed(format!("cannot listen on {address}: {e}"));
         match e.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                failure.hint("another server is there; choose an address with --listen")
-            }
+            std::io::ErrorKind::AddrInUse => failure.hint(format!(
+                "another server is there; choose an address with {setting}"
+            )),
             _ => failure,
         }
     })

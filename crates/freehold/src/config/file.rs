@@ -29,6 +29,7 @@ pub(super) struct File {
     pub(super) sandbox: Sandbox,
     pub(super) web: Web,
     pub(super) mcp: Mcp,
+    pub(super) tunnels: Tunnels,
     pub(super) retry: Retry,
     pub(super) work: Work,
     pub(super) secrets: Secrets,
@@ -79,6 +80,15 @@ pub(super) struct Web {
 pub(super) struct Mcp {
     pub(super) allow: Vec<String>,
     pub(super) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tunnels {
+    pub(super) domain: Option<String>,
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -195,6 +205,7 @@ mod tests {
             ("sandbox.microvm.", "[sandbox.microvm]"),
             ("web.", "[web]"),
             ("mcp.", "[mcp]"),
+            ("tunnels.", "[tunnels]"),
             ("retry.", "[retry]"),
             ("work.", "[work]"),
             ("secrets.", "[secrets]"),
@@ -222,6 +233,7 @@ mod tests {
             "sandbox.microvm",
             "web",
             "mcp",
+            "tunnels",
             "retry",
             "work",
             "secrets",

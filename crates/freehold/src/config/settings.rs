@@ -13,6 +13,7 @@ use freehold_sandbox::{HostPattern, Isolation, Limits, Runtime};
 use super::file::{self, File};
 use super::flags::{LogFormat, SandboxKind, ServeFlags};
 use super::isolation::MicrovmSettings;
+use super::tunnels::TunnelSettings;
 use crate::environment;
 use crate::exit::Failure;
 
@@ -28,6 +29,7 @@ pub(crate) struct Settings {
     pub(crate) log_level: String,
     pub(crate) sandbox: SandboxSettings,
     pub(crate) mcp: McpSettings,
+    pub(crate) tunnels: TunnelSettings,
     pub(crate) search_url: Option<String>,
     pub(crate) backoff: Backoff,
     /// Of work items, unless their workers ask for another.
@@ -130,6 +132,7 @@ impl Settings {
                 .unwrap_or_else(|| "info".into()),
             sandbox: sandbox(flags.sandbox, file.sandbox)?,
             mcp: mcp(file.mcp)?,
+            tunnels: file.tunnels.settings()?,
             search_url: flags
                 .search_url
                 .clone()
@@ -382,6 +385,11 @@ mod tests {
             ("[sandbox]\nmax_live = 0", "sandbox.max_live"),
             ("[sandbox.oci]\nruntime = 'youki'", "sandbox.oci.runtime"),
             ("[retry]\nattempts = 0", "retry.attempts"),
+            ("[tunnels]\ndomain = 'localhost'", "tunnels.domain"),
+            ("[tunnels]\ndomain = 'Tunnel.example'", "tunnels.domain"),
+            ("[tunnels]\ndomain = 'a..example'", "tunnels.domain"),
+            ("[tunnels]\ndomain = '10.0.0.1'", "tunnels.domain"),
+            ("[tunnels]\nkey = 'a'", "tunnels.certificate"),
             ("[work]\nlease_seconds = 4", "work.lease_seconds"),
             (
                 "[secrets]\nkey_env = 'A'\nkey_file = 'b'",

@@ -94,6 +94,7 @@ mod tests {
             reach,
             credential: CredentialHash([1; 32]),
             stopped: false,
+            scope: None,
         }
     }
 

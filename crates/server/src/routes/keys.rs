@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use freehold_base::limits::MAX_NAME;
 use freehold_base::{ApiKeyId, Timestamp, WorkspaceId};
-use freehold_store::{ApiKeyRow, NewApiKey};
+use freehold_store::{ApiKeyRow, KeyScope, NewApiKey};
 use freehold_wire::decode::{At, Decode, Object, boolean, reference, text};
 use freehold_wire::{ApiError, Page, Request, parse};
 use serde::Serialize;
@@ -21,6 +21,13 @@ struct CreateKey {
     name: String,
     admin: bool,
     workspace_id: Option<WorkspaceId>,
+    scope: Option<KeyScope>,
+}
+
+/// A key can have one of these, or none.
+fn scope(value: Value, at: &At<'_>) -> Decode<KeyScope> {
+    let name = text(1, MAX_NAME)(value, at)?;
+    KeyScope::parse(&name).ok_or_else(|| at.error("Input should be 'tunnels'"))
 }
 
 impl Request for CreateKey {
@@ -30,8 +37,12 @@ impl Request for CreateKey {
             name: o.required("name", text(1, MAX_NAME))?,
             admin: o.optional("admin", boolean)?.unwrap_or(false),
             workspace_id: o.optional("workspace_id", reference("Workspace"))?,
+            scope: o.optional("scope", scope)?,
         };
         o.finish()?;
+        if request.admin && request.scope.is_some() {
+            return Err(at.key("scope").error("An admin key has no scope"));
+        }
         Ok(request)
     }
 }
@@ -44,6 +55,7 @@ struct ApiKey {
     name: String,
     workspace_id: WorkspaceId,
     admin: bool,
+    scope: Option<&'static str>,
     last4: String,
     created_at: Timestamp,
     last_used_at: Option<Timestamp>,
@@ -59,6 +71,7 @@ fn shown(row: ApiKeyRow, key: Option<String>) -> ApiKey {
         name: row.name,
         workspace_id: row.workspace_id,
         admin: row.admin,
+        scope: row.scope.map(KeyScope::as_str),
         last4: row.last4,
         created_at: row.created_at,
         last_used_at: row.last_used_at,
@@ -80,11 +93,15 @@ pub(crate) async fn create(
         Some(_) => return Err(ApiError::invalid("workspace_id: the workspace is archived").into()),
         None => return Err(ApiError::not_found("Workspace", workspace_id.as_str()).into()),
     }
-    let key = credential::generate(&app.ids, request.admin);
+    let key = match request.scope {
+        Some(scope) => credential::generate_scoped(&app.ids, scope),
+        None => credential::generate(&app.ids, request.admin),
+    };
     let new = NewApiKey {
         workspace_id,
         name: request.name,
         admin: request.admin,
+        scope: request.scope,
         hash: credential::hash(key.expose()),
         last4: credential::last4(key.expose()),
     };

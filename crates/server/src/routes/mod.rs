@@ -24,6 +24,7 @@ mod skills;
 mod status;
 mod stream;
 mod threads;
+mod tunnels;
 mod upload;
 mod vaults;
 mod work;
@@ -226,6 +227,24 @@ pub fn router(app: Arc<App>) -> Router {
         .route(
             "/v1/vaults/{id}/credentials/{credential}/mcp_oauth_validate",
             post(credentials::validate),
+        )
+        .route("/v1/tunnels", post(tunnels::create).get(tunnels::list))
+        .route("/v1/tunnels/{id}", get(tunnels::retrieve))
+        .route("/v1/tunnels/{id}/archive", post(tunnels::archive))
+        .route("/v1/tunnels/{id}/reveal_token", post(tunnels::reveal))
+        .route("/v1/tunnels/{id}/rotate_token", post(tunnels::rotate))
+        .route("/v1/tunnels/{id}/connections", get(tunnels::connections))
+        .route(
+            "/v1/tunnels/{id}/certificates",
+            post(tunnels::add_certificate).get(tunnels::list_certificates),
+        )
+        .route(
+            "/v1/tunnels/{id}/certificates/{certificate}",
+            get(tunnels::retrieve_certificate),
+        )
+        .route(
+            "/v1/tunnels/{id}/certificates/{certificate}/archive",
+            post(tunnels::archive_certificate),
         )
         .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
         .route("/v1/files/{id}/content", get(files::content))

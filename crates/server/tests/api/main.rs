@@ -20,5 +20,6 @@ mod messages;
 mod sessions;
 mod skills;
 mod stream;
+mod tunnels;
 mod vaults;
 mod work;

@@ -22,6 +22,7 @@ async fn key(w: &World, workspace: &WorkspaceId, byte: u8) -> ApiKeyRow {
         workspace_id: workspace.clone(),
         name: format!("k{byte}"),
         admin: byte.is_multiple_of(2),
+        scope: None,
         hash: [byte; 32],
         last4: "abcd".into(),
     };
@@ -83,6 +84,7 @@ async fn a_key_is_found_by_its_hash(w: World) {
         workspace_id: other,
         name: "again".into(),
         admin: false,
+        scope: None,
         hash: [1; 32],
         last4: String::new(),
     };

@@ -2,7 +2,7 @@
 
 use super::{COLUMNS, Keyring, SealedSecret, SecretError, SecretOwner, stored_secret};
 use crate::backend::{Tx, params};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, tunnels};
 
 /// Secrets moved in one transaction.
 const BATCH: usize = 256;
@@ -11,10 +11,10 @@ const BATCH: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
     /// One cannot be read.
-    #[error("{field} of credential {credential} cannot be read")]
+    #[error("{field} of {item} cannot be read")]
     Secret {
-        /// The credential.
-        credential: String,
+        /// Id of the credential or token.
+        item: String,
         /// The field.
         field: String,
         /// Why.
@@ -37,28 +37,31 @@ impl Store {
             let (keys, ids) = (keys.clone(), self.ids().clone());
             let batch = self
                 .write(move |tx| {
-                    let stale = stale(tx, keys.newest().id())?;
-                    for (owner, sealed) in &stale {
-                        let sealed =
-                            keys.rewrap(&ids, owner, sealed.clone()).map_err(|source| {
-                                RotateError::Secret {
-                                    credential: owner.credential.to_string(),
-                                    field: owner.field.clone(),
-                                    source,
-                                }
-                            })?;
-                        tx.execute(
-                            "UPDATE credential_secret SET master = ?3, wrapped = ?4
-                             WHERE credential_id = ?1 AND field = ?2",
-                            params![
-                                &owner.credential,
-                                &owner.field,
-                                &sealed.master,
-                                &sealed.wrapped[..],
-                            ],
-                        )?;
+                    let mut moved = 0;
+                    for (from, update) in &places() {
+                        let stale = stale(tx, from, keys.newest().id())?;
+                        for (owner, sealed) in &stale {
+                            let sealed =
+                                keys.rewrap(&ids, owner, sealed.clone()).map_err(|source| {
+                                    RotateError::Secret {
+                                        item: owner.item.clone(),
+                                        field: owner.field.clone(),
+                                        source,
+                                    }
+                                })?;
+                            tx.execute(
+                                update,
+                                params![
+                                    &owner.item,
+                                    &owner.field,
+                                    &sealed.master,
+                                    &sealed.wrapped[..],
+                                ],
+                            )?;
+                        }
+                        moved += stale.len();
                     }
-                    Ok::<_, RotateError>(stale.len())
+                    Ok::<_, RotateError>(moved)
                 })
                 .await?;
             moved += batch;
@@ -77,7 +80,9 @@ impl Store {
     pub async fn missing_master_keys(&self) -> Result<Vec<String>, StoreError> {
         let used = self
             .read(|tx| {
-                let rows = tx.query("SELECT DISTINCT master FROM credential_secret", &[])?;
+                let sql = "SELECT master FROM credential_secret
+                   UNION SELECT master FROM tunnel_token";
+                let rows = tx.query(sql, &[])?;
                 let ids = rows.into_iter().map(|mut row| row.text("secret key"));
                 ids.collect::<Result<Vec<_>, StoreError>>()
             })
@@ -90,11 +95,29 @@ impl Store {
     }
 }
 
-fn stale(tx: &mut dyn Tx, newest: &str) -> Result<Vec<(SecretOwner, SealedSecret)>, StoreError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM credential_secret s JOIN credential c ON c.id = s.credential_id
-         WHERE s.master <> ?1 LIMIT {BATCH}"
-    );
+/// Where secrets are: how they are read, and how one gets its new wrapping.
+fn places() -> [(String, &'static str); 2] {
+    [
+        (
+            format!(
+                "SELECT {COLUMNS} FROM credential_secret s JOIN credential c ON c.id = s.credential_id"
+            ),
+            "UPDATE credential_secret SET master = ?3, wrapped = ?4
+             WHERE credential_id = ?1 AND field = ?2",
+        ),
+        (
+            format!("SELECT {}", tunnels::TOKEN_SECRET),
+            "UPDATE tunnel_token SET master = ?3, wrapped = ?4 WHERE id = ?1 AND ?2 <> ''",
+        ),
+    ]
+}
+
+fn stale(
+    tx: &mut dyn Tx,
+    from: &str,
+    newest: &str,
+) -> Result<Vec<(SecretOwner, SealedSecret)>, StoreError> {
+    let sql = format!("{from} WHERE s.master <> ?1 LIMIT {BATCH}");
     let rows = tx.query(&sql, params![newest])?;
     rows.into_iter()
         .map(|mut row| stored_secret(&mut row))

@@ -173,8 +173,8 @@ impl Store {
         let sealed = secrets.iter().map(|(field, secret)| {
             let owner = SecretOwner {
                 workspace: workspace.clone(),
-                vault: vault.clone(),
-                credential: credential.clone(),
+                holder: vault.to_string(),
+                item: credential.to_string(),
                 field: (*field).to_owned(),
             };
             (*field, self.keys().seal(self.ids(), &owner, secret))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use freehold_base::{ApiKeyId, IdSource, WorkspaceId};
 use freehold_server::credential;
-use freehold_store::{ApiKeyRow, NewApiKey, NoListener, Store, StoreError};
+use freehold_store::{ApiKeyRow, KeyScope, NewApiKey, NoListener, Store, StoreError};
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure};
@@ -20,6 +20,7 @@ pub(super) async fn create(
     name: &str,
     workspace: Option<&str>,
     admin: bool,
+    scope: Option<&str>,
 ) -> Result<Value, Failure> {
     let ids = IdSource::system();
     with(dir, &ids, async |store| {
@@ -34,12 +35,22 @@ pub(super) async fn create(
                 usable.ok_or_else(|| not_found("workspace", text))?.id
             }
         };
-        let key = credential::generate(&ids, admin);
+        let scope = scope
+            .map(|name| {
+                let known = KeyScope::parse(name);
+                known.ok_or_else(|| Failure::usage(format!("scope: '{name}' is not known")))
+            })
+            .transpose()?;
+        let key = match scope {
+            Some(scope) => credential::generate_scoped(&ids, scope),
+            None => credential::generate(&ids, admin),
+        };
         let row = store
             .create_key(NewApiKey {
                 workspace_id,
                 name: name.to_owned(),
                 admin,
+                scope,
                 hash: credential::hash(key.expose()),
                 last4: credential::last4(key.expose()),
             })
@@ -119,6 +130,7 @@ fn shape(row: &ApiKeyRow) -> Value {
         "workspace_id": row.workspace_id,
         "name": row.name,
         "admin": row.admin,
+        "scope": row.scope.map(KeyScope::as_str),
         "last4": row.last4,
         "created_at": row.created_at,
         "revoked_at": row.revoked_at,

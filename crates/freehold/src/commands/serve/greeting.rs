@@ -8,6 +8,7 @@ use freehold_runtime::Runtime;
 use freehold_sandbox::Capabilities;
 use freehold_wire::tool::BuiltinTool;
 
+use super::gateways::Gateways;
 use crate::config::{LogFormat, SandboxKind, Settings};
 
 /// Model ids named before the rest is counted.
@@ -21,6 +22,7 @@ pub(super) struct Facts<'a> {
     pub(super) sandbox: &'a Capabilities,
     pub(super) refusal: Option<&'a str>,
     pub(super) runtime: &'a Runtime,
+    pub(super) gateways: Option<&'a Gateways>,
     /// Made now, and shown nowhere else.
     pub(super) key: Option<Secret<String>>,
 }
@@ -32,6 +34,10 @@ pub(super) fn greet(facts: &Facts<'_>) {
         LogFormat::Json => {
             let (models, sandbox) = (models(facts.catalog), sandbox(facts));
             tracing::info!(url, models, sandbox, "listening on {url}");
+            if let Some(gateways) = facts.gateways {
+                let (address, sha256) = (gateways.address, &gateways.fingerprint);
+                tracing::info!(%address, sha256, "gateways connect to {address}");
+            }
         }
         LogFormat::Human => for_people(facts, &url),
     }
@@ -53,6 +59,13 @@ fn for_people(facts: &Facts<'_>, url: &str) {
         "  web search   {}",
         search.as_deref().unwrap_or("available")
     );
+    if let Some(gateways) = facts.gateways {
+        eprintln!("  gateways     connect to {}", gateways.address);
+        eprintln!(
+            "               certificate SHA-256 {}",
+            gateways.fingerprint
+        );
+    }
     eprintln!("next           export FREEHOLD_URL={url} FREEHOLD_API_KEY=…");
     eprintln!("               freehold run \"say: hello\"        freehold doctor");
 }
