@@ -26,6 +26,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use super::audit::{Cut, Record, Watched};
 use super::config::Route;
@@ -39,6 +40,9 @@ const HEAD: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(120);
 /// Longest silence of an answer: event streams may have nothing to say.
 const SILENCE: Duration = Duration::from_secs(300);
+/// How long a kept connection is still listened to when the gateway stops: closed at once, it would
+/// take a request along that is already on its way. The next answer says that it is the last.
+const LAST_WORD: Duration = Duration::from_secs(3);
 /// Largest head, bytes.
 const MAX_HEAD: usize = 32 << 10;
 /// Largest request, bytes.
@@ -120,6 +124,7 @@ pub async fn serve(
     acceptor: TlsAcceptor,
     authority: &str,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    drain: CancellationToken,
 ) -> io::Result<()> {
     let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
     let host = host_of(authority).ok_or_else(|| invalid("no host"))?;
@@ -132,17 +137,36 @@ pub async fn serve(
             "tls handshake failed: it names another host than the stream",
         ));
     }
+    let last = drain.clone();
     let service = service_fn(move |request| {
-        let (table, host) = (Arc::clone(&table), host.clone());
-        async move { Ok::<_, Infallible>(answer(&table, &host, request).await) }
+        let (table, host, last) = (Arc::clone(&table), host.clone(), last.clone());
+        async move {
+            let mut response = answer(&table, &host, request).await;
+            if last.is_cancelled() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
-    hyper::server::conn::http1::Builder::new()
+    let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-        .map_err(|e| invalid(&e.to_string()))
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let idle = async {
+        drain.cancelled().await;
+        tokio::time::sleep(LAST_WORD).await;
+    };
+    let served = tokio::select! {
+        served = &mut connection => served,
+        () = idle => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    served.map_err(|e| invalid(&e.to_string()))
 }
 
 async fn answer(table: &Arc<Table>, host: &str, request: Request<Body>) -> Response<Out> {

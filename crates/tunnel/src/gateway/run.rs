@@ -200,7 +200,8 @@ async fn keep_connected(shared: Arc<Shared>, index: u32, stop: CancellationToken
                     }
                     (!serves).then_some(StatusCode::NOT_FOUND)
                 };
-                let handle = move |incoming| serving.take(incoming);
+                let draining = stop.clone();
+                let handle = move |incoming| serving.take(incoming, draining.clone());
                 let ended = session.serve(drain, refuse, handle).await;
                 lost = tokio::time::Instant::now();
                 ended.err().map_or_else(
@@ -273,12 +274,12 @@ impl Shared {
     }
 
     /// Serves a stream in a task of its own.
-    fn take(self: &Arc<Self>, incoming: Incoming) {
+    fn take(self: &Arc<Self>, incoming: Incoming, drain: CancellationToken) {
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
             let (table, acceptor) = (shared.table.load_full(), shared.acceptor.clone());
             let Incoming { authority, stream } = incoming;
-            if let Err(error) = proxy::serve(table, acceptor, &authority, stream).await {
+            if let Err(error) = proxy::serve(table, acceptor, &authority, stream, drain).await {
                 tracing::debug!(authority, %error, "stream ended");
                 if error.to_string().starts_with("tls handshake failed") {
                     tracing::warn!(authority, "{error}");

@@ -54,9 +54,9 @@ class Host:
 class Hosts:
     """The two, joined."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = PORT) -> None:
         self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        mark = f"fh{os.getpid()}"
+        mark = f"fh{os.getpid()}-{port}"
         self.server = Host(f"{mark}-server")
         self.worker = Host(f"{mark}-worker")
         server, worker = self.server.name, self.worker.name
@@ -70,11 +70,20 @@ class Hosts:
             type filter hook input priority 0; policy drop;
             iifname "lo" accept
             ct state established,related accept
-            iifname "cable" tcp dport {PORT} accept
+            iifname != "lo" tcp dport {port} accept
           }}
         }}
         """
         _run(*self.server.command("nft", "-f", "-"), feed=rules)
+
+    def stranger(self) -> Host:
+        """Another host, which reaches the server's port and nothing else, and nobody reaches."""
+        host = Host(f"fh{os.getpid()}-stranger")
+        _run("ip", "-n", self.server.name, "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", host.name)
+        for one, address in ((self.server, "198.51.100.1"), (host, "198.51.100.2")):
+            _run("ip", "-n", one.name, "address", "add", f"{address}/30", "dev", "wire")
+            _run("ip", "-n", one.name, "link", "set", "wire", "up")
+        return host
 
     def close(self) -> None:
         """Back to where we came from; the namespaces go."""
