@@ -9,3 +9,4 @@ mod process;
 mod secrets;
 mod server;
 mod skills;
+mod tunnels;
