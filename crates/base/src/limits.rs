@@ -21,6 +21,16 @@ pub const MAX_SYSTEM: usize = 100_000;
 pub const MAX_TOOLS: usize = 256;
 /// MCP servers of an agent (contract 10).
 pub const MAX_MCP_SERVERS: usize = 20;
+/// MCP servers whose tools a workspace remembers; beyond it those go that nobody decided over.
+pub const MAX_MCP_CATALOGUE_SERVERS: usize = 1000;
+/// Tools of one MCP server that are remembered, also of those that it no longer lists.
+pub const MAX_MCP_CATALOGUE_TOOLS: usize = 2048;
+/// Definitions of one tool of an MCP server that are remembered, beside those decided over.
+pub const MAX_MCP_TOOL_VERSIONS: usize = 50;
+/// Days for which requests to MCP servers are remembered.
+pub const MCP_AUDIT_DAYS: i64 = 90;
+/// Of a workspace's requests to MCP servers, as many are remembered.
+pub const MAX_MCP_AUDIT: usize = 500_000;
 /// Roster entries of a multiagent configuration (contract 10).
 pub const MAX_ROSTER: usize = 20;
 /// Skills of a session (contract 00 §8).
@@ -132,6 +142,10 @@ pub mod page {
     pub const TUNNELS: (usize, usize) = (20, 1000);
     /// Models (contract 82).
     pub const MODELS: (usize, usize) = (20, 1000);
+    /// MCP servers and their tools; ours.
+    pub const MCP_SERVERS: (usize, usize) = (20, 100);
+    /// Entries of the record of what was asked of MCP servers; ours.
+    pub const MCP_AUDIT: (usize, usize) = (100, 1000);
     /// Memory stores, memories and their versions (contract 74).
     pub const MEMORIES: (usize, usize) = (20, 100);
     /// Memories and versions shown with their content, whatever `limit` says (contract 74).

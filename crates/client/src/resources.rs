@@ -6,6 +6,7 @@ mod environment_keys;
 mod environments;
 mod files;
 mod keys;
+mod mcp;
 mod memory_stores;
 mod models;
 mod sessions;

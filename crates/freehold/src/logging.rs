@@ -24,8 +24,6 @@ pub(crate) fn start_with<W>(format: LogFormat, level: &str, writer: W) -> Result
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    // What rmcp logs holds what servers send.
-    let level = format!("{level},rmcp=off");
     let filter = EnvFilter::builder().parse(level).map_err(|e| {
         Failure::usage(format!("log level: {e}")).hint(
             "one of error, warn, info, debug, trace; or per part, as `info,freehold_store=debug`",

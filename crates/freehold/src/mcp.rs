@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use freehold_base::IdSource;
-use freehold_mcp::{Connection, Connector, Destination, Dial, DialError, Direct, Http};
+use freehold_base::net::AddressPolicy;
+use freehold_mcp::{Connection, Connector, Destination, Dial, DialError, Direct, Options};
 use freehold_runtime::Mcp;
+use freehold_runtime::mcp::AuditLog;
 use freehold_store::Store;
 use freehold_tunnel::edge::Edge;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
 use crate::config::McpSettings;
 use crate::exit::Failure;
@@ -46,33 +46,36 @@ impl Dial for Ways {
 pub(crate) fn connect(
     settings: &McpSettings,
     store: &Store,
+    audit: &AuditLog,
     ids: &IdSource,
     edge: &Edge,
 ) -> Result<Mcp, Failure> {
-    let authorities = settings.ca_file.as_deref().map(authorities).transpose()?;
-    let direct = Direct::new(settings.allow.clone(), authorities.unwrap_or_default())
-        .map_err(|e| Failure::usage(format!("mcp.ca_file: {e}")))?;
-    let clock = ids.clock();
+    let unusable = |path: &Path, e: std::io::Error| {
+        Failure::usage(format!("mcp.ca_file: {}: {e}", path.display()))
+    };
+    let authorities = match settings.ca_file.as_deref() {
+        Some(path) => Some(std::fs::read(path).map_err(|e| unusable(path, e))?),
+        None => None,
+    };
+    let policy = AddressPolicy::allowing(settings.allow.iter().cloned());
+    let direct = Direct::new(policy, authorities.as_deref())
+        .map_err(|e| unusable(settings.ca_file.as_deref().unwrap_or(Path::new("")), e))?;
+    let options = Options {
+        ids: ids.clone(),
+        audit: Arc::new(audit.clone()),
+        ..Options::default()
+    };
     let connector = Connector::new(
-        Http::new(Arc::new(Ways {
+        Arc::new(Ways {
             edge: edge.clone(),
             direct,
-        })),
-        Default::default(),
-        Arc::new(()),
-        clock.clone(),
+        }),
+        options,
     );
-    Ok(Mcp::new(store.clone(), connector, clock.clone()))
-}
-
-fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let wrong = |why: String| Failure::usage(format!("mcp.ca_file: {}: {why}", file.display()));
-    let found = CertificateDer::pem_file_iter(file).map_err(|e| wrong(e.to_string()))?;
-    let found: Vec<_> = found
-        .collect::<Result<_, _>>()
-        .map_err(|e| wrong(e.to_string()))?;
-    if found.is_empty() {
-        return Err(wrong("no certificate in it".to_owned()));
-    }
-    Ok(found)
+    Ok(Mcp::new(
+        store.clone(),
+        connector,
+        audit.clone(),
+        ids.clock().clone(),
+    ))
 }

@@ -1,424 +1,411 @@
-//! Clients of servers, made when first needed and kept while they are used.
+//! The connector: what a server offers, and calls of it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use freehold_base::{Secret, SharedClock, WorkspaceId};
-use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest, ServerResult};
-use rmcp::service::{PeerRequestOptions, ServiceError};
+use freehold_base::RequestId;
+use http::HeaderMap;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::{Audit, AuditRecord};
-use crate::client::{Client, Era, RequestName};
-use crate::content;
+use crate::content::CallResult;
 use crate::definition::Listing;
+use crate::dial::Dial;
 use crate::endpoint::Endpoint;
-use crate::error::{self, McpError};
-use crate::http::{Http, HttpError};
-use crate::listing;
+use crate::era::{self, Era};
+use crate::error::McpError;
+use crate::failure::Failure;
+use crate::headers;
+use crate::http::{Deadline, Http};
+use crate::known::{Key, Known};
+use crate::listing::Pages;
+use crate::options::{MAX_REQUEST_STATE, MAX_ROUNDS, Options};
 use crate::outcome::{ToolCall, ToolOutcome};
-use crate::url::Server;
+use crate::probe::Probe;
+use crate::rpc::{Params, Reply, RpcError};
+use crate::scope::{Answered, Scope};
+use crate::stream::Stream;
+use crate::target::Target;
 
-/// What an operator or a test can set.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Longest time until a server is ready.
-    pub connect: Duration,
-    /// Longest silence of a call; progress begins it anew.
-    pub call: Duration,
-    /// Longest time of a call, whatever progress it reports.
-    pub call_total: Duration,
-    /// Largest JSON answer, bytes.
-    pub max_json: usize,
-    /// Largest event of a stream, bytes.
-    pub max_event: usize,
-    /// Largest stream of events, bytes.
-    pub max_stream: usize,
-    /// How long a list of tools is believed.
-    pub listing: Duration,
-    /// How long an unused client is kept.
-    pub idle: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(30),
-            call: Duration::from_secs(60),
-            call_total: Duration::from_secs(300),
-            max_json: 16 << 20,
-            max_event: 16 << 20,
-            max_stream: 64 << 20,
-            listing: Duration::from_secs(30),
-            idle: Duration::from_secs(600),
-        }
-    }
-}
-
-/// Rounds in which a server may ask for its own state back before it answers.
-const MAX_ROUNDS: usize = 8;
-/// Clients and lists kept; beyond it those unused for longest go.
-const MAX_KEPT: usize = 1_024;
-
-/// Who sees which server how. A credential is known by its hash.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Seen {
-    workspace: WorkspaceId,
-    url: String,
-    bearer: Option<[u8; 32]>,
-}
-
-impl Seen {
-    fn of(to: &Endpoint, server: &Server) -> Self {
-        let hash = |token: &Secret<String>| Sha256::digest(token.expose()).into();
-        Self {
-            workspace: to.workspace.clone(),
-            url: server.uri.to_string(),
-            bearer: to.bearer.as_ref().map(hash),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Slot {
-    client: tokio::sync::Mutex<Option<Arc<Client>>>,
-    used: Mutex<Option<Instant>>,
-}
-
-struct Listed {
-    at: Instant,
-    listing: Arc<Listing>,
-}
-
-/// Uses MCP servers. Cheap to clone.
+/// Talks to MCP servers. Cheap to clone; clones share connections, sessions and what is known of
+/// servers.
 #[derive(Clone)]
 pub struct Connector {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
     http: Http,
-    options: Options,
-    audit: Arc<dyn Audit>,
-    clock: SharedClock,
-    /// Clients by who sees them, and by whose session of the older protocol it is.
-    clients: Mutex<HashMap<(Seen, String), Arc<Slot>>>,
-    listings: Mutex<HashMap<Seen, Listed>>,
-    eras: Mutex<HashMap<String, Era>>,
+    options: Arc<Options>,
+    known: Arc<Known>,
 }
 
 impl Connector {
-    /// Connects nowhere yet.
-    pub fn new(http: Http, options: Options, audit: Arc<dyn Audit>, clock: SharedClock) -> Self {
-        let shared = Shared {
-            http,
-            options,
-            audit,
-            clock,
-            clients: Mutex::default(),
-            listings: Mutex::default(),
-            eras: Mutex::default(),
-        };
+    /// A connector that connects through `dial`.
+    pub fn new(dial: Arc<dyn Dial>, options: Options) -> Self {
         Self {
-            shared: Arc::new(shared),
+            http: Http::new(dial, options.connect),
+            options: Arc::new(options),
+            known: Arc::default(),
         }
     }
 
-    /// The one way out, for what belongs to servers: their token endpoints.
+    /// The HTTP client below, for what goes with MCP: token endpoints, metadata.
     pub fn http(&self) -> &Http {
-        &self.shared.http
+        &self.http
     }
 
-    /// The server's tools, as it listed them not long ago.
+    /// The server's tools, from the cache if they were listed lately with this credential.
     ///
     /// # Errors
-    /// [`McpError`].
-    pub async fn list(&self, to: &Endpoint) -> Result<Arc<Listing>, McpError> {
-        let seen = Seen::of(to, &server(to)?);
-        let known = lock(&self.shared.listings)
-            .get(&seen)
-            .filter(|l| l.at.elapsed() < self.shared.options.listing)
-            .map(|l| Arc::clone(&l.listing));
-        match known {
+    /// [`McpError::Connection`], [`McpError::Authentication`], or [`McpError::Refused`] from a
+    /// server that lists no tools.
+    pub async fn list(&self, endpoint: &Endpoint) -> Result<Arc<Listing>, McpError> {
+        let target = target(endpoint)?;
+        match self.known.listing(&Key::of(endpoint, &target)) {
             Some(listing) => Ok(listing),
-            None => self.refresh(to).await,
+            None => self.refresh(endpoint).await,
         }
     }
 
-    /// The server's tools, asked for now.
+    /// The server's tools, asked for anew.
     ///
     /// # Errors
-    /// [`McpError`].
-    pub async fn refresh(&self, to: &Endpoint) -> Result<Arc<Listing>, McpError> {
-        let server = server(to)?;
-        let seen = Seen::of(to, &server);
-        let mut record = self.record(to, "tools/list");
-        let begun = Instant::now();
-        let listed = async {
-            let client = self.client(to, &server).await?;
-            let listed = listing::all(&client, &self.shared.options).await;
-            self.settle(to, &server, &client, listed).await
+    /// As [`Connector::list`].
+    pub async fn refresh(&self, endpoint: &Endpoint) -> Result<Arc<Listing>, McpError> {
+        let target = target(endpoint)?;
+        let mut scope = self.scope(endpoint, &target, self.options.ids.next(), None);
+        self.list_again(&mut scope)
+            .await
+            .map_err(|failure| failure.into_error(scope.bearer()))
+    }
+
+    /// Calls a tool. It is called at most once: after a failure the server may have run it, except
+    /// that a request it refused because the session or the era was wrong is sent once more.
+    ///
+    /// # Errors
+    /// [`McpError`]; a tool that fails is no error, but an outcome with `is_error`.
+    pub async fn call(
+        &self,
+        endpoint: &Endpoint,
+        call: &ToolCall,
+        cancel: &CancellationToken,
+    ) -> Result<ToolOutcome, McpError> {
+        let target = target(endpoint)?;
+        let arguments: Value = serde_json::from_str(call.arguments.get())
+            .ok()
+            .filter(Value::is_object)
+            .ok_or_else(|| McpError::Refused("the arguments are not a JSON object".into()))?;
+        let hash = hex(&Sha256::digest(call.arguments.get()));
+        let tool = Some((call.name.as_str(), hash));
+        let mut scope = self.scope(endpoint, &target, call.request_id.clone(), tool);
+        let outcome = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(McpError::Cancelled),
+            outcome = self.call_in(&mut scope, call, &arguments) => outcome,
         };
-        let listed = listed.await.map_err(|e| mask(e, to));
-        record.finish(
-            begun,
-            listed.as_ref().map(|l| l.bytes).map_err(Clone::clone),
-        );
-        self.shared.audit.record(record);
-        let listing = Arc::new(listed?.listing);
-        let mut listings = lock(&self.shared.listings);
-        if listings.len() >= MAX_KEPT {
-            let ttl = self.shared.options.listing;
-            listings.retain(|_, l| l.at.elapsed() < ttl);
-            if listings.len() >= MAX_KEPT {
-                listings.clear();
+        if scope.list_changed {
+            self.known.forget_listing(&Key::of(endpoint, &target));
+        }
+        outcome.map_err(|failure| failure.into_error(scope.bearer()))
+    }
+
+    /// Greets the server and lists its tools, past all that is cached.
+    pub async fn probe(&self, endpoint: &Endpoint) -> Probe {
+        let failed = |message: String| Probe::Failed {
+            method: "initialize".into(),
+            response: None,
+            message,
+            challenge: None,
+        };
+        let target = match Target::parse(&endpoint.url) {
+            Ok(target) => target,
+            Err(why) => return failed(why),
+        };
+        let mut scope = self.scope(endpoint, &target, self.options.ids.next(), None);
+        self.known.forget_era(&Key::of(endpoint, &target));
+        match self.list_again(&mut scope).await {
+            Ok(_) => Probe::Works,
+            Err(failure) => Probe::failed(scope.last_method, failure, scope.bearer()),
+        }
+    }
+
+    /// Ends the older protocol's sessions of an owner, and forgets what was listed for it.
+    pub async fn close(&self, owner: &str) {
+        for (endpoint, session) in self.known.take_sessions(owner).await {
+            let Ok(target) = Target::parse(&endpoint.url) else {
+                continue;
+            };
+            let scope = self.scope(&endpoint, &target, self.options.ids.next(), None);
+            era::end(&scope, &session).await;
+        }
+    }
+
+    fn scope<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        target: &'a Target,
+        request_id: RequestId,
+        tool: Option<(&'a str, String)>,
+    ) -> Scope<'a> {
+        let options = &*self.options;
+        Scope {
+            http: &self.http,
+            options,
+            endpoint,
+            target,
+            request_id,
+            tool,
+            deadline: Deadline::new(options.call, options.call_with_progress),
+            received: 0,
+            list_changed: false,
+            next_id: 0,
+            last_method: "initialize",
+        }
+    }
+
+    /// What the server speaks. It is asked if that is not known.
+    async fn era(&self, scope: &mut Scope<'_>) -> Result<(Era, bool), Failure> {
+        let key = Key::of(scope.endpoint, scope.target);
+        if let Some(era) = self.known.era(&key) {
+            return Ok((era, true));
+        }
+        let mut era = era::detect(scope).await?;
+        if era == Era::Legacy
+            && let Err(failure) = self.session(scope).await
+        {
+            if !era::wants_stream(&failure) {
+                return Err(failure);
+            }
+            // The handshake's refusal says more than that of a stream nobody promised.
+            if Stream::open(scope).await.is_err() {
+                scope.last_method = "initialize";
+                return Err(failure);
+            }
+            era = Era::Stream;
+        }
+        self.known.set_era(&key, era);
+        Ok((era, false))
+    }
+
+    /// The owner's session, begun if there is none.
+    async fn session(&self, scope: &mut Scope<'_>) -> Result<era::Session, Failure> {
+        let slot = self.known.session(scope.endpoint, scope.target);
+        let mut session = slot.lock().await;
+        match &session.current {
+            Some(session) => Ok(session.clone()),
+            None => {
+                let begun = era::handshake(scope).await?;
+                session.current = Some(begun.clone());
+                Ok(begun)
             }
         }
-        let at = Instant::now();
-        let listing_ = Arc::clone(&listing);
-        listings.insert(
-            seen,
-            Listed {
-                at,
-                listing: listing_,
-            },
-        );
+    }
+
+    /// One request, in whichever era the server is of. What the server refused for being of the
+    /// wrong era or session goes out once more.
+    async fn ask(
+        &self,
+        scope: &mut Scope<'_>,
+        method: &'static str,
+        params: impl Fn() -> Params,
+        header: Option<(&str, &HeaderMap)>,
+    ) -> Result<Reply, Failure> {
+        let (era, cached) = self.era(scope).await?;
+        let outcome = self.ask_as(scope, era, method, &params, header).await;
+        if !cached || !wrong_era(era, &outcome) {
+            return outcome.map(|answered| answered.reply);
+        }
+        self.known
+            .forget_era(&Key::of(scope.endpoint, scope.target));
+        let (era, _) = self.era(scope).await?;
+        let outcome = self.ask_as(scope, era, method, &params, header).await;
+        outcome.map(|answered| answered.reply)
+    }
+
+    async fn ask_as(
+        &self,
+        scope: &mut Scope<'_>,
+        era: Era,
+        method: &'static str,
+        params: &impl Fn() -> Params,
+        header: Option<(&str, &HeaderMap)>,
+    ) -> Result<Answered, Failure> {
+        match era {
+            Era::Modern => {
+                let (name, extra) = header.unzip();
+                let extra = extra.cloned().unwrap_or_default();
+                era::ask_modern(scope, method, params(), name, extra).await
+            }
+            Era::Legacy => {
+                let session = self.session(scope).await?;
+                let outcome = era::ask_legacy(scope, &session, method, params()).await;
+                if !era::session_lost(&session, &outcome) {
+                    return outcome;
+                }
+                self.known
+                    .lost(scope.endpoint, scope.target, &session)
+                    .await;
+                let session = self.session(scope).await?;
+                era::ask_legacy(scope, &session, method, params()).await
+            }
+            Era::Stream => {
+                let mut stream = Stream::open(scope).await?;
+                stream.ask(scope, method, params()).await
+            }
+        }
+    }
+
+    async fn list_again(&self, scope: &mut Scope<'_>) -> Result<Arc<Listing>, Failure> {
+        let mut pages = Pages::default();
+        let mut cursor = None;
+        loop {
+            let params = || cursor.clone().unwrap_or_default();
+            let result = match self.ask(scope, "tools/list", params, None).await? {
+                Reply::Result(result) => result,
+                Reply::Error(error) => return Err(Failure::Rpc(error)),
+            };
+            cursor = pages.take(&result)?;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let (listing, ttl) = pages.finish();
+        let listing = Arc::new(listing);
+        let key = Key::of(scope.endpoint, scope.target);
+        let ttl = ttl.unwrap_or(self.options.ttl);
+        self.known.set_listing(&key, listing.clone(), ttl);
         Ok(listing)
     }
 
-    /// Calls a tool. It is sent once: whoever wants it repeated must know that it may be.
-    ///
-    /// # Errors
-    /// [`McpError`]; a tool's own failure is an outcome.
-    pub async fn call(
+    async fn call_in(
         &self,
-        to: &Endpoint,
+        scope: &mut Scope<'_>,
         call: &ToolCall,
-        cancel: &CancellationToken,
-    ) -> Result<ToolOutcome, McpError> {
-        let mut record = self.record(to, "tools/call");
-        record.of_call(call);
-        let begun = Instant::now();
-        let outcome = self
-            .attempt(to, call, cancel)
-            .await
-            .map_err(|e| mask(e, to));
-        record.finish(
-            begun,
-            outcome.as_ref().map(|o| o.received).map_err(Clone::clone),
-        );
-        if outcome.as_ref().is_ok_and(|o| o.is_error) {
-            record.outcome = "tool_error".to_owned();
-        }
-        self.shared.audit.record(record);
-        outcome
-    }
-
-    async fn attempt(
-        &self,
-        to: &Endpoint,
-        call: &ToolCall,
-        cancel: &CancellationToken,
-    ) -> Result<ToolOutcome, McpError> {
-        let arguments = serde_json::from_str(call.arguments.get())
-            .map_err(|_| McpError::Refused("the arguments are not a JSON object".to_owned()))?;
-        let server = server(to)?;
-        let client = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(McpError::Cancelled),
-            client = self.client(to, &server) => client?,
-        };
-        let mut params = CallToolRequestParams::new(call.name.clone()).with_arguments(arguments);
+        arguments: &Value,
+    ) -> Result<ToolOutcome, Failure> {
+        let extra = self.param_headers(scope, call, arguments).await?;
+        // The era and the schema are known by now; the tool's own time begins.
+        scope.deadline = Deadline::new(self.options.call, self.options.call_with_progress);
+        let (mut responses, mut state): Round = (None, None);
         for _ in 0..MAX_ROUNDS {
-            let mut request = CallToolRequest::new(params.clone());
-            request
-                .extensions
-                .insert(RequestName(call.request_id.clone()));
-            let answer = self.exchange(&client, ClientRequest::CallToolRequest(request), cancel);
-            let answer = answer.await;
-            match self.settle(to, &server, &client, answer).await? {
-                ServerResult::CallToolResult(result) => return Ok(content::outcome(result, to)),
-                // We declared nothing that it could ask for; its own state it may have back.
-                ServerResult::InputRequiredResult(asked) if asked.input_requests.is_none() => {
-                    params.request_state = asked.request_state;
+            let params = || {
+                let mut params = Params::default()
+                    .with("name", &call.name)
+                    .with("arguments", &call.arguments);
+                if let Some(responses) = &responses {
+                    params = params.with("inputResponses", responses);
                 }
-                ServerResult::InputRequiredResult(_) => {
-                    let why = "the tool asks for input that nobody here can give";
-                    return Err(McpError::Refused(why.to_owned()));
+                if let Some(state) = &state {
+                    params = params.with("requestState", state);
                 }
-                _ => return Err(error::unusable("the answer to tools/call is not one")),
+                params
+            };
+            let header = Some((call.name.as_str(), &extra));
+            let result = match self.ask(scope, "tools/call", params, header).await? {
+                Reply::Result(result) => result,
+                Reply::Error(error) => return Err(Failure::Rpc(error)),
+            };
+            let result: CallResult = serde_json::from_str(result.get())
+                .map_err(|_| Failure::malformed("a result that is none of a tool"))?;
+            match result.result_type.as_deref() {
+                None | Some("complete") => {
+                    return Ok(ToolOutcome {
+                        content: result.blocks(scope.bearer()),
+                        is_error: result.is_error,
+                        received: scope.received,
+                    });
+                }
+                Some("input_required") => {
+                    (responses, state) = answer_questions(scope, result)?;
+                }
+                Some(_) => return Err(Failure::malformed("a result of an unknown kind")),
             }
         }
-        Err(error::unusable(
-            "the tool asked for its state again and again",
-        ))
+        Err(Failure::Malformed(format!(
+            "the server asked for input {MAX_ROUNDS} times and did not answer"
+        )))
     }
 
-    async fn exchange(
+    /// Headers that the tool's schema asks for. Only servers of the newest era read them.
+    async fn param_headers(
         &self,
-        client: &Client,
-        request: ClientRequest,
-        cancel: &CancellationToken,
-    ) -> Result<ServerResult, McpError> {
-        let options = &self.shared.options;
-        let asked = PeerRequestOptions::with_timeout(options.call)
-            .reset_timeout_on_progress()
-            .with_max_total_timeout(options.call_total);
-        let peer = client.peer();
-        let handle = peer.send_cancellable_request(request, asked).await;
-        let handle = handle.map_err(|e| error::of_service(&e))?;
-        let (id, peer) = (handle.id.clone(), handle.peer.clone());
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => {
-                client.cancel(&peer, id).await;
-                Err(McpError::Cancelled)
-            }
-            answer = handle.await_response() => answer.map_err(|e: ServiceError| error::of_service(&e)),
+        scope: &mut Scope<'_>,
+        call: &ToolCall,
+        arguments: &Value,
+    ) -> Result<HeaderMap, Failure> {
+        let (era, _) = self.era(scope).await?;
+        if era != Era::Modern {
+            return Ok(HeaderMap::new());
         }
+        let listing = match self.known.listing(&Key::of(scope.endpoint, scope.target)) {
+            Some(listing) => listing,
+            None => self.list_again(scope).await?,
+        };
+        let tool = listing.tools.iter().find(|tool| tool.name == call.name);
+        Ok(tool.map_or_else(HeaderMap::new, |tool| {
+            headers::params(&tool.input_schema, arguments)
+        }))
     }
+}
 
-    /// A client that is connected.
-    async fn client(&self, to: &Endpoint, server: &Server) -> Result<Arc<Client>, McpError> {
-        let key = (Seen::of(to, server), to.owner.clone());
-        let slot = self.slot(key);
-        let mut client = slot.client.lock().await;
-        if let Some(client) = client.as_ref().filter(|c| !c.is_over()) {
-            return Ok(Arc::clone(client));
-        }
-        let at = place(server);
-        let era = lock(&self.shared.eras).get(&at).copied();
-        let made = Client::connect(
-            &self.shared.http,
-            &self.shared.options,
-            to,
-            server,
-            era,
-            self.forgets(to, server),
-        );
-        let made = tokio::time::timeout(self.shared.options.connect, made).await;
-        let made = made.unwrap_or(Err(HttpError::Slow(self.shared.options.connect).into()));
-        let mut eras = lock(&self.shared.eras);
-        match &made {
-            Ok(made) => {
-                if eras.len() >= MAX_KEPT {
-                    eras.clear();
-                }
-                eras.insert(at, made.era());
-            }
-            // It may have changed; the next attempt finds out.
-            Err(_) => drop(eras.remove(&at)),
-        }
-        drop(eras);
-        let made = Arc::new(made?);
-        *client = Some(Arc::clone(&made));
-        Ok(made)
-    }
+/// What goes back with the next round: answers, and the server's state as it is.
+type Round = (Option<Map<String, Value>>, Option<String>);
 
-    /// What a server's word that its tools changed leads to.
-    fn forgets(&self, to: &Endpoint, server: &Server) -> Box<dyn Fn() + Send + Sync> {
-        let (shared, seen) = (Arc::downgrade(&self.shared), Seen::of(to, server));
-        Box::new(move || {
-            if let Some(shared) = shared.upgrade() {
-                lock(&shared.listings).remove(&seen);
-            }
+/// Answers what a server wants to know before it goes on.
+fn answer_questions(scope: &Scope<'_>, result: CallResult) -> Result<Round, Failure> {
+    let refuse = |message: &str| {
+        Failure::Rpc(RpcError {
+            code: -32021,
+            message: message.into(),
+            data: None,
         })
+    };
+    let questions = result.input_requests.unwrap_or_default();
+    if questions.is_empty() && result.request_state.is_none() {
+        return Err(Failure::malformed("a question without content"));
     }
-
-    /// A connection that failed is not used again; nor is what is believed of the server's era.
-    async fn settle<T>(
-        &self,
-        to: &Endpoint,
-        server: &Server,
-        client: &Arc<Client>,
-        answer: Result<T, McpError>,
-    ) -> Result<T, McpError> {
-        if let Err(McpError::Connection(_) | McpError::Authentication(_)) = &answer {
-            lock(&self.shared.eras).remove(&place(server));
-            let slot = self.slot((Seen::of(to, server), to.owner.clone()));
-            let mut kept = slot.client.lock().await;
-            if kept.as_ref().is_some_and(|k| Arc::ptr_eq(k, client)) {
-                *kept = None;
-            }
+    if result
+        .request_state
+        .as_ref()
+        .is_some_and(|s| s.len() > MAX_REQUEST_STATE)
+    {
+        return Err(Failure::malformed("more state than can be carried"));
+    }
+    let mut responses = Map::new();
+    for (key, question) in questions {
+        if question["method"] != json!("elicitation/create") {
+            return Err(refuse(
+                "the server asked for what this client does not offer",
+            ));
         }
-        answer
+        responses.insert(key, scope.elicit(&question["params"]));
     }
+    let responses = (!responses.is_empty()).then_some(responses);
+    Ok((responses, result.request_state))
+}
 
-    fn slot(&self, key: (Seen, String)) -> Arc<Slot> {
-        let mut clients = lock(&self.shared.clients);
-        if clients.len() >= MAX_KEPT && !clients.contains_key(&key) {
-            let mut ages: Vec<_> = clients.values().filter_map(|s| *lock(&s.used)).collect();
-            ages.sort();
-            let old = ages.get(MAX_KEPT / 2).copied();
-            clients.retain(|_, s| Arc::strong_count(s) > 1 || *lock(&s.used) > old);
+/// Whether what came of a request says that the server no longer is of this era, and has not worked
+/// on it.
+fn wrong_era(era: Era, outcome: &Result<Answered, Failure>) -> bool {
+    let (status, code) = match outcome {
+        Ok(answered) => match &answered.reply {
+            Reply::Error(error) => (answered.status.as_u16(), Some(error.code)),
+            Reply::Result(_) => return false,
+        },
+        Err(Failure::Status(status)) => (status.code.as_u16(), None),
+        Err(_) => return false,
+    };
+    match era {
+        Era::Modern => {
+            matches!(status, 400 | 404 | 405) && matches!(code, None | Some(-32000 | -32600))
+                || code == Some(-32022)
         }
-        let idle = self.shared.options.idle;
-        clients.retain(|k, s| {
-            let unused = lock(&s.used).is_some_and(|at| at.elapsed() > idle);
-            *k == key || !unused || Arc::strong_count(s) > 1
-        });
-        let slot = Arc::clone(clients.entry(key).or_default());
-        *lock(&slot.used) = Some(Instant::now());
-        slot
-    }
-
-    /// Ends the owner's clients, and its sessions of the older protocol with them.
-    pub fn close(&self, owner: &str) {
-        lock(&self.shared.clients).retain(|(_, whose), _| whose != owner);
-    }
-
-    /// Whether the server takes the credential: connects anew and asks for its tools. `Err` holds the
-    /// method that failed, and how.
-    ///
-    /// # Errors
-    /// What failed.
-    pub async fn probe(&self, to: &Endpoint) -> Result<(), (&'static str, HttpError)> {
-        let server =
-            Server::parse(&to.url).map_err(|why| ("initialize", HttpError::Unusable(why)))?;
-        let options = &self.shared.options;
-        let connect = Client::connect(
-            &self.shared.http,
-            options,
-            to,
-            &server,
-            None,
-            Box::new(|| {}),
-        );
-        let client = tokio::time::timeout(options.connect, connect).await;
-        let client = client
-            .unwrap_or(Err(HttpError::Slow(options.connect).into()))
-            .map_err(|e| ("initialize", e.http()))?;
-        let first = listing::first(&client, options).await;
-        first.map_err(|e| ("tools/list", e))
-    }
-
-    fn record(&self, to: &Endpoint, method: &'static str) -> AuditRecord {
-        AuditRecord::begin(to, method, self.shared.clock.now())
+        Era::Legacy => code == Some(-32022) || matches!(status, 404 | 405),
+        Era::Stream => matches!(status, 404 | 405),
     }
 }
 
-fn server(to: &Endpoint) -> Result<Server, McpError> {
-    Server::parse(&to.url).map_err(McpError::Connection)
+fn target(endpoint: &Endpoint) -> Result<Target, McpError> {
+    Target::parse(&endpoint.url).map_err(McpError::Connection)
 }
 
-/// Where a server is, without what a query may say.
-fn place(server: &Server) -> String {
-    let scheme = if server.tls { "https" } else { "http" };
-    format!(
-        "{scheme}://{}:{}{}",
-        server.host,
-        server.port,
-        server.uri.path()
-    )
-}
-
-fn mask(error: McpError, to: &Endpoint) -> McpError {
-    error.map(|text| content::masked(text, to))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whole between any two statements, so a poisoned lock is still usable.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

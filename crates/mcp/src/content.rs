@@ -1,111 +1,223 @@
-//! From what a tool gave to content blocks. Only blocks that carry their own bytes are made: a link
-//! is named, and fetched by nobody.
+//! From a result of `tools/call` to content blocks.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use freehold_wire::content::{Base64Source, ContentBlock, DocumentBlock, ImageBlock, Source};
-use rmcp::model::CallToolResult;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use crate::endpoint::Endpoint;
-use crate::outcome::ToolOutcome;
+use crate::mask;
+use crate::options::MAX_BLOCKS;
 
-const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
-/// Blocks of one result.
-const MAX_BLOCKS: usize = freehold_base::limits::MAX_CONTENT_BLOCKS;
-/// Tokens shorter than this are no secret that could be told from ordinary text.
-const MIN_MASKED: usize = 8;
+/// Images that a model may be shown.
+const IMAGES: &[&str] = &["image/png", "image/jpeg", "image/gif", "image/webp"];
+const PDF: &str = "application/pdf";
 
-/// The outcome of a result.
-pub(crate) fn outcome(result: CallToolResult, to: &Endpoint) -> ToolOutcome {
-    // Serialising what was just read cannot fail.
-    let result = serde_json::to_value(&result).unwrap_or_default();
-    let received = result.to_string().len() as u64;
-    let items = result["content"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut content: Vec<_> = items
-        .iter()
-        .take(MAX_BLOCKS)
-        .map(|b| block(b, to))
-        .collect();
-    if items.len() > MAX_BLOCKS {
-        let left = items.len() - MAX_BLOCKS + 1;
-        content.truncate(MAX_BLOCKS - 1);
-        content.push(ContentBlock::text(format!(
-            "({left} more blocks were left out)"
-        )));
-    }
-    if content.is_empty() {
-        let text = match &result["structuredContent"] {
-            Value::Null => "(no output)".to_owned(),
-            structured => structured.to_string(),
-        };
-        content.push(ContentBlock::text(masked(text, to)));
-    }
-    ToolOutcome {
-        content,
-        is_error: result["isError"] == true,
-        received,
-    }
+/// A result as its server sent it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CallResult {
+    /// `complete` if the server does not say.
+    #[serde(default)]
+    pub(crate) result_type: Option<String>,
+    #[serde(default)]
+    content: Vec<Box<RawValue>>,
+    #[serde(default)]
+    structured_content: Option<Value>,
+    #[serde(default)]
+    pub(crate) is_error: bool,
+    #[serde(default)]
+    pub(crate) input_requests: Option<serde_json::Map<String, Value>>,
+    #[serde(default)]
+    pub(crate) request_state: Option<String>,
 }
 
-fn block(item: &Value, to: &Endpoint) -> ContentBlock {
-    let text = |text: String| ContentBlock::text(masked(text, to));
-    let str = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let kind = item["type"].as_str().unwrap_or_default();
-    match kind {
-        "text" => text(str(&item["text"])),
-        "image" => bytes(&str(&item["mimeType"]), str(&item["data"])),
-        "audio" => text(format!(
-            "(audio of type {} was left out)",
-            str(&item["mimeType"])
-        )),
-        "resource" => {
-            let resource = &item["resource"];
-            match (resource["text"].as_str(), resource["blob"].as_str()) {
-                (Some(said), _) => text(said.to_owned()),
-                (_, Some(data)) => bytes(&str(&resource["mimeType"]), data.to_owned()),
-                _ => text("(an empty resource)".to_owned()),
-            }
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Item {
+    Text { text: String },
+    Image(Blob),
+    Audio(Blob),
+    Resource { resource: Resource },
+    ResourceLink(Link),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Blob {
+    data: String,
+    mime_type: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Resource {
+    #[serde(default)]
+    uri: String,
+    #[serde(default)]
+    mime_type: Option<String>,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    blob: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Link {
+    uri: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    description: Option<String>,
+}
+
+impl CallResult {
+    /// The blocks; at least one, and in none of them the credential.
+    pub(crate) fn blocks(&self, bearer: Option<&str>) -> Vec<ContentBlock> {
+        let mut blocks: Vec<ContentBlock> = self
+            .content
+            .iter()
+            .take(MAX_BLOCKS)
+            .filter_map(|item| block(item, bearer))
+            .collect();
+        if self.content.len() > MAX_BLOCKS {
+            let more = self.content.len() - MAX_BLOCKS;
+            blocks.push(ContentBlock::text(format!(
+                "[{more} more pieces of content were left out]"
+            )));
         }
-        "resource_link" => text(format!("{}: {}", str(&item["name"]), str(&item["uri"]))),
-        _ => text("(content of a kind that is not known here was left out)".to_owned()),
+        if blocks.is_empty() {
+            let text = match &self.structured_content {
+                Some(value) => mask::mask(value.to_string(), bearer),
+                None => "[no content]".into(),
+            };
+            blocks.push(ContentBlock::text(text));
+        }
+        blocks
     }
 }
 
-/// Base 64 of a type that models look at; of any other only its type is told.
-fn bytes(media_type: &str, data: String) -> ContentBlock {
-    let valid = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/' | b'=');
-    if !data.bytes().all(valid) || data.is_empty() {
-        return ContentBlock::text("(content that is not base 64 was left out)");
+fn block(raw: &RawValue, bearer: Option<&str>) -> Option<ContentBlock> {
+    let text = |text: String| Some(ContentBlock::text(mask::mask(text, bearer)));
+    let Ok(item) = serde_json::from_str(raw.get()) else {
+        return text("[content of an unknown kind was left out]".into());
+    };
+    match item {
+        Item::Text { text: empty } if empty.is_empty() => None,
+        Item::Text { text: found } => text(found),
+        Item::Image(Blob { data, mime_type }) => Some(binary(&data, &mime_type)),
+        Item::Audio(blob) => text(left_out(&blob.mime_type)),
+        Item::Resource { resource } => match (resource.text, resource.blob) {
+            (Some(found), _) if found.is_empty() => None,
+            (Some(found), _) => text(found),
+            (None, Some(data)) => {
+                let kind = resource.mime_type.as_deref().unwrap_or_default();
+                Some(binary(&data, kind))
+            }
+            (None, None) => text(format!("[resource {}]", mask::clean(&resource.uri, 500))),
+        },
+        Item::ResourceLink(link) => {
+            let mut line = format!("[resource {}: {}", link.name, link.uri);
+            if let Some(description) = link.description {
+                line = format!("{line}: {description}");
+            }
+            text(format!("{}]", mask::clean(&line, 2000)))
+        }
     }
-    let source = Source::Base64(Base64Source {
-        media_type: media_type.to_owned(),
-        data,
-    });
-    if IMAGES.contains(&media_type) {
-        return ContentBlock::Image(ImageBlock { source });
-    }
-    if media_type == "application/pdf" {
-        return ContentBlock::Document(DocumentBlock {
-            source,
+}
+
+fn left_out(kind: &str) -> String {
+    format!("[content of type {} was left out]", mask::clean(kind, 100))
+}
+
+/// An image or a document, if a model can be shown it.
+fn binary(data: &str, kind: &str) -> ContentBlock {
+    let kind = kind
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let source = || {
+        Source::Base64(Base64Source {
+            media_type: kind.clone(),
+            data: data.to_owned(),
+        })
+    };
+    let sound = !data.is_empty() && STANDARD.decode(data).is_ok();
+    match kind.as_str() {
+        image if sound && IMAGES.contains(&image) => {
+            ContentBlock::Image(ImageBlock { source: source() })
+        }
+        PDF if sound => ContentBlock::Document(DocumentBlock {
+            source: source(),
             title: None,
             context: None,
-        });
+        }),
+        _ => ContentBlock::text(left_out(&kind)),
     }
-    let named: String = media_type
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(80)
-        .collect();
-    ContentBlock::text(format!("(content of type {named} was left out)"))
 }
 
-/// A server that says our own credential back must not thereby show it to the model.
-pub(crate) fn masked(text: String, to: &Endpoint) -> String {
-    match &to.bearer {
-        Some(token)
-            if token.expose().len() >= MIN_MASKED && text.contains(token.expose().as_str()) =>
-        {
-            text.replace(token.expose().as_str(), "[credential]")
-        }
-        _ => text,
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn blocks(result: Value) -> Vec<ContentBlock> {
+        let result: CallResult = serde_json::from_str(&result.to_string()).unwrap();
+        result.blocks(Some("secret-token"))
+    }
+
+    #[test]
+    fn each_kind_has_its_block() {
+        let found = blocks(json!({"content": [
+            {"type": "text", "text": "hello secret-token"},
+            {"type": "image", "data": "AAAA", "mimeType": "image/PNG"},
+            {"type": "image", "data": "AAAA", "mimeType": "image/tiff"},
+            {"type": "image", "data": "!", "mimeType": "image/png"},
+            {"type": "audio", "data": "AAAA", "mimeType": "audio/wav"},
+            {"type": "resource", "resource": {"uri": "a:b", "text": "inside"}},
+            {"type": "resource", "resource": {"uri": "a:b", "blob": "AAAA", "mimeType": "application/pdf"}},
+            {"type": "resource_link", "uri": "a:c", "name": "n"},
+            {"type": "dance"},
+            {"type": "text", "text": ""},
+        ]}));
+        let shown: Vec<String> = found
+            .iter()
+            .map(|block| match block {
+                ContentBlock::Text(text) => text.text.clone(),
+                ContentBlock::Image(_) => "image".into(),
+                ContentBlock::Document(_) => "document".into(),
+                _ => "other".into(),
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "hello [redacted]",
+                "image",
+                "[content of type image/tiff was left out]",
+                "[content of type image/png was left out]",
+                "[content of type audio/wav was left out]",
+                "inside",
+                "document",
+                "[resource n: a:c]",
+                "[content of an unknown kind was left out]",
+            ]
+        );
+    }
+
+    #[test]
+    fn structured_content_stands_in_and_there_is_always_a_block() {
+        let found = blocks(json!({"structuredContent": {"a": 1}, "content": []}));
+        assert_eq!(found, [ContentBlock::text("{\"a\":1}")]);
+        assert_eq!(blocks(json!({})), [ContentBlock::text("[no content]")]);
+        let many: Vec<Value> = (0..1200)
+            .map(|_| json!({"type": "text", "text": "x"}))
+            .collect();
+        assert_eq!(blocks(json!({"content": many})).len(), 1001);
     }
 }

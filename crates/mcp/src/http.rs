@@ -1,298 +1,319 @@
-//! The one way out: HTTP/1.1 over connections that [`Dial`] opens. It follows no redirect, keeps
-//! connections for each workspace apart, and reads no more than it is told to.
+//! The one outbound HTTP client: HTTP/1.1 over [`Dial`], no redirects, no cookies, no compression,
+//! bodies read within limits. Connections are kept for a while, each for one workspace.
 
-use std::collections::HashMap;
-use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+mod pool;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use freehold_base::WorkspaceId;
-use futures_util::future::BoxFuture;
-use http::{Method, Request, Response, StatusCode, Uri};
+use freehold_base::{Secret, WorkspaceId};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection as Pooled};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::time::Instant;
 
-use crate::dial::{Connection, Destination, Dial, DialError};
-use crate::url::Server;
+use crate::dial::Dial;
+use crate::target::Target;
+use pool::{Lease, Pool};
 
-/// Idle connections kept for one host, and for how long.
-const KEPT: usize = 32;
-const KEPT_FOR: Duration = Duration::from_secs(60);
-/// Workspaces whose connections are kept.
-const MAX_POOLS: usize = 1_024;
-/// Characters of an error answer that are looked at.
-const ERROR_BODY: usize = 2_048;
+/// Longest answer of a token endpoint.
+const MAX_FORM: usize = 256 << 10;
 
-/// Why an exchange failed. Holds nothing that was sent.
+/// Why there is no answer. The text is for clients and holds nothing secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
+    /// The URL may not be used.
+    #[error("{0}")]
+    Url(String),
     /// No connection.
     #[error("{0}")]
-    Dial(DialError),
-    /// The exchange broke.
-    #[error("the connection failed: {0}")]
-    Broken(String),
-    /// An answer with a status that is no success. Redirects are among them.
-    #[error("HTTP {status}")]
-    Status {
-        /// The status.
-        status: StatusCode,
-        /// `Content-Type`, if it is text.
-        content_type: Option<String>,
-        /// The beginning of the body.
-        body: String,
-        /// More was there.
-        truncated: bool,
-    },
-    /// More than may be read.
-    #[error("the answer is larger than {0} bytes")]
-    TooLarge(usize),
-    /// It took too long.
-    #[error("no answer within {} seconds", .0.as_secs())]
-    Slow(Duration),
-    /// The answer makes no sense.
-    #[error("{0}")]
-    Unusable(String),
+    Connect(String),
+    /// The connection broke, or what came is not HTTP.
+    #[error("the server did not answer with valid HTTP")]
+    Broken,
+    /// The answer is too large.
+    #[error("the server's answer is too large")]
+    TooLarge,
+    /// The answer is compressed, which was not asked for.
+    #[error("the server sent a compressed answer, which was not asked for")]
+    Encoded,
+    /// A redirect, which is never followed.
+    #[error("the server answered with a redirect ({0}), which is not followed")]
+    Redirect(u16),
+    /// The deadline passed.
+    #[error("the server did not answer in time")]
+    Timeout,
 }
 
-/// A client for all workspaces. Cheap to clone.
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Status; never a redirect.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// The body, cut at the limit if the caller said so.
+    pub body: Bytes,
+}
+
+/// How a client of a token endpoint proves who it is.
+#[derive(Debug, Clone)]
+pub struct Basic {
+    /// Client id.
+    pub id: String,
+    /// Its secret.
+    pub secret: Secret<String>,
+}
+
+/// The client. Cheap to clone.
 #[derive(Clone)]
 pub struct Http {
-    dial: Arc<dyn Dial>,
-    pools: Arc<Mutex<HashMap<WorkspaceId, Pool>>>,
-}
-
-/// The connections of one workspace.
-type Pool = Client<Connector, Full<Bytes>>;
-
-impl std::fmt::Debug for Http {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Http")
-    }
+    pool: Arc<Pool>,
 }
 
 impl Http {
-    /// Opens nothing yet.
-    pub fn new(dial: Arc<dyn Dial>) -> Self {
+    /// A client that connects through `dial`, giving each attempt `connect`.
+    pub fn new(dial: Arc<dyn Dial>, connect: Duration) -> Self {
         Self {
-            dial,
-            pools: Arc::default(),
+            pool: Arc::new(Pool::new(dial, connect)),
         }
     }
 
-    /// Sends a request and gives the answer's head, whatever its status, within `patience`.
+    /// Sends one request, whose URI is absolute, and reads the whole answer: at most `limit` bytes,
+    /// before `deadline`.
     ///
     /// # Errors
-    /// [`HttpError`], but never `Status`.
-    pub async fn send(
+    /// Every failure but a status: 4xx and 5xx are answers.
+    pub async fn fetch(
         &self,
         workspace: &WorkspaceId,
-        mut request: Request<Full<Bytes>>,
-        patience: Duration,
-    ) -> Result<Response<Incoming>, HttpError> {
-        let agent = concat!("freehold/", env!("CARGO_PKG_VERSION"));
-        let value = http::HeaderValue::from_static(agent);
-        request
-            .headers_mut()
-            .insert(http::header::USER_AGENT, value);
-        let sent = self.pool(workspace).request(request);
-        match tokio::time::timeout(patience, sent).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(broken(&error)),
-            Err(_) => Err(HttpError::Slow(patience)),
-        }
+        request: Request<Bytes>,
+        limit: usize,
+        deadline: Duration,
+    ) -> Result<Answer, HttpError> {
+        let (head, body) = request.into_parts();
+        let target = Target::parse(&head.uri.to_string()).map_err(HttpError::Url)?;
+        let (method, headers) = (head.method, head.headers);
+        let work = async {
+            let mut response = self.send(workspace, &target, method, headers, body).await?;
+            let body = response.read_all(limit).await?;
+            Ok(Answer {
+                status: response.status,
+                headers: response.headers,
+                body,
+            })
+        };
+        tokio::time::timeout(deadline, work)
+            .await
+            .unwrap_or(Err(HttpError::Timeout))
     }
 
-    /// Sends a form, as token endpoints want it; gives status, content type and at most `max` bytes
-    /// of the body.
+    /// `POST` of a form, as token endpoints take it: 30 s, at most 256 KiB back.
     ///
     /// # Errors
-    /// [`HttpError`], but never `Status`.
-    pub async fn post_form(
+    /// Every failure but a status: 4xx and 5xx are answers.
+    pub async fn form(
         &self,
         workspace: &WorkspaceId,
         url: &str,
-        headers: http::HeaderMap,
-        form: String,
-        patience: Duration,
-        max: usize,
-    ) -> Result<(StatusCode, Option<String>, Bytes), HttpError> {
-        let server = Server::parse(url).map_err(|why| HttpError::Dial(DialError(why)))?;
-        let mut request = Request::new(Full::new(Bytes::from(form)));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = server.uri.clone();
-        *request.headers_mut() = headers;
-        let form = http::HeaderValue::from_static("application/x-www-form-urlencoded");
-        let json = http::HeaderValue::from_static("application/json");
-        request
-            .headers_mut()
-            .insert(http::header::CONTENT_TYPE, form);
-        request.headers_mut().insert(http::header::ACCEPT, json);
-        let exchange = async {
-            let response = self.send(workspace, request, patience).await?;
-            let (status, kind) = (response.status(), content_type(&response));
-            Ok((status, kind, read(response.into_body(), max).await?))
-        };
-        tokio::time::timeout(patience, exchange)
+        fields: &[(&str, &str)],
+        basic: Option<&Basic>,
+    ) -> Result<Answer, HttpError> {
+        // The serialiser must not live across an await: it is not `Send`.
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fields)
+            .finish();
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(url)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(ACCEPT, "application/json")
+            .body(Bytes::from(form))
+            .map_err(|_| HttpError::Url("the URL is not valid".into()))?;
+        if let Some(basic) = basic {
+            request.headers_mut().insert(AUTHORIZATION, basic.header());
+        }
+        self.fetch(workspace, request, MAX_FORM, Duration::from_secs(30))
             .await
-            .map_err(|_| HttpError::Slow(patience))?
     }
 
-    fn pool(&self, workspace: &WorkspaceId) -> Pool {
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        if pools.len() >= MAX_POOLS && !pools.contains_key(workspace) {
-            // Connections in use are not cut: they belong to those who use them.
-            pools.clear();
+    /// Sends one request; the answer's body is still to be read.
+    pub(crate) async fn send(
+        &self,
+        workspace: &WorkspaceId,
+        target: &Target,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, HttpError> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = target
+            .path
+            .parse()
+            .map_err(|_| HttpError::Url("the URL is not valid".into()))?;
+        *request.headers_mut() = headers;
+        let host = HeaderValue::from_str(target.authority())
+            .map_err(|_| HttpError::Url("the URL is not valid".into()))?;
+        let ours = request.headers_mut();
+        ours.insert(HOST, host);
+        ours.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        ours.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("freehold/", env!("CARGO_PKG_VERSION"))),
+        );
+        let (response, lease) = self
+            .pool
+            .send(target.destination(workspace), request)
+            .await?;
+        let (head, body) = response.into_parts();
+        if head.status.is_redirection() {
+            return Err(HttpError::Redirect(head.status.as_u16()));
         }
-        let pool = pools.entry(workspace.clone()).or_insert_with(|| {
-            let connector = Connector {
-                dial: Arc::clone(&self.dial),
-                workspace: workspace.clone(),
-            };
-            Client::builder(TokioExecutor::new())
-                .pool_idle_timeout(KEPT_FOR)
-                .pool_max_idle_per_host(KEPT)
-                .pool_timer(hyper_util::rt::TokioTimer::new())
-                .build(connector)
-        });
-        pool.clone()
-    }
-}
-
-/// The whole body, if it is at most `max` bytes.
-pub(crate) async fn read(mut body: Incoming, max: usize) -> Result<Bytes, HttpError> {
-    let mut out = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| HttpError::Broken(chain(&e)))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if data.len() > max.saturating_sub(out.len()) {
-            return Err(HttpError::TooLarge(max));
+        let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+        if head
+            .headers
+            .get(CONTENT_ENCODING)
+            .is_some_and(|v| !plain(v))
+        {
+            return Err(HttpError::Encoded);
         }
-        out.extend_from_slice(&data);
-    }
-    Ok(out.into())
-}
-
-/// An answer that is no success, with the beginning of its body.
-pub(crate) async fn failed(response: Response<Incoming>) -> HttpError {
-    let (status, content_type) = (response.status(), content_type(&response));
-    let mut body = response.into_body();
-    let (mut bytes, mut truncated) = (Vec::new(), false);
-    while let Some(Ok(frame)) = body.frame().await {
-        if let Ok(data) = frame.into_data() {
-            let room = ERROR_BODY - bytes.len();
-            truncated = data.len() > room;
-            bytes.extend_from_slice(&data[..data.len().min(room)]);
-        }
-        if truncated || bytes.len() == ERROR_BODY {
-            break;
-        }
-    }
-    HttpError::Status {
-        status,
-        content_type,
-        body: String::from_utf8_lossy(&bytes).into_owned(),
-        truncated,
-    }
-}
-
-/// The type without parameters, in lower case.
-pub(crate) fn content_type<B>(response: &Response<B>) -> Option<String> {
-    let value = response.headers().get(http::header::CONTENT_TYPE)?;
-    let essence = value.to_str().ok()?.split(';').next()?;
-    Some(essence.trim().to_ascii_lowercase())
-}
-
-fn broken(error: &hyper_util::client::legacy::Error) -> HttpError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(now) = cause {
-        if let Some(dial) = now.downcast_ref::<DialError>() {
-            return HttpError::Dial(dial.clone());
-        }
-        cause = now.source();
-    }
-    HttpError::Broken(chain(error))
-}
-
-/// The innermost cause, in words: outer ones only say where.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let last = std::iter::successors(Some(error), |e| e.source()).last();
-    last.map(ToString::to_string).unwrap_or_default()
-}
-
-/// Opens the connections of one workspace.
-#[derive(Clone)]
-struct Connector {
-    dial: Arc<dyn Dial>,
-    workspace: WorkspaceId,
-}
-
-impl tower_service::Service<Uri> for Connector {
-    type Response = Wire;
-    type Error = DialError;
-    type Future = BoxFuture<'static, Result<Wire, DialError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let (dial, workspace) = (Arc::clone(&self.dial), self.workspace.clone());
-        Box::pin(async move {
-            let tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
-            let host = uri.host().unwrap_or_default();
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            let to = Destination {
-                workspace,
-                tls,
-                host: host.to_owned(),
-                port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-            };
-            dial.dial(&to).await.map(|io| Wire(TokioIo::new(io)))
+        Ok(Response {
+            status: head.status,
+            headers: head.headers,
+            body,
+            lease: Some(lease),
+            received: 0,
         })
     }
 }
 
-/// A connection as the pool wants it.
-struct Wire(TokioIo<Connection>);
-
-impl Pooled for Wire {
-    fn connected(&self) -> Connected {
-        Connected::new()
+impl Basic {
+    /// RFC 6749 §2.3.1: both parts are form-encoded before they are joined.
+    fn header(&self) -> HeaderValue {
+        use base64::Engine;
+        let part = |text: &str| -> String {
+            url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+        };
+        let pair = format!("{}:{}", part(&self.id), part(self.secret.expose()));
+        let text = base64::engine::general_purpose::STANDARD.encode(pair);
+        let mut value = HeaderValue::from_str(&format!("Basic {text}"))
+            .expect("base 64 is a valid header value");
+        value.set_sensitive(true);
+        value
     }
 }
 
-impl Read for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+/// An answer whose body is still to be read. Dropping it closes the connection.
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    body: Incoming,
+    lease: Option<Lease>,
+    /// Bytes read so far.
+    pub(crate) received: u64,
+}
+
+impl Response {
+    /// The next piece of the body; `None` at its end, when the connection can serve another.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+        loop {
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.received += data.len() as u64;
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(_)) => return Err(HttpError::Broken),
+                None => {
+                    if let Some(lease) = self.lease.take() {
+                        lease.give_back();
+                    }
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// The whole body.
+    pub(crate) async fn read_all(&mut self, limit: usize) -> Result<Bytes, HttpError> {
+        match self.read_up_to(limit).await? {
+            (_, true) => Err(HttpError::TooLarge),
+            (body, false) => Ok(body),
+        }
+    }
+
+    /// The first `limit` bytes of the body, and whether there was more.
+    pub(crate) async fn read_up_to(&mut self, limit: usize) -> Result<(Bytes, bool), HttpError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            if chunk.len() > limit - body.len() {
+                body.extend_from_slice(&chunk[..limit - body.len()]);
+                return Ok((body.into(), true));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((body.into(), false))
+    }
+
+    /// Media type without parameters, lower case.
+    pub(crate) fn media_type(&self) -> String {
+        media_type(&self.headers)
     }
 }
 
-impl Write for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+/// Media type without parameters, lower case; empty if there is none.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
+}
+
+/// A deadline that progress can move, up to a point.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    at: Instant,
+    last: Instant,
+    step: Duration,
+}
+
+impl Deadline {
+    pub(crate) fn new(step: Duration, longest: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            at: now + step,
+            last: now + longest.max(step),
+            step,
+        }
     }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+
+    /// There is progress.
+    pub(crate) fn extend(&mut self) {
+        self.at = self.at.max(Instant::now() + self.step).min(self.last);
     }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+
+    /// The same, but not later than `step` from now.
+    pub(crate) fn within(&self, step: Duration) -> Self {
+        let at = self.at.min(Instant::now() + step);
+        Self { at, last: at, step }
+    }
+
+    /// Waits for `work` until then.
+    pub(crate) async fn wait<T, E: From<HttpError>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::time::timeout_at(self.at, work)
+            .await
+            .unwrap_or_else(|_| Err(HttpError::Timeout.into()))
     }
 }

@@ -1,145 +1,168 @@
-//! A server's list of tools, page by page, within limits.
+//! From pages of `tools/list` to a [`Listing`]: what breaks a limit is left out, with the reason.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::time::Duration;
 
-use rmcp::model::{ClientRequest, ListToolsRequest, PaginatedRequestParams, ServerResult, Tool};
-use rmcp::service::{PeerRequestOptions, ServiceError};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
-use crate::Options;
-use crate::client::Client;
 use crate::definition::{Listing, ToolDefinition};
-use crate::error::{self, McpError};
-use crate::http::HttpError;
+use crate::failure::Failure;
+use crate::headers;
+use crate::mask;
+use crate::options::{MAX_DEFINITION, MAX_PAGES, MAX_SCHEMA_DEPTH, MAX_TOOLS, MAX_TTL};
+use crate::rpc::Params;
 
-/// Tools of one server.
-pub const MAX_TOOLS: usize = 512;
-/// Bytes of one definition.
-pub const MAX_DEFINITION: usize = 64 << 10;
-/// Pages of one list.
-const MAX_PAGES: usize = 20;
-/// Characters of a tool's name (contract 62).
+/// Longest name of a tool, in characters.
 const MAX_NAME: usize = 128;
-/// Levels of a schema.
-const MAX_DEPTH: usize = 32;
 
-/// A list, and how much was read for it.
-pub(crate) struct Read {
-    pub(crate) listing: Listing,
-    pub(crate) bytes: u64,
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    tools: Vec<Box<RawValue>>,
+    #[serde(default)]
+    next_cursor: Option<String>,
+    #[serde(default)]
+    ttl_ms: Option<u64>,
 }
 
-async fn page(
-    client: &Client,
-    options: &Options,
-    cursor: Option<String>,
-) -> Result<(Vec<Tool>, Option<String>), ServiceError> {
-    let params = cursor.map(|c| PaginatedRequestParams::default().with_cursor(Some(c)));
-    let request = ListToolsRequest {
-        params,
-        ..Default::default()
-    };
-    let asked = PeerRequestOptions::with_timeout(options.connect);
-    let request = ClientRequest::ListToolsRequest(request);
-    let handle = client
-        .peer()
-        .send_cancellable_request(request, asked)
-        .await?;
-    match handle.await_response().await? {
-        ServerResult::ListToolsResult(page) => Ok((page.tools, page.next_cursor)),
-        _ => Err(ServiceError::UnexpectedResponse),
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Theirs {
+    name: String,
+    #[serde(default)]
+    title: Option<String>,
+    #[serde(default)]
+    description: Option<String>,
+    input_schema: Map<String, Value>,
+    #[serde(default)]
+    output_schema: Option<Value>,
+    #[serde(default)]
+    annotations: Option<Value>,
 }
 
-/// Asks for the first page only.
-pub(crate) async fn first(client: &Client, options: &Options) -> Result<(), HttpError> {
-    let asked = page(client, options, None).await;
-    asked.map(drop).map_err(|e| error::http_of_service(&e))
+/// Collects pages.
+#[derive(Default)]
+pub(crate) struct Pages {
+    listing: Listing,
+    names: HashSet<String>,
+    cursors: HashSet<String>,
+    pages: usize,
+    ttl: Option<Duration>,
 }
 
-/// All pages.
-pub(crate) async fn all(client: &Client, options: &Options) -> Result<Read, McpError> {
-    let mut read = Read {
-        listing: Listing::default(),
-        bytes: 0,
-    };
-    let (mut cursor, mut cursors, mut names) = (None, BTreeSet::new(), BTreeSet::new());
-    for _ in 0..MAX_PAGES {
-        let asked = page(client, options, cursor.take()).await;
-        let (tools, next) = asked.map_err(|e| error::of_service(&e))?;
-        for tool in tools {
-            let listing = &mut read.listing;
-            let name: String = tool.name.chars().take(MAX_NAME).collect();
-            if listing.tools.len() + listing.left_out.len() >= 2 * MAX_TOOLS {
-                return Ok(read);
+impl Pages {
+    /// Takes a page. Gives the parameters that ask for the next, if there is one to ask for.
+    pub(crate) fn take(&mut self, result: &RawValue) -> Result<Option<Params>, Failure> {
+        let page: Page = serde_json::from_str(result.get())
+            .map_err(|_| Failure::malformed("a list of tools that is none"))?;
+        self.pages += 1;
+        if let Some(ttl) = page.ttl_ms {
+            let ttl = Duration::from_millis(ttl).min(MAX_TTL);
+            self.ttl = Some(self.ttl.map_or(ttl, |known| known.min(ttl)));
+        }
+        for tool in page.tools {
+            if self.listing.tools.len() + self.listing.left_out.len() >= MAX_TOOLS {
+                self.cut(&format!("more than {MAX_TOOLS} tools"));
+                return Ok(None);
             }
-            match definition(tool, &mut read.bytes) {
-                _ if listing.tools.len() == MAX_TOOLS => {
-                    let why = format!("the server has more than {MAX_TOOLS} tools");
-                    listing.left_out.push((name, why));
-                }
-                Ok(tool) if names.insert(tool.name.clone()) => listing.tools.push(tool),
-                Ok(_) => {
-                    let why = "another tool of the server has the same name".to_owned();
-                    listing.left_out.push((name, why));
-                }
-                Err(why) => listing.left_out.push((name, why.to_owned())),
+            match self.judge(&tool) {
+                Ok(tool) => self.listing.tools.push(tool),
+                Err(left_out) => self.listing.left_out.push(left_out),
             }
         }
-        match next {
-            // A server that repeats itself has no more to say.
-            Some(next) if cursors.insert(next.clone()) => cursor = Some(next),
-            _ => return Ok(read),
+        let Some(cursor) = page.next_cursor.filter(|cursor| !cursor.is_empty()) else {
+            return Ok(None);
+        };
+        if self.pages >= MAX_PAGES {
+            self.cut(&format!("more than {MAX_PAGES} pages of tools"));
+            return Ok(None);
         }
+        if cursor.len() > MAX_DEFINITION || !self.cursors.insert(cursor.clone()) {
+            self.cut("a page that points back");
+            return Ok(None);
+        }
+        Ok(Some(Params::default().with("cursor", &cursor)))
     }
-    Ok(read)
+
+    /// What the pages came to, and how long the server says that it holds.
+    pub(crate) fn finish(self) -> (Listing, Option<Duration>) {
+        (self.listing, self.ttl)
+    }
+
+    fn cut(&mut self, why: &str) {
+        tracing::warn!(why, "the rest of an MCP server's tools is left out");
+        self.listing.left_out.push(("…".into(), why.into()));
+    }
+
+    fn judge(&mut self, raw: &RawValue) -> Result<ToolDefinition, (String, String)> {
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
+        }
+        let named: Option<Named> = serde_json::from_str(raw.get()).ok();
+        let shown = named.map_or_else(|| "?".into(), |named| mask::clean(&named.name, MAX_NAME));
+        let left_out = |why: &str| (shown.clone(), why.to_owned());
+        if raw.get().len() > MAX_DEFINITION {
+            return Err(left_out("the definition is larger than 64 KiB"));
+        }
+        let tool: Theirs = serde_json::from_str(raw.get())
+            .map_err(|_| left_out("the definition is not that of a tool"))?;
+        if !sound_name(&tool.name) {
+            return Err(left_out(
+                "the name must be 1 to 128 letters, digits, dots, dashes or underscores",
+            ));
+        }
+        if tool.input_schema.get("type") != Some(&Value::from("object")) {
+            return Err(left_out("the input schema is not of type object"));
+        }
+        headers::check(&tool.input_schema).map_err(left_out)?;
+        let input = Value::Object(tool.input_schema);
+        check_schema(&input, 0).map_err(left_out)?;
+        if let Some(output) = &tool.output_schema {
+            check_schema(output, 0).map_err(left_out)?;
+        }
+        if !self.names.insert(tool.name.clone()) {
+            return Err(left_out("the name is there twice"));
+        }
+        let Value::Object(input_schema) = input else {
+            return Err(left_out("the input schema is not an object"));
+        };
+        Ok(ToolDefinition {
+            name: tool.name,
+            title: tool.title,
+            description: tool.description,
+            input_schema,
+            output_schema: tool.output_schema,
+            annotations: tool.annotations,
+        })
+    }
 }
 
-fn definition(tool: Tool, bytes: &mut u64) -> Result<ToolDefinition, &'static str> {
-    let whole = serde_json::to_value(&tool).map_err(|_| "it cannot be read")?;
-    let size = whole.to_string().len();
-    *bytes += size as u64;
-    if size > MAX_DEFINITION {
-        return Err("its definition is larger than 64 KiB");
-    }
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
-    let length = tool.name.chars().count();
-    if !(1..=MAX_NAME).contains(&length) || !tool.name.chars().all(fits) {
-        return Err("its name is not 1 to 128 of A-Z, a-z, 0-9, '_', '-', '.' and '/'");
-    }
-    check_schema(&whole["inputSchema"], 0)?;
-    check_schema(&whole["outputSchema"], 0)?;
-    if whole["inputSchema"]["type"]
-        .as_str()
-        .is_some_and(|t| t != "object")
-    {
-        return Err("its input schema is not one of an object");
-    }
-    let optional = |key: &str| whole.get(key).filter(|v| !v.is_null()).cloned();
-    Ok(ToolDefinition {
-        name: tool.name.into_owned(),
-        title: tool.title,
-        description: tool.description.map(|d| d.into_owned()),
-        input_schema: (*tool.input_schema).clone(),
-        output_schema: optional("outputSchema"),
-        annotations: optional("annotations"),
-    })
+fn sound_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/'))
 }
 
-/// Nothing in a schema may point out of it: nobody here, nor behind us, is to fetch what it names.
+/// A schema within our depth that points nowhere but into itself.
 fn check_schema(schema: &Value, depth: usize) -> Result<(), &'static str> {
-    if depth > MAX_DEPTH {
-        return Err("its schema is nested too deeply");
+    if depth > MAX_SCHEMA_DEPTH {
+        return Err("the schema is nested too deeply");
     }
     match schema {
         Value::Object(map) => map.iter().try_for_each(|(key, value)| {
             let points = matches!(key.as_str(), "$ref" | "$dynamicRef" | "$recursiveRef");
             if points && value.as_str().is_some_and(|to| !to.starts_with('#')) {
-                return Err("its schema points to another document");
+                return Err("the schema points elsewhere");
             }
             check_schema(value, depth + 1)
         }),
-        Value::Array(items) => items.iter().try_for_each(|v| check_schema(v, depth + 1)),
+        Value::Array(items) => items
+            .iter()
+            .try_for_each(|item| check_schema(item, depth + 1)),
         _ => Ok(()),
     }
 }

@@ -1,20 +1,11 @@
 //! A new access token for a refresh token (contract 64 §6).
 
-use std::time::Duration;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use freehold_base::{Secret, WorkspaceId};
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 
-use crate::http::{Http, HttpError};
+use crate::http::{Basic, Http, HttpError};
 
-/// Longest wait for a token endpoint.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Largest answer of one, bytes.
-const MAX_ANSWER: usize = 64 << 10;
 /// Longest token, bytes.
 const MAX_TOKEN: usize = 16 << 10;
 /// Longest life of a token that is believed, seconds.
@@ -83,8 +74,8 @@ pub enum RefreshError {
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
-    /// Its type.
-    pub content_type: Option<String>,
+    /// Its type; empty if it names none.
+    pub content_type: String,
     /// The body.
     pub body: Secret<String>,
 }
@@ -105,60 +96,46 @@ struct Given {
 /// # Errors
 /// [`RefreshError`].
 pub async fn refresh(http: &Http, asked: &Refresh<'_>) -> Result<Refreshed, RefreshError> {
-    let (headers, form) = message(asked);
-    let (status, content_type, body) = http
-        .post_form(
+    let mut fields = vec![
+        ("grant_type", "refresh_token"),
+        ("refresh_token", asked.refresh_token.expose().as_str()),
+    ];
+    fields.extend(asked.scope.map(|s| ("scope", s)));
+    fields.extend(asked.resource.map(|r| ("resource", r)));
+    let basic = match &asked.auth {
+        ClientAuth::None => {
+            fields.push(("client_id", asked.client_id));
+            None
+        }
+        ClientAuth::Post(secret) => {
+            fields.push(("client_id", asked.client_id));
+            fields.push(("client_secret", secret.expose().as_str()));
+            None
+        }
+        ClientAuth::Basic(secret) => Some(Basic {
+            id: asked.client_id.to_owned(),
+            secret: secret.clone(),
+        }),
+    };
+    let answer = http
+        .form(
             asked.workspace,
             asked.token_endpoint,
-            headers,
-            form,
-            PATIENCE,
-            MAX_ANSWER,
+            &fields,
+            basic.as_ref(),
         )
         .await
         .map_err(RefreshError::Unreachable)?;
-    given(status, content_type, &body)
+    let kind = answer.headers.get(http::header::CONTENT_TYPE);
+    let kind = kind.and_then(|v| v.to_str().ok()).unwrap_or_default();
+    given(answer.status, kind, &answer.body)
 }
 
-fn message(asked: &Refresh<'_>) -> (HeaderMap, String) {
-    let mut form = url::form_urlencoded::Serializer::new(String::new());
-    form.append_pair("grant_type", "refresh_token");
-    form.append_pair("refresh_token", asked.refresh_token.expose());
-    form.extend_pairs(asked.scope.map(|s| ("scope", s)));
-    form.extend_pairs(asked.resource.map(|r| ("resource", r)));
-    let mut headers = HeaderMap::new();
-    match &asked.auth {
-        ClientAuth::None => drop(form.append_pair("client_id", asked.client_id)),
-        ClientAuth::Post(secret) => {
-            form.append_pair("client_id", asked.client_id);
-            form.append_pair("client_secret", secret.expose());
-        }
-        ClientAuth::Basic(secret) => {
-            let encode = |text: &str| -> String {
-                url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
-            };
-            let pair = format!("{}:{}", encode(asked.client_id), encode(secret.expose()));
-            // Base 64 always fits a header.
-            if let Ok(mut value) =
-                HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair)))
-            {
-                value.set_sensitive(true);
-                headers.insert(AUTHORIZATION, value);
-            }
-        }
-    }
-    (headers, form.finish())
-}
-
-fn given(
-    status: StatusCode,
-    content_type: Option<String>,
-    body: &[u8],
-) -> Result<Refreshed, RefreshError> {
+fn given(status: StatusCode, content_type: &str, body: &[u8]) -> Result<Refreshed, RefreshError> {
     if !status.is_success() {
         let answer = Answer {
             status,
-            content_type,
+            content_type: content_type.to_owned(),
             body: Secret::new(String::from_utf8_lossy(body).into_owned()),
         };
         let gone = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;

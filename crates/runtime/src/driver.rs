@@ -21,8 +21,9 @@ use futures_util::FutureExt;
 
 use crate::credentials;
 use crate::executor::Place;
-use crate::load::{self, LoadError};
-use crate::mcp;
+use crate::load::{self, LoadError, chain};
+use crate::mcp::dispatch::{self, Decision};
+use crate::mcp::session;
 use crate::model_call::{self, Asking, Meter, Outcome};
 use crate::outputs;
 use crate::runtime::{Bell, Shared};
@@ -89,12 +90,6 @@ async fn attempt(shared: &Arc<Shared>, session: &SessionId, bell: &Bell) -> Resu
     Ok(())
 }
 
-/// An error with its causes, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |e| e.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 struct Driver<'a> {
     shared: &'a Arc<Shared>,
     bell: &'a Bell,
@@ -110,6 +105,8 @@ struct Driver<'a> {
     mcp: Option<Arc<[McpTool]>>,
     /// Servers that failed in this turn: they are asked again in the next.
     failed: BTreeSet<String>,
+    /// Decisions over calls of MCP tools that the next append takes in.
+    decisions: Vec<Decision>,
 }
 
 /// What to do once the decision's events are committed.
@@ -151,6 +148,7 @@ impl<'a> Driver<'a> {
             running: Running::default(),
             mcp: None,
             failed: BTreeSet::new(),
+            decisions: Vec::new(),
         };
         driver.sync().await?;
         Ok(Some(driver))
@@ -186,11 +184,17 @@ impl<'a> Driver<'a> {
         loop {
             let (head, state) = (self.head, self.state.clone());
             let mut draft = carry.clone();
+            self.decisions.clear();
             self.fold(&carry);
             self.inbox.retain(|item| !carry.consume.contains(&item.seq));
             let effect = self.decide_all(&mut draft);
             match self.commit(draft, &effect).await {
-                Ok(()) => return Ok(effect),
+                Ok(()) => {
+                    let decisions = std::mem::take(&mut self.decisions);
+                    dispatch::decided(self.shared, &self.session, &self.state.agent, decisions)
+                        .await?;
+                    return Ok(effect);
+                }
                 Err(AppendError::HeadMoved | AppendError::InputArrived) => {
                     (self.head, self.state) = (head, state);
                     self.sync().await?;
@@ -250,6 +254,8 @@ impl<'a> Driver<'a> {
     fn fold(&mut self, draft: &Draft) {
         let at = self.shared.ids.clock().now();
         for event in &draft.events {
+            self.decisions
+                .extend(Decision::of(&self.state, &event.body));
             self.state.fold(Folded {
                 epoch: self.epoch,
                 id: &event.id,
@@ -316,7 +322,7 @@ impl<'a> Driver<'a> {
     /// Asks the agent's MCP servers for their tools; gives what is to be said of those that fail.
     async fn connect(&mut self) -> Result<Draft, Stop> {
         let asked = {
-            let asking = mcp::ask(self.shared, &self.session, &self.state, &self.failed);
+            let asking = session::ask(self.shared, &self.session, &self.state, &self.failed);
             tokio::pin!(asking);
             loop {
                 tokio::select! {

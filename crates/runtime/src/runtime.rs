@@ -200,7 +200,7 @@ impl Runtime {
     /// A session was deleted: its sandbox and cached state go.
     pub async fn session_deleted(&self, session: &SessionId) {
         self.shared.cache.forget(session);
-        self.shared.mcp.connector.close(session.as_str());
+        self.shared.mcp.connector.close(session.as_str()).await;
         self.shared.executor.remove(session).await;
     }
 

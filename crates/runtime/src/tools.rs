@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::executor::{Place, ToolCall, ToolReply};
 use crate::load::is_self_hosted;
-use crate::mcp;
+use crate::mcp::dispatch;
 use crate::runtime::Shared;
 
 /// How long a cancelled call may take to end before it is abandoned.
@@ -56,7 +56,7 @@ impl Running {
             let (call, agent) = (call.clone(), Arc::clone(agent));
             let task = self.tasks.spawn(async move {
                 freehold_base::crash_point!("tool.call.before");
-                let reply = mcp::call(&shared, &place.session, &agent, &call, cancel).await;
+                let reply = dispatch::call(&shared, &place.session, &agent, &call, cancel).await;
                 freehold_base::crash_point!("tool.call.after");
                 spill(&shared, &place, &call.use_id, reply).await
             });

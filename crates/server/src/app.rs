@@ -7,6 +7,7 @@ use freehold_base::{IdSource, OrganizationId, Timestamp, limits};
 use freehold_engine::Rates;
 use freehold_model::Catalog;
 use freehold_runtime::Runtime;
+use freehold_runtime::mcp::Catalogue;
 use freehold_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,7 @@ pub struct App {
     pub(crate) store: Store,
     pub(crate) runtime: Runtime,
     pub(crate) models: Arc<Catalog>,
+    pub(crate) catalogue: Catalogue,
     pub(crate) ids: IdSource,
     pub(crate) organization: OrganizationId,
     pub(crate) about: About,
@@ -70,6 +72,7 @@ impl App {
         Self {
             rates: parts.runtime.rates(),
             started_at: parts.ids.clock().now(),
+            catalogue: parts.runtime.mcp().catalogue.clone(),
             store: parts.store,
             runtime: parts.runtime,
             models: parts.models,

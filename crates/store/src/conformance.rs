@@ -9,6 +9,7 @@ mod keys;
 mod lease;
 mod list;
 mod log;
+mod mcp;
 mod memories;
 mod outputs;
 mod resources;
@@ -76,6 +77,7 @@ pub fn all() -> Vec<&'static Case> {
         work::CASES,
         memories::CASES,
         vaults::CASES,
+        mcp::CASES,
         tunnels::CASES,
     ];
     files.into_iter().flatten().collect()

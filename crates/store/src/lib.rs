@@ -21,6 +21,8 @@ pub mod files;
 pub mod gc;
 pub mod keys;
 pub mod log;
+pub mod mcp_audit;
+pub mod mcp_servers;
 pub mod memories;
 pub mod memory_stores;
 pub mod memory_versions;
@@ -52,6 +54,11 @@ pub use keys::{ApiKeyRow, KeyScope, NewApiKey};
 pub use log::{
     AcceptError, Accepted, Append, AppendError, Appended, Claim, EventQuery, InboxItem, Input,
     Listed, NewEvent, StoredEvent, Then,
+};
+pub use mcp_audit::{McpAuditQuery, McpAuditRow, NewMcpAudit};
+pub use mcp_servers::{
+    DecideError, McpServerQuery, McpServerRow, McpToolRow, McpToolVersionRow, ObserveError,
+    SeenTool, ServerChange, ToolDecision,
 };
 pub use memories::{
     MemoryChange, MemoryEntry, MemoryQuery, MemoryRemoval, MemoryRow, NewMemory, WriteMemoryError,

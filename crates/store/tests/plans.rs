@@ -11,9 +11,10 @@ use freehold_store::backend::{Tx, Value};
 use freehold_store::conformance::{self, Fixture, World};
 use freehold_store::{
     CertificateQuery, CommitListener, CredentialQuery, Direction, EventQuery, FileQuery, Input,
-    MemoryQuery, MemoryStoreQuery, MemoryVersionQuery, NewPoll, NewSession, SessionCursor,
-    SessionQuery, TunnelQuery, VaultQuery, WorkQuery,
+    MemoryQuery, MemoryStoreQuery, MemoryVersionQuery, NewPoll, NewSession, SeenTool,
+    SessionCursor, SessionQuery, TunnelQuery, VaultQuery, WorkQuery,
 };
+use freehold_wire::mcp_catalogue::ToolClass;
 
 /// Notes the plan of each statement.
 #[derive(Default)]
@@ -143,6 +144,17 @@ async fn hot_paths_use_indexes() {
         .session_environment_credentials(&with_vault)
         .await
         .unwrap();
+    let tool = SeenTool {
+        name: "t".into(),
+        fingerprint: "f".into(),
+        definition: "{}".into(),
+        claimed: ToolClass::Write,
+    };
+    for tools in [vec![tool.clone()], vec![tool], vec![]] {
+        let observed = w.store.observe_mcp_server(&w.workspace, "u", tools);
+        observed.await.unwrap();
+    }
+    w.store.mcp_tool_at(&w.workspace, "u", "t").await.unwrap();
     assert_eq!(scans(&planner), []);
 
     // The check itself can fail: this one is known to look at every session.

@@ -11,7 +11,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, ClientBuilder};
 
 use crate::failure::{Code, Failure, Result};
-use crate::policy::AddressPolicy;
+use freehold_base::net::AddressPolicy;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

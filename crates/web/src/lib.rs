@@ -6,14 +6,14 @@ mod client;
 mod failure;
 pub mod fetch;
 mod input;
-mod policy;
+
 mod rules;
 pub mod search;
 
 use freehold_wire::content::ContentBlock;
 
 pub use fetch::Fetcher;
-pub use policy::AddressPolicy;
+pub use freehold_base::net::AddressPolicy;
 pub use rules::Rules;
 pub use search::{SearchProvider, Searxng};
 

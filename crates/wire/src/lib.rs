@@ -13,6 +13,7 @@ pub mod error;
 pub mod event;
 pub mod file;
 pub mod list;
+pub mod mcp_catalogue;
 pub mod memory;
 pub mod memory_store;
 pub mod memory_version;

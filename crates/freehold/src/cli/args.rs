@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::environments::EnvironmentCommand;
+use super::gateway::GatewayCommand;
+use super::mcp::McpCommand;
 use super::skills::SkillCommand;
 use super::tunnels::TunnelCommand;
 use super::worker::WorkerCommand;
@@ -42,6 +44,12 @@ pub(crate) enum Command {
     /// Administer environments: the keys of their workers and their work queues
     #[command(subcommand)]
     Environments(EnvironmentCommand),
+    /// Run the private network's half of an MCP tunnel
+    #[command(subcommand)]
+    Gateway(GatewayCommand),
+    /// See what MCP servers offer and how it changed, and decide what agents may use
+    #[command(subcommand)]
+    Mcp(McpCommand),
     /// List, upload and delete skills
     #[command(subcommand)]
     Skills(SkillCommand),

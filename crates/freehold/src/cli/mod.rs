@@ -2,6 +2,8 @@
 
 mod args;
 mod environments;
+mod gateway;
+mod mcp;
 mod skills;
 mod tunnels;
 mod worker;
@@ -19,6 +21,8 @@ pub(crate) use args::{
     TailArgs, WorkspaceCommand,
 };
 pub(crate) use environments::{EnvironmentCommand, EnvironmentKeyCommand, WorkCommand};
+pub(crate) use gateway::{GatewayCommand, GatewayFile, SetupCommand};
+pub(crate) use mcp::{ClassArg, ConfirmArg, DefinitionArgs, McpCommand, ServerArgs, ToolArgs};
 pub(crate) use skills::SkillCommand;
 pub(crate) use tunnels::{TunnelCertificateCommand, TunnelCommand, TunnelTokenCommand};
 pub(crate) use worker::{
@@ -57,6 +61,8 @@ async fn client(command: Command) -> Result<Exit, Failure> {
         Command::Sessions(command) => commands::sessions(command).await,
         Command::Keys(command) => commands::keys(command).await,
         Command::Environments(command) => commands::environments(command).await,
+        Command::Gateway(command) => commands::gateway(command).await,
+        Command::Mcp(command) => commands::mcp(command).await,
         Command::Skills(command) => commands::skills(command).await,
         Command::Tunnels(command) => commands::tunnels(command).await,
         Command::Workspaces(command) => commands::workspaces(command).await,

@@ -74,7 +74,7 @@ fn configured(flags: &ServeFlags) -> String {
     }
 }
 
-fn show(checks: &[Check]) -> Result<(), Failure> {
+pub(super) fn show(checks: &[Check]) -> Result<(), Failure> {
     let styles = Styles::stdout();
     for check in checks {
         let (style, word) = match check.level {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use freehold_base::IdSource;
 use freehold_model::Catalog;
+use freehold_runtime::mcp::AuditLog;
 use freehold_runtime::{Hub, Runtime};
 use freehold_sandbox::Capabilities;
 use freehold_server::{About, App, Parts, Tunnels, credential};
@@ -75,8 +76,10 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         backoff: settings.backoff,
         drain: DRAIN,
     };
+    let clock = Arc::clone(ids.clock());
+    let audit = AuditLog::start(store.clone(), Arc::clone(&clock));
     let edge = gateways::edge(&settings.tunnels, &store, &ids);
-    let mcp = mcp::connect(&settings.mcp, &store, &ids, &edge)?;
+    let mcp = mcp::connect(&settings.mcp, &store, &audit, &ids, &edge)?;
     let gateways = match for_gateways {
         Some(listener) => Some(gateways::Gateways::new(&settings, listener)?),
         None => None,
@@ -120,7 +123,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         gateways: gateways.as_ref(),
         key,
     });
-    let mut tasks = housekeeping::start(&store, &boxes);
+    let mut tasks = housekeeping::start(&store, &boxes, &clock);
 
     let serving = async {
         let served = freehold_server::serve(listener, app, stop.clone().cancelled_owned()).await;
@@ -137,6 +140,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         let (served, (), connected) = tokio::join!(serving, parking, connecting);
         tasks.shutdown().await;
         boxes.close_all().await;
+        audit.flush().await;
         store.close().await;
         connected?;
         served.map_err(|e| Failure::because("cannot serve", &e))

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use freehold_base::limits;
+use freehold_base::net::Exception;
 use freehold_engine::Backoff;
-use freehold_mcp::Allowed;
 use freehold_model::CatalogConfig;
 use freehold_sandbox::{HostPattern, Isolation, Limits, Runtime};
 
@@ -53,7 +53,7 @@ pub(crate) enum MasterKeys {
 #[derive(Debug, Clone)]
 pub(crate) struct McpSettings {
     /// Reached although not public, or without TLS.
-    pub(crate) allow: Vec<Allowed>,
+    pub(crate) allow: Vec<Exception>,
     /// PEM file of further certificate authorities.
     pub(crate) ca_file: Option<PathBuf>,
 }
@@ -192,7 +192,7 @@ pub(crate) fn sandbox_settings(
 
 fn mcp(file: file::Mcp) -> Result<McpSettings, Failure> {
     let allowed = |(i, text): (usize, &String)| {
-        let wrong = |why| Failure::usage(format!("mcp.allow[{i}]: {why}"));
+        let wrong = |why| Failure::usage(format!("mcp.allow[{i}]: '{text}': {why}"));
         text.parse().map_err(wrong)
     };
     Ok(McpSettings {

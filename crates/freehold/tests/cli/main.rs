@@ -2,8 +2,10 @@
 
 mod environments;
 mod errors;
+mod gateway;
 mod help;
 mod journey;
+mod mcp;
 mod memory;
 mod process;
 mod secrets;

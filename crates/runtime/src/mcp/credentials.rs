@@ -9,7 +9,7 @@ use freehold_base::{
     CredentialId, Secret, SessionId, SharedClock, Timestamp, VaultId, WorkspaceId,
 };
 use freehold_mcp::oauth::{self, ClientAuth, Refresh, RefreshError, Refreshed};
-use freehold_mcp::{Connector, Endpoint, HttpError, McpError};
+use freehold_mcp::{Connector, Endpoint, HttpError, McpError, Probe};
 use freehold_store::{CredentialChange, McpCredential, Store, StoreError, UpdateCredentialError};
 use freehold_wire::credential::{
     Credential, CredentialAuth, McpOauth, OauthRefresh, SecretField, TokenEndpointAuth,
@@ -19,6 +19,8 @@ use freehold_wire::credential::{
 const MARGIN_MS: i64 = 60_000;
 /// Times a refresh begins anew because somebody changed the credential meanwhile.
 const TRIES: usize = 3;
+/// What a server answers to a token it does not take.
+const UNAUTHORIZED: u16 = 401;
 /// Credentials remembered as refused.
 const MAX_GONE: usize = 10_000;
 
@@ -70,8 +72,8 @@ struct Oauth {
 /// What a validation found (contract 64 §4).
 #[derive(Debug)]
 pub struct Validation {
-    /// What failed when the server was asked, and how; `None` if it took the token.
-    pub probe: Option<(&'static str, HttpError)>,
+    /// Whether the server took the token.
+    pub probe: Probe,
     /// How the refresh ended, if there was one.
     pub refresh: Option<Result<(), RefreshError>>,
     /// Whether there is a refresh token.
@@ -172,7 +174,7 @@ impl McpCredentials {
                 bearer: Some(access),
             };
             let connector = self.connector.clone();
-            async move { connector.probe(&to).await.err() }
+            async move { connector.probe(&to).await }
         };
         let mut found = Validation {
             probe: probe(oauth.access.clone()).await,
@@ -180,8 +182,8 @@ impl McpCredentials {
             has_refresh_token: secret(&oauth.stored, SecretField::RefreshToken)?.is_some(),
             secrets: oauth.secrets(),
         };
-        let refused = matches!(&found.probe, Some((_, HttpError::Status { status, .. }))
-            if *status == http::StatusCode::UNAUTHORIZED);
+        let refused = matches!(&found.probe, Probe::Failed { response: Some(r), .. }
+            if r.status_code == UNAUTHORIZED);
         if refused && found.has_refresh_token {
             match self.refresh(&oauth).await {
                 Ok(fresh) => {
@@ -215,7 +217,7 @@ impl McpCredentials {
             return Err(RefreshError::Unusable);
         };
         if lock(&self.gone).get(&row.id) == Some(&row.updated_at) {
-            return Err(RefreshError::Unreachable(HttpError::Unusable(
+            return Err(RefreshError::Unreachable(HttpError::Connect(
                 "its refresh token was refused before; the credential must be authorized again"
                     .to_owned(),
             )));

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use freehold_base::net::{AddressPolicy, Exception};
 use freehold_base::{AgentId, EnvironmentId, EventId, IdSource, SessionId, WorkspaceId};
 use freehold_engine::Backoff;
-use freehold_mcp::{Connector, Direct, Http};
+use freehold_mcp::{Connector, Direct};
 use freehold_model::{Catalog, CatalogConfig};
+use freehold_runtime::mcp::AuditLog;
 use freehold_runtime::{
     Frame, Hub, Mcp, Options, OutputFile, Place, Runtime, ToolCall, ToolExecutor, ToolReply,
 };
@@ -184,14 +186,11 @@ impl World {
             ..Options::default()
         };
         let (catalog, tools) = (Arc::new(catalog), Arc::new(tools));
-        let direct = Direct::new(vec!["127.0.0.1".parse().unwrap()], Vec::new()).unwrap();
-        let connector = Connector::new(
-            Http::new(Arc::new(direct)),
-            Default::default(),
-            Arc::new(()),
-            ids.clock().clone(),
-        );
-        let mcp = Mcp::new(store.clone(), connector, ids.clock().clone());
+        let loopback = AddressPolicy::allowing(["127.0.0.0/8".parse::<Exception>().unwrap()]);
+        let direct = Direct::new(loopback, None).unwrap();
+        let connector = Connector::new(Arc::new(direct), Default::default());
+        let audit = AuditLog::start(store.clone(), ids.clock().clone());
+        let mcp = Mcp::new(store.clone(), connector, audit, ids.clock().clone());
         let runtime = Runtime::start(
             store.clone(),
             catalog,

@@ -10,6 +10,8 @@ mod files;
 mod form;
 mod health;
 mod keys;
+mod mcp_audit;
+mod mcp_servers;
 mod memories;
 mod memory_stores;
 mod memory_versions;
@@ -89,6 +91,44 @@ pub fn router(app: Arc<App>) -> Router {
             post(memory_versions::redact),
         )
         .layer(from_fn(memory_stores::check_betas));
+    let mcp = Router::new()
+        .route("/v1/freehold/mcp/servers", get(mcp_servers::list))
+        .route("/v1/freehold/mcp/servers/{id}", get(mcp_servers::retrieve))
+        .route("/v1/freehold/mcp/servers/{id}/pin", post(mcp_servers::pin))
+        .route(
+            "/v1/freehold/mcp/servers/{id}/unpin",
+            post(mcp_servers::unpin),
+        )
+        .route(
+            "/v1/freehold/mcp/servers/{id}/policy",
+            post(mcp_servers::policy),
+        )
+        .route("/v1/freehold/mcp/servers/{id}/diff", get(mcp_servers::diff))
+        .route(
+            "/v1/freehold/mcp/servers/{id}/tools",
+            get(mcp_servers::tools::list),
+        )
+        .route(
+            "/v1/freehold/mcp/servers/{id}/tools/{name}",
+            get(mcp_servers::tools::retrieve),
+        )
+        .route(
+            "/v1/freehold/mcp/servers/{id}/tools/{name}/approve",
+            post(mcp_servers::tools::approve),
+        )
+        .route(
+            "/v1/freehold/mcp/servers/{id}/tools/{name}/refuse",
+            post(mcp_servers::tools::refuse),
+        )
+        .route(
+            "/v1/freehold/mcp/servers/{id}/tools/{name}/deprecate",
+            post(mcp_servers::tools::deprecate),
+        )
+        .route(
+            "/v1/freehold/mcp/servers/{id}/tools/{name}/class",
+            post(mcp_servers::tools::class),
+        )
+        .route("/v1/freehold/mcp/audit", get(mcp_audit::list));
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -246,6 +286,7 @@ pub fn router(app: Arc<App>) -> Router {
             "/v1/freehold/workspaces/{id}/archive",
             post(workspaces::archive),
         )
+        .merge(mcp)
         .route("/v1/freehold/status", get(status::status))
         .fallback(no_such_endpoint)
         .method_not_allowed_fallback(wrong_method)

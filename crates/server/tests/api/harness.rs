@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use freehold_base::net::{AddressPolicy, Exception};
 use freehold_base::{IdSource, ManualClock, OrganizationId, Secret, SystemEntropy};
-use freehold_mcp::{Connector, Direct, Http};
+use freehold_mcp::{Connector, Direct};
 use freehold_model::config::RehearsalConfig;
 use freehold_model::{Catalog, CatalogConfig};
+use freehold_runtime::mcp::{AuditLog, Catalogue};
 use freehold_runtime::{Hub, Mcp, Options, Runtime};
 use freehold_server::{About, App, Parts, credential};
 use freehold_store::Store;
@@ -28,6 +30,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Server {
     pub url: String,
     pub executor: Arc<Scripted>,
+    pub catalogue: Catalogue,
     pub app: Arc<App>,
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
@@ -123,14 +126,12 @@ impl Server {
         add_models(&mut models);
         let models = Arc::new(models);
         let executor = Arc::new(Scripted::default());
-        let direct = Direct::new(vec!["127.0.0.1".parse().unwrap()], Vec::new()).unwrap();
-        let connector = Connector::new(
-            Http::new(Arc::new(direct)),
-            Default::default(),
-            Arc::new(()),
-            ids.clock().clone(),
-        );
-        let mcp = Mcp::new(store.clone(), connector, ids.clock().clone());
+        let loopback = AddressPolicy::allowing(["127.0.0.0/8".parse::<Exception>().unwrap()]);
+        let direct = Direct::new(loopback, None).unwrap();
+        let connector = Connector::new(Arc::new(direct), Default::default());
+        let audit = AuditLog::start(store.clone(), Arc::clone(ids.clock()));
+        let mcp = Mcp::new(store.clone(), connector, audit, ids.clock().clone());
+        let catalogue = mcp.catalogue.clone();
         let runtime = Runtime::start(
             store.clone(),
             Arc::clone(&models),
@@ -168,6 +169,7 @@ impl Server {
         Self {
             url,
             executor,
+            catalogue,
             app,
             http: reqwest::Client::builder()
                 .timeout(PATIENCE)

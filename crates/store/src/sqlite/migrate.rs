@@ -15,7 +15,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0003_skills.sql"),
     include_str!("../../migrations/0004_memory.sql"),
     include_str!("../../migrations/0005_vaults.sql"),
-    include_str!("../../migrations/0006_tunnels.sql"),
+    include_str!("../../migrations/0006_mcp.sql"),
+    include_str!("../../migrations/0007_tunnels.sql"),
 ];
 
 /// Brings the schema up to date, all in one transaction.

@@ -12,6 +12,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsAcceptor;
+use x509_parser::oid_registry::OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER;
 use x509_parser::prelude::*;
 
 /// A certificate that is in use.
@@ -19,7 +20,11 @@ use x509_parser::prelude::*;
 struct Loaded {
     key: Arc<CertifiedKey>,
     digest: [u8; 32],
+    begins_at: Timestamp,
     expires_at: Timestamp,
+    /// DNS names it is for, in lower case.
+    names: Vec<String>,
+    names_issuer: bool,
 }
 
 /// The certificate, read again when its files change.
@@ -54,6 +59,25 @@ impl Certificate {
             self.now.store(Arc::new(loaded));
         }
         Ok(changed)
+    }
+
+    /// When it begins to be valid.
+    pub fn begins_at(&self) -> Timestamp {
+        self.now.load().begins_at
+    }
+
+    /// Whether it is for a host: by its name, or by `*` for the first label.
+    pub fn covers(&self, host: &str) -> bool {
+        let now = self.now.load();
+        let above = host.split_once('.').map(|(_, above)| above);
+        now.names.iter().any(|name| {
+            name == host || (name.strip_prefix("*.").is_some() && name.strip_prefix("*.") == above)
+        })
+    }
+
+    /// Whether it says by its key who signed it, as it must.
+    pub fn names_issuer(&self) -> bool {
+        self.now.load().names_issuer
     }
 
     /// When it expires.
@@ -95,8 +119,22 @@ fn read(certificate: &Path, key: &Path) -> Result<Loaded, String> {
         .ok_or_else(|| at(certificate, "no certificate in it".to_owned()))?;
     let (_, parsed) = X509Certificate::from_der(first)
         .map_err(|_| at(certificate, "not an X.509 certificate".to_owned()))?;
-    let seconds = parsed.validity().not_after.timestamp();
-    let expires_at = Timestamp::from_micros(seconds.saturating_mul(1_000_000));
+    let moment =
+        |time: ASN1Time| Timestamp::from_micros(time.timestamp().saturating_mul(1_000_000));
+    let (begins_at, expires_at) = (
+        moment(parsed.validity().not_before),
+        moment(parsed.validity().not_after),
+    );
+    let names = parsed.subject_alternative_name().ok().flatten();
+    let names = names.into_iter().flat_map(|n| &n.value.general_names);
+    let names = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    let names: Vec<String> = names.collect();
+    let names_issuer = parsed
+        .get_extension_unique(&OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER)
+        .is_ok_and(|found| found.is_some());
     let mut hash = Sha256::new();
     chain.iter().for_each(|c| hash.update(c));
     hash.update(secret.secret_der());
@@ -110,6 +148,9 @@ fn read(certificate: &Path, key: &Path) -> Result<Loaded, String> {
     Ok(Loaded {
         key: Arc::new(certified),
         digest: hash.finalize().into(),
+        begins_at,
         expires_at,
+        names,
+        names_issuer,
     })
 }

@@ -33,6 +33,14 @@ pub const CERT: &str = "tls.crt";
 /// The gateway's key.
 pub const KEY: &str = "tls.key";
 
+/// Writes a file for its owner alone, whole or not at all.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    private(path, text)
+}
+
 fn failed(error: rcgen::Error) -> io::Error {
     io::Error::other(error)
 }

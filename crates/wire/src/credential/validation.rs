@@ -40,7 +40,7 @@ pub enum ValidationStatus {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct McpProbe {
     /// The method.
-    pub method: &'static str,
+    pub method: String,
     /// The answer, if there was one.
     pub http_response: Option<HttpResponse>,
 }

@@ -34,7 +34,7 @@ max_ms = 200
 attempts = 3
 
 [mcp]
-allow = ["127.0.0.1"]
+allow = ["127.0.0.0/8"]
 
 [[providers]]
 name = "scripted"

@@ -2,12 +2,14 @@
 
 import json
 
+import httpx2
 import pytest
 
 from conftest import TOOLSET
 from harness.chat import last_text, of, texts
 from harness.mcp import Fast, TokenEndpoint, free_port
 from harness.upstream import tool
+from harness.watch import wait_until
 from test_tools import tool_result_of, verdict
 
 
@@ -155,7 +157,7 @@ def test_a_token_of_a_vault(client, server, chat, tmp_path):
         assert not of(seen, "session.error")
         mine, others = of(seen, "agent.mcp_tool_result")
         # The server says its own credential back; neither the model nor a client gets to see it.
-        assert (texts(mine), texts(others)) == ("Bearer [credential]", "nobody")
+        assert (texts(mine), texts(others)) == ("Bearer [redacted]", "nobody")
         assert other.control("seen")["authorizations"] == [""]
         client.beta.vaults.credentials.archive(made.id, vault_id=vault.id)
         (error,) = of(session.turn("say: hello").seen, "session.error")
@@ -234,3 +236,110 @@ def test_validation(client, oauth):
     guarded.stop()
     found = validate()
     assert (found.status, found.mcp_probe.http_response) == ("unknown", None)
+
+
+@pytest.fixture
+def operator(server):
+    """Our own endpoints over the catalogue."""
+    with httpx2.Client(base_url=server.url + "/v1/freehold/mcp", headers={"x-api-key": server.key}) as http:
+        yield http
+
+
+def decide(operator, path, **body):
+    answer = operator.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def served(operator, url):
+    (known,) = operator.get("/servers", params={"url": url}).json()["data"]
+    return f"/servers/{known['id']}"
+
+
+def audited(operator, url, **query):
+    """Entries are written off the hot path: those of a session are there a moment after its events."""
+    found = []
+
+    def look():
+        found[:] = operator.get("/audit", params={"server_url": url} | query).json()["data"]
+        return found
+
+    wait_until("the audit", look)
+    return found
+
+
+def as_another(client, chat, url, model="rehearsal"):
+    """A session with another credential, which no list of the server was kept for."""
+    vault, _ = credential(client, url, type="static_bearer", token="token-of-another")
+    return chat(model, agent=using(url), vault_ids=[vault.id])
+
+
+def test_a_call_is_bound_to_the_definition_that_was_shown(client, chat, operator, tmp_path):
+    fast = Fast(tmp_path / "log")
+    session = chat(agent=using(fast.url, policy="always_ask"))
+    with session.watch() as watch:
+        session.send('tool: mcp__demo__note {"text": "x"}\nsay: done')
+        watch.idle()
+        (use,) = of(watch.seen, "agent.mcp_tool_use")
+        fast.stop()
+        fast = Fast(tmp_path / "log", port=fast.port, variant="changed")
+        try:
+            as_another(client, chat, fast.url).turn("say: I look at the tools")
+            session.send(verdict(use.id, "allow"))
+            watch.idle()
+            (result,) = of(watch.seen, "agent.mcp_tool_result")
+            assert result.is_error and "changed" in texts(result)
+            assert fast.control("seen")["calls"] == 0
+        finally:
+            fast.stop()
+    (allowed,) = audited(operator, fast.url, action="confirm")
+    assert (allowed["tool"], allowed["outcome"], allowed["detail"]["owner"]) == ("note", "allowed", session.id)
+
+
+def test_what_an_operator_has_not_approved_is_not_shown(client, chat, script, operator, tmp_path):
+    fast = Fast(tmp_path / "log")
+    try:
+        chat(agent=using(fast.url)).turn("say: hello")
+        at = served(operator, fast.url)
+        decide(operator, f"{at}/pin")
+        fast.stop()
+        fast = Fast(tmp_path / "log", port=fast.port, variant="changed")
+        for text in ("hidden", "shown"):
+            script.say(text)
+        session = as_another(client, chat, fast.url, script.model)
+        session.turn("go")
+        shown = json.dumps(script.requests[0].body)
+        assert "mcp__demo__add" in shown and "HOSTILE" not in shown and "mcp__demo__note" not in shown
+        tool_at = f"{at}/tools/note"
+        new = operator.get(tool_at).json()
+        assert (new["state"], new["offered"]) == ("changed", False)
+        decide(operator, f"{tool_at}/approve", fingerprint=new["fingerprint"])
+        session.turn("again")
+        assert "mcp__demo__note" in {t["name"] for t in script.requests[1].body["tools"]}
+    finally:
+        fast.stop()
+
+
+def test_an_operator_can_demand_confirmation(chat, operator, tmp_path):
+    fast = Fast(tmp_path / "log")
+    try:
+        session = chat(agent=using(fast.url))
+        session.turn('tool: mcp__demo__note {"text": "x"}\nsay: done')
+        assert fast.control("seen")["calls"] == 1
+        decide(operator, f"{served(operator, fast.url)}/policy", confirm_classes=["write"])
+        with session.watch() as watch:
+            session.send('tool: mcp__demo__note {"text": "x"}\nsay: done')
+            assert watch.idle().stop_reason.type == "requires_action"
+            (use,) = of(watch.seen, "agent.mcp_tool_use")
+            assert (use.evaluated_permission, use.evaluation.type) == ("ask", "always_ask")
+            session.send(verdict(use.id, "deny"))
+            watch.idle()
+        assert fast.control("seen")["calls"] == 1
+        (denied,) = audited(operator, fast.url, action="confirm")
+        assert denied["outcome"] == "denied"
+        (call,) = audited(operator, fast.url, action="tools/call")
+        assert (call["outcome"], call["detail"]["owner"]) == ("ok", session.id)
+        assert len(call["detail"]["arguments_sha256"]) == 64 and call["detail"]["request_id"]
+        assert '"x"' not in json.dumps(call)
+    finally:
+        fast.stop()

@@ -3,23 +3,18 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use freehold_base::Secret;
-use freehold_mcp::HttpError;
-use freehold_mcp::oauth::{Answer, RefreshError};
+use freehold_mcp::Probe;
+use freehold_mcp::oauth::RefreshError;
 use freehold_runtime::mcp::{CredentialError, Validation};
 use freehold_wire::ApiError;
 use freehold_wire::credential::validation::{
     CredentialValidation, HttpResponse, McpProbe, RefreshAttempt, RefreshStatus, ValidationStatus,
 };
-use http::StatusCode;
 
 use super::find;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::http::{Fail, Reply, json};
-
-/// Characters of an answer that are shown.
-const MAX_BODY: usize = 1_000;
 
 pub(crate) async fn validate(
     State(app): State<Arc<App>>,
@@ -59,25 +54,36 @@ pub(crate) async fn validate(
         validated_at: app.now(),
         has_refresh_token: found.has_refresh_token,
         status: status(&found),
-        mcp_probe: found.probe.as_ref().map(|(method, error)| McpProbe {
-            method,
-            http_response: of_error(error, &found.secrets),
-        }),
+        mcp_probe: match &found.probe {
+            Probe::Works => None,
+            Probe::Failed {
+                method, response, ..
+            } => Some(McpProbe {
+                method: method.clone(),
+                http_response: response.clone().map(shown),
+            }),
+        },
         refresh: refresh(&found),
     })
 }
 
+fn answered(found: &Validation) -> Option<u16> {
+    match &found.probe {
+        Probe::Failed {
+            response: Some(response),
+            ..
+        } => Some(response.status_code),
+        _ => None,
+    }
+}
+
 /// Whether the grant is gone, or only nobody can say.
 fn status(found: &Validation) -> ValidationStatus {
-    let refused = |error: &HttpError| {
-        matches!(error, HttpError::Status { status, .. }
-            if matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))
-    };
     match (&found.probe, &found.refresh) {
-        (None, _) => ValidationStatus::Valid,
+        (Probe::Works, _) => ValidationStatus::Valid,
         (_, Some(Err(RefreshError::Gone(_)))) => ValidationStatus::Invalid,
         (_, Some(Err(_))) => ValidationStatus::Unknown,
-        (Some((_, error)), _) if refused(error) => ValidationStatus::Invalid,
+        _ if matches!(answered(found), Some(401 | 403)) => ValidationStatus::Invalid,
         _ => ValidationStatus::Unknown,
     }
 }
@@ -90,75 +96,28 @@ fn refresh(found: &Validation) -> Option<RefreshAttempt> {
     match &found.refresh {
         Some(Ok(())) => Some(attempt(RefreshStatus::Succeeded, None)),
         Some(Err(RefreshError::Gone(answer) | RefreshError::Trouble(answer))) => {
-            let shown = of_answer(answer, &found.secrets);
-            Some(attempt(RefreshStatus::Failed, Some(shown)))
+            let secrets: Vec<_> = found.secrets.iter().map(|s| s.expose().as_str()).collect();
+            let (status, body) = (answer.status.as_u16(), answer.body.expose());
+            let clean = freehold_mcp::HttpResponse::new(
+                status,
+                &answer.content_type,
+                body,
+                false,
+                &secrets,
+            );
+            Some(attempt(RefreshStatus::Failed, Some(shown(clean))))
         }
         Some(Err(_)) => Some(attempt(RefreshStatus::ConnectError, None)),
-        None => {
-            let unauthorized = matches!(&found.probe, Some((_, HttpError::Status { status, .. }))
-                if *status == StatusCode::UNAUTHORIZED);
-            (unauthorized && !found.has_refresh_token)
-                .then(|| attempt(RefreshStatus::NoRefreshToken, None))
-        }
+        None => (answered(found) == Some(401) && !found.has_refresh_token)
+            .then(|| attempt(RefreshStatus::NoRefreshToken, None)),
     }
 }
 
-fn of_error(error: &HttpError, secrets: &[Secret<String>]) -> Option<HttpResponse> {
-    let HttpError::Status {
-        status,
-        content_type,
-        body,
-        truncated,
-    } = error
-    else {
-        return None;
-    };
-    Some(shown(*status, content_type, body, *truncated, secrets))
-}
-
-fn of_answer(answer: &Answer, secrets: &[Secret<String>]) -> HttpResponse {
-    let body = answer.body.expose();
-    shown(answer.status, &answer.content_type, body, false, secrets)
-}
-
-fn shown(
-    status: StatusCode,
-    content_type: &Option<String>,
-    body: &str,
-    truncated: bool,
-    secrets: &[Secret<String>],
-) -> HttpResponse {
-    let body = scrubbed(body, secrets);
-    let kept: String = body.chars().take(MAX_BODY).collect();
+fn shown(response: freehold_mcp::HttpResponse) -> HttpResponse {
     HttpResponse {
-        status_code: status.as_u16(),
-        content_type: content_type.clone().unwrap_or_default(),
-        body_truncated: truncated || kept.len() < body.len(),
-        body: kept,
-    }
-}
-
-/// Without the secrets, in the forms they were sent in.
-fn scrubbed(body: &str, secrets: &[Secret<String>]) -> String {
-    let mut body = body.to_owned();
-    for secret in secrets.iter().map(Secret::expose).filter(|s| !s.is_empty()) {
-        let encoded =
-            percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC);
-        for form in [secret.clone(), encoded.to_string()] {
-            body = body.replace(&form, "[redacted]");
-        }
-    }
-    body
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_sent_is_not_shown_back() {
-        let secrets = [Secret::new("to/ken+1".to_owned())];
-        let body = scrubbed("no: to/ken+1, to%2Fken%2B1", &secrets);
-        assert_eq!(body, "no: [redacted], [redacted]");
+        status_code: response.status_code,
+        content_type: response.content_type,
+        body: response.body,
+        body_truncated: response.body_truncated,
     }
 }

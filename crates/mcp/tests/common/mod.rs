@@ -1,0 +1,250 @@
+//! A server that says what a test tells it to, byte for byte, and a connector that may reach it.
+#![allow(dead_code)] // Each test binary uses its part.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use freehold_base::net::AddressPolicy;
+use freehold_base::{IdSource, Secret};
+use freehold_mcp::{
+    Audit, AuditRecord, Connector, Direct, Endpoint, McpError, Options, ToolCall, ToolOutcome,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// A request as it came in.
+#[derive(Debug, Clone)]
+pub struct Got {
+    pub line: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Value,
+}
+
+impl Got {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+    pub fn method(&self) -> &str {
+        self.body["method"].as_str().unwrap_or_default()
+    }
+    pub fn result(&self, result: Value) -> Say {
+        json(
+            200,
+            json!({"jsonrpc": "2.0", "id": self.body["id"], "result": result}),
+        )
+    }
+    pub fn error(&self, status: u16, code: i64, message: &str) -> Say {
+        let error = json!({"code": code, "message": message});
+        json(
+            status,
+            json!({"jsonrpc": "2.0", "id": self.body["id"], "error": error}),
+        )
+    }
+}
+
+/// What to answer.
+pub enum Say {
+    /// These bytes; then the connection serves the next request.
+    Bytes(Vec<u8>),
+    /// These bytes, then the end.
+    Close(Vec<u8>),
+    /// These bytes, then nothing more, until the client goes away.
+    Hang(Vec<u8>),
+    /// A head, then a piece again and again, until the client goes away.
+    Endless(Vec<u8>, Vec<u8>),
+}
+
+pub fn http(status: u16, headers: &str, body: &[u8]) -> Say {
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {length}\r\n\r\n");
+    Say::Bytes([head.as_bytes(), body].concat())
+}
+
+pub fn json(status: u16, body: Value) -> Say {
+    http(
+        status,
+        "Content-Type: application/json\r\n",
+        body.to_string().as_bytes(),
+    )
+}
+
+pub const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+
+pub fn stream(events: &[Value]) -> Say {
+    let events: String = events
+        .iter()
+        .map(|event| format!("data: {event}\n\n"))
+        .collect();
+    Say::Close(format!("{STREAM}{events}").into_bytes())
+}
+
+pub struct Server {
+    pub url: String,
+    pub seen: Arc<Mutex<Vec<Got>>>,
+}
+
+impl Server {
+    pub async fn start(script: impl Fn(&Got) -> Say + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let seen: Arc<Mutex<Vec<Got>>> = Arc::default();
+        let (script, log) = (Arc::new(script), seen.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (script, log) = (script.clone(), log.clone());
+                tokio::spawn(async move { serve(stream, &*script, &log).await });
+            }
+        });
+        Self { url, seen }
+    }
+
+    /// A modern server with one tool `t`, that answers calls as told.
+    pub async fn modern(call: impl Fn(&Got) -> Say + Send + Sync + 'static) -> Self {
+        Self::start(move |got| modern(got).unwrap_or_else(|| call(got))).await
+    }
+
+    pub fn methods(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().map(|got| got.method().to_owned()).collect()
+    }
+}
+
+/// What a modern server says to anything but a call.
+pub fn modern(got: &Got) -> Option<Say> {
+    match got.method() {
+        "server/discover" => Some(got.result(json!({
+            "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
+            "ttlMs": 0, "cacheScope": "private",
+        }))),
+        "tools/list" => Some(got.result(json!({
+            "resultType": "complete", "tools": [{"name": "t", "inputSchema": {"type": "object"}}],
+            "ttlMs": 60000, "cacheScope": "private",
+        }))),
+        _ => None,
+    }
+}
+
+async fn serve(stream: TcpStream, script: &(dyn Fn(&Got) -> Say + Sync), log: &Mutex<Vec<Got>>) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let Some(got) = read(&mut stream).await else {
+            return;
+        };
+        log.lock().unwrap().push(got.clone());
+        match script(&got) {
+            Say::Bytes(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+            }
+            Say::Close(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                return;
+            }
+            Say::Hang(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.read_u8().await;
+                return;
+            }
+            Say::Endless(head, piece) => {
+                let _ = stream.write_all(&head).await;
+                while stream.write_all(&piece).await.is_ok() {}
+                return;
+            }
+        }
+    }
+}
+
+async fn read(stream: &mut BufReader<TcpStream>) -> Option<Got> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let headers: Vec<(String, String)> = lines[1..]
+        .iter()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    let length = headers.iter().find(|(name, _)| name == "content-length");
+    let length = length.map_or(0, |(_, value)| value.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(Got {
+        line: lines[0].clone(),
+        headers,
+        body: serde_json::from_slice(&body).unwrap_or_default(),
+    })
+}
+
+#[derive(Default)]
+pub struct Records(pub Mutex<Vec<AuditRecord>>);
+
+impl Audit for Records {
+    fn record(&self, record: AuditRecord) {
+        self.0.lock().unwrap().push(record);
+    }
+}
+
+/// A connector that waits briefly and may reach the server.
+pub struct Rig {
+    pub connector: Connector,
+    pub endpoint: Endpoint,
+    pub records: Arc<Records>,
+}
+
+pub fn rig(server: &Server, wait: Duration) -> Rig {
+    let address: std::net::SocketAddr = server.url[7..].trim_end_matches("/mcp").parse().unwrap();
+    let dial = Direct::new(AddressPolicy::allowing([address]), None).unwrap();
+    let records = Arc::new(Records::default());
+    let options = Options {
+        audit: records.clone(),
+        probe: wait,
+        call: wait,
+        call_with_progress: wait * 4,
+        ..Options::default()
+    };
+    let endpoint = Endpoint {
+        workspace: IdSource::system().next(),
+        owner: "owner".into(),
+        url: server.url.clone(),
+        bearer: Some(Secret::new("bearer-of-secrets".into())),
+    };
+    Rig {
+        connector: Connector::new(Arc::new(dial), options),
+        endpoint,
+        records,
+    }
+}
+
+pub const LONG: Duration = Duration::from_secs(60);
+pub const SHORT: Duration = Duration::from_millis(300);
+
+impl Rig {
+    pub async fn call(&self) -> Result<ToolOutcome, McpError> {
+        self.call_with(&CancellationToken::new()).await
+    }
+
+    pub async fn call_with(&self, cancel: &CancellationToken) -> Result<ToolOutcome, McpError> {
+        let call = ToolCall {
+            name: "t".into(),
+            arguments: serde_json::value::to_raw_value(&json!({"n": 1})).unwrap(),
+            request_id: IdSource::system().next(),
+        };
+        self.connector.call(&self.endpoint, &call, cancel).await
+    }
+}
+
+pub fn text(outcome: &ToolOutcome) -> String {
+    match &outcome.content[..] {
+        [freehold_wire::content::ContentBlock::Text(text)] => text.text.clone(),
+        other => panic!("not one text: {other:?}"),
+    }
+}
