@@ -281,7 +281,7 @@ impl Edge {
                     .authorities
                     .iter()
                     .filter_map(|der| authority::stored(der).ok());
-                let trusted = trusted.map(|a| a.fingerprint).collect();
+                let trusted: Vec<_> = trusted.map(|a| a.fingerprint).collect();
                 self.registry.retrust(tunnel, &trusted);
             }
             Ok(None) => self.registry.end(tunnel),

@@ -11,3 +11,4 @@ mod process;
 mod secrets;
 mod server;
 mod skills;
+mod tunnels;

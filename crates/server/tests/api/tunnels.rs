@@ -110,7 +110,7 @@ async fn a_token_is_revealed_and_rotated() {
     s.post(&rotate, json!({"reason": 1})).await.invalid();
     s.get(&format!("{path}/reveal_token"))
         .await
-        .error(405, "method_not_allowed_error");
+        .error(405, "invalid_request_error");
     // Nothing but these two answers has the token in it.
     let token = reveal().await.ok()["tunnel_token"].to_string();
     let shown = s.get(&path).await.ok().to_string();

@@ -209,7 +209,7 @@ impl Registry {
     }
 
     /// Ends the streams that were opened while something was trusted that is not any more.
-    pub(super) fn retrust(&self, tunnel: &TunnelId, trusted: &Vec<String>) {
+    pub(super) fn retrust(&self, tunnel: &TunnelId, trusted: &[String]) {
         let mut tunnels = self.lock();
         if let Some(open) = tunnels.get_mut(tunnel) {
             open.trusts.retain(|(then, over)| {
