@@ -16,7 +16,7 @@ use super::HttpError;
 use crate::dial::{Destination, Dial};
 
 /// How long a connection waits for its next request.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(5);
 /// Most connections that wait, for one destination and over all.
 const IDLE_EACH: usize = 4;
 const IDLE_ALL: usize = 256;

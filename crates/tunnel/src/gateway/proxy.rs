@@ -41,8 +41,9 @@ const ANSWER: Duration = Duration::from_secs(120);
 /// Longest silence of an answer: event streams may have nothing to say.
 const SILENCE: Duration = Duration::from_secs(300);
 /// How long a kept connection is still listened to when the gateway stops: closed at once, it would
-/// take a request along that is already on its way. The next answer says that it is the last.
-const LAST_WORD: Duration = Duration::from_secs(3);
+/// take a request along that is already on its way. The next answer says that it is the last; the
+/// connector of the server keeps no idle connection for so long.
+const LAST_WORD: Duration = Duration::from_secs(7);
 /// Largest head, bytes.
 const MAX_HEAD: usize = 32 << 10;
 /// Largest request, bytes.
