@@ -44,7 +44,7 @@ pub(crate) async fn create(
     let (entry, request) = route(&app, body, &headers)?;
     if mcp::wanted(&request) {
         let turn = mcp::prepare(&app, entry, request, &caller.workspace, id.clone()).await?;
-        let events = turn.stream().await.map_err(|e| refused(&e))?;
+        let events = turn.stream(streamed).await.map_err(|e| refused(&e))?;
         if streamed {
             return Ok(sse::response(frames(&app, events, id)));
         }

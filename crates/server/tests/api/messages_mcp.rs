@@ -563,7 +563,7 @@ async fn any_history_is_translated_or_refused() {
             messages.push(json!({"role": role, "content": content}));
         }
         messages.push(json!({"role": "user", "content": "say: hi"}));
-        let body = json!({"model": "m", "max_tokens": 9, "messages": messages});
+        let body = json!({"model": "m", "max_tokens": 9, "stream": true, "messages": messages});
         let answer = ask(&s, &body).await;
         assert!(
             matches!(answer.status, 200 | 400),

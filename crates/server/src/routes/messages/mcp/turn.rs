@@ -29,6 +29,8 @@ const MAX_TIME: Duration = Duration::from_secs(600);
 const MAX_CALLS: usize = 64;
 /// Calls made at the same time.
 const CONCURRENT: usize = 8;
+/// What the usage of a whole message has and that of `message_delta` has not (contract 82 §3, §4).
+const ONLY_WHOLE: [&str; 4] = ["cache_creation", "inference_geo", "service_tier", "speed"];
 /// Events that a slow reader may be behind.
 const BEHIND: usize = 64;
 
@@ -71,6 +73,8 @@ struct Out {
     /// Counts of the rounds that are over.
     usage: Value,
     started: bool,
+    /// The events are for a client, and not for a fold.
+    streamed: bool,
 }
 
 impl Turn {
@@ -81,13 +85,14 @@ impl Turn {
     }
 
     /// Asks the model. Errors known before the first event come here, later ones in the stream.
-    /// Dropping the stream ends everything it leads to.
-    pub(in super::super) async fn stream(self) -> Result<EventStream, ModelError> {
+    /// Dropping the stream ends everything it leads to. `streamed` says that the events are for a
+    /// client, and not to be folded.
+    pub(in super::super) async fn stream(self, streamed: bool) -> Result<EventStream, ModelError> {
         let first = self.entry.provider.stream(self.request.clone()).await?;
         let (sender, receiver) = mpsc::channel(BEHIND);
         let cancel = CancellationToken::new();
         let guard = cancel.clone().drop_guard();
-        tokio::spawn(self.run(first, sender, cancel));
+        tokio::spawn(self.run(first, sender, streamed, cancel));
         let events = stream::unfold((receiver, guard), |(mut receiver, guard)| async move {
             let event = receiver.recv().await?;
             Some((event, (receiver, guard)))
@@ -99,6 +104,7 @@ impl Turn {
         mut self,
         first: EventStream,
         events: mpsc::Sender<Result<StreamEvent, ModelError>>,
+        streamed: bool,
         cancel: CancellationToken,
     ) {
         let mut out = Out {
@@ -106,6 +112,7 @@ impl Turn {
             index: 0,
             usage: Value::Null,
             started: false,
+            streamed,
         };
         if let Err(Stop::Failed(error)) = self.rounds(first, &mut out, &cancel).await {
             // If nobody listens any more there is nobody to tell.
@@ -344,9 +351,12 @@ impl Out {
         sum(&mut self.usage, &usage.unwrap_or(Value::Null));
     }
 
-    async fn end(&self, message: &Message, stop_reason: &str) -> Result<(), Stop> {
+    async fn end(&mut self, message: &Message, stop_reason: &str) -> Result<(), Stop> {
         let field = |key| message.field(key).map(RawValue::get);
         let field = |key| field(key).and_then(|f| serde_json::from_str::<Value>(f).ok());
+        if let (true, Some(usage)) = (self.streamed, self.usage.as_object_mut()) {
+            usage.retain(|key, _| !ONLY_WHOLE.contains(&key.as_str()));
+        }
         let mut delta = json!({"type": "message_delta", "usage": self.usage, "delta": {
             "stop_reason": stop_reason,
             "stop_sequence": field("stop_sequence"),
