@@ -526,6 +526,45 @@ async fn deferred_tools_need_a_search_and_tokens_are_counted() {
     assert!(count(body).await.ok()["input_tokens"].as_u64().unwrap() < all);
 }
 
+#[tokio::test]
+async fn changes_of_tools_name_what_the_model_knows() {
+    let mcp = McpServer::start().await;
+    let model = Model::start(&[(json!([]), "end_turn")]).await;
+    let s = in_front_of(&model).await;
+    let mut body = with(&mcp.url, "hi");
+    body["model"] = json!("m");
+    body["tools"][0]["configs"] = json!({"hang": {"enabled": false}});
+    let one = json!({"type": "mcp_tool_reference", "server_name": "demo", "name": "add"});
+    let all = json!({"type": "mcp_toolset_reference", "server_name": "demo"});
+    push(
+        &mut body["messages"],
+        json!({"role": "system", "content": [{"type": "tool_removal", "tool": all},
+            {"type": "tool_addition", "tool": one}]}),
+    );
+    ask(&s, &body).await.ok();
+    let sent = model.asked(0)["messages"][1]["content"].clone();
+    let named: Vec<_> = sent
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|b| &b["tool"]["name"])
+        .collect();
+    assert_eq!(
+        named,
+        [
+            "demo_add",
+            "demo_echo",
+            "demo_fail",
+            "demo_picture",
+            "demo_add"
+        ]
+    );
+    body["messages"][1]["content"][1]["tool"]["name"] = json!("hang");
+    let answer = ask(&s, &body).await;
+    answer.invalid();
+    assert_eq!(answer.code(), "tool_reference_unresolved");
+}
+
 /// Blocks of MCP in any arrangement are translated or refused, and what goes out has a result for
 /// each call, right after it.
 #[tokio::test]

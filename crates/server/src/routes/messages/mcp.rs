@@ -2,6 +2,7 @@
 //! whatever the provider speaks.
 
 mod call;
+mod changes;
 mod history;
 mod offer;
 mod request;
@@ -44,7 +45,7 @@ pub(super) async fn prepare(
     owner: RequestId,
 ) -> Result<Turn, ApiError> {
     let asked = request::read(&request.body, &request.beta)?;
-    let history = history::read(&request.body)?;
+    let mut history = history::read(&request.body)?;
     let connector = app.runtime.mcp().connector.clone();
     let ground = Ground {
         connector: &connector,
@@ -56,6 +57,7 @@ pub(super) async fn prepare(
         connector.close(owner.as_str());
     }
     let offer = offer?;
+    changes::resolve(&mut history.messages, &offer)?;
     put(&mut request.body, &asked, &offer, &history);
     request.beta.retain(|beta| !request::is_ours(beta));
     Ok(Turn {
