@@ -188,3 +188,36 @@ fn answer(blocks: &Value, stop: &str) -> String {
     let frame = |e: Value| format!("event: {}\ndata: {e}\n\n", e["type"].as_str().unwrap());
     events.into_iter().map(frame).collect()
 }
+
+/// A Chat Completions endpoint that calls `demo_add` once and then says what it was given.
+pub async fn chat() -> String {
+    async fn answer(body: Bytes) -> Response {
+        let asked: Value = serde_json::from_slice(&body).unwrap();
+        let last = asked["messages"]
+            .as_array()
+            .unwrap()
+            .last()
+            .unwrap()
+            .clone();
+        let (delta, finish) = if last["role"] == "tool" {
+            (
+                json!({"content": format!("it is {}", last["content"].as_str().unwrap())}),
+                "stop",
+            )
+        } else {
+            assert_eq!(asked["tools"][0]["function"]["name"], "demo_add");
+            let function = json!({"name": "demo_add", "arguments": "{\"a\":2,\"b\":3}"});
+            let call =
+                json!({"index": 0, "id": "call_1", "type": "function", "function": function});
+            (json!({"tool_calls": [call]}), "tool_calls")
+        };
+        let chunk = |delta: Value, finish: Value| {
+            let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+            format!("data: {}\n\n", json!({"id": "c", "choices": [choice]}))
+        };
+        let mut answer = chunk(delta, Value::Null) + &chunk(json!({}), json!(finish));
+        answer.push_str("data: [DONE]\n\n");
+        ([("content-type", "text/event-stream")], answer).into_response()
+    }
+    bound(Router::new().route("/v1/chat/completions", post(answer))).await
+}

@@ -1,12 +1,16 @@
 //! `POST /v1/messages` with MCP servers (contract 62 §2).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use freehold_base::IdSource;
+use freehold_model::chat::ChatProvider;
+use freehold_model::config::MidSystem;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Server, read};
-use crate::mcp_server::{McpServer, Model, TOKEN};
+use crate::mcp_server::{McpServer, Model, TOKEN, chat};
 
 const BETA: &str = "mcp-client-2025-11-20";
 
@@ -524,6 +528,43 @@ async fn deferred_tools_need_a_search_and_tokens_are_counted() {
         .unwrap();
     body["tools"][0]["default_config"] = json!({"enabled": false});
     assert!(count(body).await.ok()["input_tokens"].as_u64().unwrap() < all);
+}
+
+#[tokio::test]
+async fn chat_completions_are_as_good() {
+    let (mcp, url) = (McpServer::start().await, chat().await);
+    let s = Server::with_models(|models| {
+        let (names, ids) = (Default::default(), IdSource::system());
+        let provider = ChatProvider::new(
+            "c",
+            &url,
+            None,
+            Default::default(),
+            names,
+            MidSystem::System,
+            ids,
+        );
+        models.set_fallback(Arc::new(provider.unwrap()));
+    })
+    .await;
+    let mut body = with(&mcp.url, "add");
+    body["model"] = json!("m");
+    let message = ask(&s, &body).await.ok();
+    assert_eq!(
+        kinds(&message)[1..],
+        ["mcp_tool_use", "mcp_tool_result", "text"]
+    );
+    assert_eq!(message["content"][3]["text"], "it is 5");
+    push(
+        &mut body["messages"],
+        json!({"role": "assistant", "content": message["content"]}),
+    );
+    push(
+        &mut body["messages"],
+        json!({"role": "user", "content": "again"}),
+    );
+    let message = ask(&s, &body).await.ok();
+    assert_eq!(kinds(&message), ["mcp_tool_use", "mcp_tool_result", "text"]);
 }
 
 #[tokio::test]

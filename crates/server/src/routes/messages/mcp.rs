@@ -3,8 +3,10 @@
 
 mod call;
 mod changes;
+mod fields;
 mod history;
 mod offer;
+mod out;
 mod request;
 mod turn;
 
@@ -15,9 +17,8 @@ use freehold_model::{ModelEntry, ModelRequest, RawObject};
 use freehold_wire::ApiError;
 
 use crate::app::App;
-use offer::Ground;
 use request::Asked;
-use turn::Turn;
+use turn::{Clients, Turn};
 
 /// Whether a request is not the provider's alone: it has `mcp_servers`, or toolsets, or blocks of MCP
 /// under a beta that lets it have them.
@@ -46,17 +47,11 @@ pub(super) async fn prepare(
 ) -> Result<Turn, ApiError> {
     let asked = request::read(&request.body, &request.beta)?;
     let mut history = history::read(&request.body)?;
-    let connector = app.runtime.mcp().connector.clone();
-    let ground = Ground {
-        connector: &connector,
-        workspace,
-        owner: &owner,
+    let clients = Clients {
+        connector: app.runtime.mcp().connector.clone(),
+        owner,
     };
-    let offer = offer::make(&ground, &asked, &history.listings).await;
-    if offer.is_err() {
-        connector.close(owner.as_str());
-    }
-    let offer = offer?;
+    let offer = offer::make(&clients, workspace, &asked, &history.listings).await?;
     changes::resolve(&mut history.messages, &offer)?;
     put(&mut request.body, &asked, &offer, &history);
     request.beta.retain(|beta| !request::is_ours(beta));
@@ -65,9 +60,8 @@ pub(super) async fn prepare(
         request,
         messages: history.messages,
         offer,
-        connector,
+        clients,
         ids: app.ids.clone(),
-        owner,
     })
 }
 

@@ -5,9 +5,9 @@ use freehold_wire::ApiError;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::fields::{text, wrong};
 use super::history::raw_of;
 use super::offer::Offer;
-use super::request::{text, wrong};
 
 /// Puts the names that the model knows in the place of references to servers' tools.
 ///

@@ -9,8 +9,9 @@ use freehold_wire::ApiError;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
+use super::fields::{list, object, text, wrong};
 use super::offer::shown_name;
-use super::request::{definitions, list, object, text, wrong};
+use super::request::definitions;
 
 /// What a call says whose answer ended before it was made.
 const NOT_MADE: &str = "This call was not made.";

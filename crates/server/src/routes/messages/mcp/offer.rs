@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use freehold_base::{RequestId, WorkspaceId};
-use freehold_mcp::{Connector, Endpoint, McpError, ToolDefinition, fingerprint};
+use freehold_base::WorkspaceId;
+use freehold_mcp::{Endpoint, McpError, ToolDefinition, fingerprint};
 use freehold_model::RawObject;
 use freehold_wire::ApiError;
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::fields::wrong;
 use super::history::{object_of, raw_of};
-use super::request::{Asked, Entry, Server, Toolset, wrong};
+use super::request::{Asked, Entry, Server, Toolset};
+use super::turn::Clients;
 
 /// MCP tools of one request, all servers together.
 const MAX_TOOLS: usize = 512;
@@ -45,17 +47,16 @@ pub(super) fn shown_name(server: &str, tool: &str) -> String {
 }
 
 /// Where the servers are reached from.
-pub(super) struct Ground<'a> {
-    pub(super) connector: &'a Connector,
-    pub(super) workspace: &'a WorkspaceId,
-    pub(super) owner: &'a RequestId,
+struct Ground<'a> {
+    clients: &'a Clients,
+    workspace: &'a WorkspaceId,
 }
 
 impl Ground<'_> {
     fn endpoint(&self, server: &Server) -> Endpoint {
         Endpoint {
             workspace: self.workspace.clone(),
-            owner: self.owner.to_string(),
+            owner: self.clients.owner.to_string(),
             url: server.url.clone(),
             bearer: server.token.clone(),
         }
@@ -67,10 +68,12 @@ impl Ground<'_> {
 /// # Errors
 /// 400: a server cannot be used, names meet, or there are too many tools.
 pub(super) async fn make(
-    ground: &Ground<'_>,
+    clients: &Clients,
+    workspace: &WorkspaceId,
     asked: &Asked,
     known: &BTreeMap<String, Vec<ToolDefinition>>,
 ) -> Result<Offer, ApiError> {
+    let ground = &Ground { clients, workspace };
     let searches = asked.tools.iter().any(is_tool_search);
     let toolsets = asked.tools.iter().filter_map(|entry| match entry {
         Entry::Mcp(toolset) => Some(toolset),
@@ -145,7 +148,12 @@ async fn list(
             asked: false,
         });
     }
-    match ground.connector.list(&ground.endpoint(server)).await {
+    match ground
+        .clients
+        .connector
+        .list(&ground.endpoint(server))
+        .await
+    {
         Ok(listing) => Ok(Found {
             tools: listing.tools.clone(),
             asked: true,

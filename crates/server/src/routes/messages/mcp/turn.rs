@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::call::{self, Outcome};
 use super::history::{object_of, raw_of};
 use super::offer::{Offer, Target};
+use super::out::{Out, Stop};
 
 /// Times the model is asked in one message.
 const MAX_ROUNDS: usize = 10;
@@ -29,8 +30,6 @@ const MAX_TIME: Duration = Duration::from_secs(600);
 const MAX_CALLS: usize = 64;
 /// Calls made at the same time.
 const CONCURRENT: usize = 8;
-/// What the usage of a whole message has and that of `message_delta` has not (contract 82 §3, §4).
-const ONLY_WHOLE: [&str; 4] = ["cache_creation", "inference_geo", "service_tier", "speed"];
 /// Events that a slow reader may be behind.
 const BEHIND: usize = 64;
 
@@ -41,21 +40,19 @@ pub(in super::super) struct Turn {
     pub(super) request: ModelRequest,
     pub(super) messages: Vec<Box<RawValue>>,
     pub(super) offer: Offer,
-    pub(super) connector: Connector,
+    pub(super) clients: Clients,
     pub(super) ids: IdSource,
+}
+
+/// The connections of one request, which end with it.
+pub(super) struct Clients {
+    pub(super) connector: Connector,
     pub(super) owner: RequestId,
 }
 
-/// Why there are no more events.
-enum Stop {
-    /// Nobody listens.
-    Gone,
-    Failed(ModelError),
-}
-
-impl<E: Into<ModelError>> From<E> for Stop {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
+impl Drop for Clients {
+    fn drop(&mut self) {
+        self.connector.close(self.owner.as_str());
     }
 }
 
@@ -65,22 +62,9 @@ struct Call {
     target: Target,
 }
 
-/// Where the events go.
-struct Out {
-    events: mpsc::Sender<Result<StreamEvent, ModelError>>,
-    /// Blocks so far.
-    index: usize,
-    /// Counts of the rounds that are over.
-    usage: Value,
-    started: bool,
-    /// The events are for a client, and not for a fold.
-    streamed: bool,
-}
-
 impl Turn {
     /// What the provider is asked first, for those who do not want an answer.
     pub(in super::super) fn first(self) -> (Arc<ModelEntry>, ModelRequest) {
-        self.connector.close(self.owner.as_str());
         (self.entry, self.request)
     }
 
@@ -118,7 +102,6 @@ impl Turn {
             // If nobody listens any more there is nobody to tell.
             let _ = out.events.send(Err(error)).await;
         }
-        self.connector.close(self.owner.as_str());
     }
 
     async fn rounds(
@@ -256,7 +239,7 @@ impl Turn {
                 arguments: input.clone(),
                 request_id: self.ids.next(),
             };
-            let connector = &self.connector;
+            let connector = &self.clients.connector;
             async move {
                 if i >= MAX_CALLS {
                     return Ok(call::failure("Too many calls at once; make it again."));
@@ -312,79 +295,6 @@ fn told(call: &Call, outcome: &Outcome) -> Value {
 fn result(call: &Call, outcome: &Outcome) -> Value {
     json!({"type": "tool_result", "tool_use_id": call.id.as_str(),
         "is_error": outcome.is_error, "content": outcome.shown})
-}
-
-impl Out {
-    async fn send(&self, event: StreamEvent) -> Result<(), Stop> {
-        self.events.send(Ok(event)).await.map_err(|_| Stop::Gone)
-    }
-
-    async fn make(&self, data: &Value) -> Result<(), Stop> {
-        let name = data["type"].as_str().unwrap_or_default().to_owned();
-        let data = raw_of(data);
-        self.send(StreamEvent { name, data }).await
-    }
-
-    /// A whole block of ours.
-    async fn block(&mut self, block: &Value) -> Result<(), Stop> {
-        let index = self.index;
-        self.index += 1;
-        let start = json!({"type": "content_block_start", "index": index, "content_block": block});
-        self.make(&start).await?;
-        let stop = json!({"type": "content_block_stop", "index": index});
-        self.make(&stop).await
-    }
-
-    /// An event of a block of the model's.
-    async fn place(&mut self, name: String, mut data: RawObject) -> Result<(), Stop> {
-        data.set("index", self.index);
-        if name == "content_block_stop" {
-            self.index += 1;
-        }
-        let data = data.to_raw();
-        self.send(StreamEvent { name, data }).await
-    }
-
-    fn add(&mut self, message: &Message) {
-        let usage = message.field("usage").map(RawValue::get);
-        let usage = usage.and_then(|u| serde_json::from_str(u).ok());
-        sum(&mut self.usage, &usage.unwrap_or(Value::Null));
-    }
-
-    async fn end(&mut self, message: &Message, stop_reason: &str) -> Result<(), Stop> {
-        let field = |key| message.field(key).map(RawValue::get);
-        let field = |key| field(key).and_then(|f| serde_json::from_str::<Value>(f).ok());
-        if let (true, Some(usage)) = (self.streamed, self.usage.as_object_mut()) {
-            usage.retain(|key, _| !ONLY_WHOLE.contains(&key.as_str()));
-        }
-        let mut delta = json!({"type": "message_delta", "usage": self.usage, "delta": {
-            "stop_reason": stop_reason,
-            "stop_sequence": field("stop_sequence"),
-            "stop_details": field("stop_details"),
-            "container": field("container"),
-        }});
-        if let Some(managed) = field("context_management") {
-            delta["context_management"] = managed;
-        }
-        self.make(&delta).await?;
-        self.make(&json!({"type": "message_stop"})).await
-    }
-}
-
-/// Adds counts to counts; of what is no number the last one stays.
-fn sum(into: &mut Value, more: &Value) {
-    match (into, more) {
-        (Value::Object(into), Value::Object(more)) => {
-            for (key, value) in more {
-                sum(into.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (_, Value::Null) => {}
-        (into, more) => match (into.as_u64(), more.as_u64()) {
-            (Some(a), Some(b)) => *into = a.saturating_add(b).into(),
-            _ => *into = more.clone(),
-        },
-    }
 }
 
 fn parsed(event: &StreamEvent) -> RawObject {
