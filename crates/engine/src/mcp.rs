@@ -61,25 +61,37 @@ pub fn names<'a>(
     let mut taken: BTreeSet<String> = customs.collect();
     taken.extend(BuiltinTool::ALL.map(|t| t.name().to_owned()));
     let name = |(server, tool): (&str, &str)| {
-        let plain = format!("mcp__{}__{}", plain(server), plain(tool));
-        let faithful = plain.len() <= MAX_SHOWN && plain == format!("mcp__{server}__{tool}");
-        let name = if faithful && !taken.contains(&plain) {
-            plain
-        } else {
-            // The digest keeps apart what looks the same without the characters that were left out.
-            let digest = Sha256::new()
-                .chain_update((server.len() as u64).to_be_bytes())
-                .chain_update(server)
-                .chain_update(tool)
-                .finalize();
-            let digest: String = digest.iter().map(|b| format!("{b:02x}")).collect();
-            let keep = MAX_SHOWN - DIGEST - 1;
-            format!("{}_{}", &plain[..plain.len().min(keep)], &digest[..DIGEST])
-        };
+        let composed = format!("mcp__{server}__{tool}");
+        let mut name = fitted(&composed, server, tool);
+        if taken.contains(&name) {
+            name = digested(&composed, server, tool);
+        }
         taken.insert(name.clone());
         name
     };
     tools.map(name).collect()
+}
+
+/// `composed`, a name of a server's tool, if every provider takes it as it is; else as much of it as
+/// they take, with a digest.
+pub fn fitted(composed: &str, server: &str, tool: &str) -> String {
+    if composed.len() <= MAX_SHOWN && plain(composed) == composed {
+        composed.to_owned()
+    } else {
+        digested(composed, server, tool)
+    }
+}
+
+/// The digest keeps apart what looks the same without the characters that were left out.
+fn digested(composed: &str, server: &str, tool: &str) -> String {
+    let digest = Sha256::new()
+        .chain_update((server.len() as u64).to_be_bytes())
+        .chain_update(server)
+        .chain_update(tool)
+        .finalize();
+    let digest: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    let (plain, keep) = (plain(composed), MAX_SHOWN - DIGEST - 1);
+    format!("{}_{}", &plain[..plain.len().min(keep)], &digest[..DIGEST])
 }
 
 fn plain(text: &str) -> String {

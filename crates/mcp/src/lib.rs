@@ -37,7 +37,7 @@ pub use direct::Direct;
 pub use endpoint::Endpoint;
 pub use error::McpError;
 pub use http::{Http, HttpError};
-pub use options::Options;
+pub use options::{MAX_DEFINITION, MAX_TOOLS, Options};
 pub use outcome::{ToolCall, ToolOutcome};
 pub use probe::{HttpResponse, Probe};
 pub use target::Target;

@@ -18,11 +18,11 @@ pub(crate) const MAX_URL: usize = 2048;
 /// Longest session id.
 pub(crate) const MAX_SESSION_ID: usize = 1024;
 /// Most tools of a server.
-pub(crate) const MAX_TOOLS: usize = 512;
+pub const MAX_TOOLS: usize = 512;
 /// Most pages of a listing.
 pub(crate) const MAX_PAGES: usize = 20;
 /// Longest definition of a tool, as JSON.
-pub(crate) const MAX_DEFINITION: usize = 64 << 10;
+pub const MAX_DEFINITION: usize = 64 << 10;
 /// Deepest schema.
 pub(crate) const MAX_SCHEMA_DEPTH: usize = 32;
 /// Longest time a listing is kept, whatever the server says.

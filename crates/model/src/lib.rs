@@ -26,7 +26,7 @@ pub use catalog::{Catalog, CatalogError, ModelEntry, Supports};
 pub use config::{CatalogConfig, Rates};
 pub use error::{ModelError, ModelErrorKind};
 pub use message::{BlockKind, Delta, Message};
-pub use provider::{EventStream, Provider, ProviderInfo, RawReply, StreamEvent};
+pub use provider::{EventStream, Provider, ProviderInfo, RawReply, StreamEvent, folded};
 pub use raw::RawObject;
 pub use request::ModelRequest;
 pub use usage::{Price, Usage};

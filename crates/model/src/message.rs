@@ -30,6 +30,10 @@ pub struct Message {
 }
 
 impl Message {
+    /// Any field but `content`, as upstream sent it.
+    pub fn field(&self, key: &str) -> Option<&RawValue> {
+        self.envelope.get(key)
+    }
     /// The message as the JSON body of a `POST /v1/messages` without `stream`.
     pub fn to_json(&self) -> Box<RawValue> {
         let mut whole = self.envelope.clone();

@@ -57,19 +57,26 @@ pub trait Provider: Send + Sync {
     /// A whole answer. A provider that speaks Messages gives the upstream's status and body
     /// unchanged, refusals included; for the others a stream is folded.
     async fn send(&self, req: ModelRequest) -> Result<RawReply, ModelError> {
-        let mut events = self.stream(req).await?;
-        let mut fold = Accumulator::new();
-        while let Some(event) = events.next().await {
-            fold.push(&event?)?;
-        }
-        let body = fold.finish()?.to_json();
-        Ok(RawReply {
-            status: 200,
-            headers: vec![("content-type".into(), "application/json".into())],
-            body: Bytes::from(body.get().to_owned()),
-        })
+        folded(self.stream(req).await?).await
     }
 
     /// What this provider is.
     fn describe(&self) -> ProviderInfo;
+}
+
+/// The answer that a stream is, as if it had not been streamed.
+///
+/// # Errors
+/// The stream's own, or that it was not one message.
+pub async fn folded(mut events: EventStream) -> Result<RawReply, ModelError> {
+    let mut fold = Accumulator::new();
+    while let Some(event) = events.next().await {
+        fold.push(&event?)?;
+    }
+    let body = fold.finish()?.to_json();
+    Ok(RawReply {
+        status: 200,
+        headers: vec![("content-type".into(), "application/json".into())],
+        body: Bytes::from(body.get().to_owned()),
+    })
 }

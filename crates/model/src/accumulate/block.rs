@@ -40,7 +40,7 @@ impl OpenBlock {
     }
 
     pub(super) fn is_tool_use(&self) -> bool {
-        self.kind == "tool_use"
+        matches!(self.kind.as_str(), "tool_use" | "mcp_tool_use")
     }
 
     pub(super) fn kind(&self) -> BlockKind {

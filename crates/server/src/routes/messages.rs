@@ -1,12 +1,17 @@
 //! `POST /v1/messages` and `/v1/messages/count_tokens`: a gateway to the configured providers
-//! (contract 82). Bodies pass through; only what is needed to route them is read.
+//! (contract 82). Bodies pass through; only what is needed to route them is read, but for requests
+//! that use MCP servers ([`mcp`]).
+
+mod mcp;
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
 use freehold_base::RequestId;
-use freehold_model::{EventStream, ModelEntry, ModelError, ModelRequest, RawObject, RawReply};
+use freehold_model::{
+    EventStream, ModelEntry, ModelError, ModelRequest, RawObject, RawReply, folded,
+};
 use freehold_wire::{ApiError, ErrorKind};
 use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -23,7 +28,7 @@ const MAX_BETAS: usize = 100;
 /// `POST /v1/messages`
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    _: Caller,
+    caller: Caller,
     Extension(RequestName(id)): Extension<RequestName>,
     headers: HeaderMap,
     Payload(body): Payload,
@@ -37,6 +42,15 @@ pub(crate) async fn create(
         Some(_) => return Err(ApiError::invalid("stream: expected a boolean").into()),
     };
     let (entry, request) = route(&app, body, &headers)?;
+    if mcp::wanted(&request) {
+        let turn = mcp::prepare(&app, entry, request, &caller.workspace, id.clone()).await?;
+        let events = turn.stream(streamed).await.map_err(|e| refused(&e))?;
+        if streamed {
+            return Ok(sse::response(frames(&app, events, id)));
+        }
+        let reply = folded(events).await.map_err(|e| refused(&e))?;
+        return pass_on(reply, &id);
+    }
     if streamed {
         let events = entry
             .provider
@@ -56,13 +70,18 @@ pub(crate) async fn create(
 /// `POST /v1/messages/count_tokens`
 pub(crate) async fn count_tokens(
     State(app): State<Arc<App>>,
-    _: Caller,
+    caller: Caller,
+    Extension(RequestName(id)): Extension<RequestName>,
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Reply {
     let body = object(&body)?;
     require::<Vec<&RawValue>>(&body, "messages", "an array")?;
-    let (entry, request) = route(&app, body, &headers)?;
+    let (mut entry, mut request) = route(&app, body, &headers)?;
+    if mcp::wanted(&request) {
+        let turn = mcp::prepare(&app, entry, request, &caller.workspace, id).await?;
+        (entry, request) = turn.first();
+    }
     let tokens = entry
         .provider
         .count_tokens(request)

@@ -22,6 +22,10 @@ fn api_json() -> impl Strategy<Value = Value> {
         Just("file".to_owned()),
         Just("rehearsal".to_owned()),
         Just("agent_toolset_20260401".to_owned()),
+        Just("mcp_tool_use".to_owned()),
+        Just("mcp_tool_result".to_owned()),
+        Just("mcp_tool_listing".to_owned()),
+        Just("mcp_toolset".to_owned()),
         Just("agent_0".to_owned()),
         Just("env_0".to_owned()),
         "\\PC{0,12}",
@@ -47,6 +51,10 @@ fn api_json() -> impl Strategy<Value = Value> {
         Just("multiagent"),
         Just("mcp_servers"),
         Just("tool_use_id"),
+        Just("mcp_server_name"),
+        Just("server_name"),
+        Just("input_schema"),
+        Just("configs"),
         Just("odd"),
     ];
     let leaf = prop_oneof![
@@ -179,6 +187,7 @@ fn whatever_is_sent_is_answered() {
                 .uri(uri)
                 .header("x-api-key", ADMIN_KEY)
                 .header("anthropic-version", "2023-06-01")
+                .header("anthropic-beta", "mcp-client-2025-11-20")
                 .header("content-type", "multipart/form-data; boundary=b")
                 .body(Body::from(body))
                 .unwrap();
