@@ -22,7 +22,7 @@ pub use identity::Identity;
 pub use registry::ConnectionInfo;
 
 use crate::certificate::{authority, verifier};
-use registry::{Link, Opened, Registry};
+use registry::{Link, NoPlace, Opened, Registry};
 
 /// What the edge asks of the store.
 #[async_trait]
@@ -106,6 +106,9 @@ pub enum DialFailure {
     /// Too many streams.
     #[error("the tunnel has as many connections open as it may")]
     Busy,
+    /// The tunnel was changed while it was dialled; another attempt sees it as it is now.
+    #[error("the tunnel was changed; try again")]
+    Changed,
     /// The gateway knows no such server.
     #[error("the gateway has no route for this host")]
     NoRoute,
@@ -171,6 +174,7 @@ impl Edge {
         workspace: &WorkspaceId,
         host: &str,
     ) -> Result<tokio_rustls::client::TlsStream<Guarded>, DialFailure> {
+        let since = self.registry.now();
         let tunnel = self.find(workspace, host).await?;
         let authorities = tunnel
             .authorities
@@ -189,11 +193,11 @@ impl Edge {
         let mut last = DialFailure::NoGateway;
         while let Some(link) = self.registry.pick(&tunnel.id, &tried) {
             tried.push(link.id.clone());
-            let opened = self.open(&tunnel, &link, host, &trusted).await;
+            let opened = self.open(&tunnel, &link, host, &trusted, since).await;
             let stream = match opened {
                 Ok(stream) => stream,
                 // The stream was not taken, so nothing was sent on it: another may.
-                Err(failure @ (DialFailure::Busy | DialFailure::Unknown)) => return Err(failure),
+                Err(failure @ (DialFailure::Busy | DialFailure::Changed)) => return Err(failure),
                 Err(failure) => {
                     last = failure;
                     continue;
@@ -249,12 +253,13 @@ impl Edge {
         link: &Arc<Link>,
         host: &str,
         trusted: &Vec<String>,
+        since: u64,
     ) -> Result<Guarded, DialFailure> {
-        let Some(place) = self
-            .registry
-            .place(&tunnel.id, trusted, self.options.max_streams)
-        else {
-            return Err(DialFailure::Busy);
+        let max = self.options.max_streams;
+        let place = match self.registry.place(&tunnel.id, trusted, max, since) {
+            Ok(place) => place,
+            Err(NoPlace::Busy) => return Err(DialFailure::Busy),
+            Err(NoPlace::Changed) => return Err(DialFailure::Changed),
         };
         let opened = tokio::time::timeout(self.options.open, link.open(host)).await;
         match opened {
@@ -275,6 +280,7 @@ impl Edge {
 
     /// Something about a tunnel was changed: what is open and would not be opened now ends.
     pub async fn changed(&self, tunnel: &TunnelId, domain: &str) {
+        self.registry.note_change(tunnel);
         match self.directory.by_domain(domain).await {
             Ok(Some(now)) => {
                 let trusted = now

@@ -135,6 +135,22 @@ async fn an_authority_that_is_taken_away_ends_what_is_open() {
 }
 
 #[tokio::test]
+async fn a_dial_under_way_does_not_bring_back_what_was_taken_away() {
+    let world = Arc::new(World::start().await);
+    let (looked_up, go) = world.directory.hold();
+    let dialling = {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { world.dial().await.err() })
+    };
+    looked_up.await.unwrap();
+    world.directory.trust(Vec::new());
+    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    go.send(()).unwrap();
+    assert_eq!(dialling.await.unwrap(), Some(DialFailure::Changed));
+    assert_eq!(world.dial().await.err(), Some(DialFailure::NoCertificate));
+}
+
+#[tokio::test]
 async fn an_archived_tunnel_ends_at_once_and_its_token_opens_nothing() {
     let world = World::start().await;
     world.directory.archive();

@@ -82,6 +82,8 @@ struct Who {
     connection: String,
     gateway: String,
     source: SocketAddr,
+    /// When its token was looked up, as the registry counts.
+    since: u64,
 }
 
 type Registered = Option<(TlsStream<TcpStream>, TokenGrant, Who)>;
@@ -113,6 +115,7 @@ async fn register(
     }
     let token = bearer(&head).unwrap_or_default();
     // Looked up by the hash of the whole: how far a wrong one agrees with a right one tells nothing.
+    let since = edge.registry.now();
     let grant = edge.directory.by_token(Sha256::digest(token).into()).await;
     let grant = match grant {
         Ok(Some(grant)) => grant,
@@ -128,6 +131,7 @@ async fn register(
         connection: id.as_str().replace("sevt_", "tcon_"),
         gateway: plain(head.field("gateway-id").unwrap_or("unnamed")),
         source,
+        since,
     };
     let welcome = Welcome {
         connection_id: who.connection.clone(),
@@ -202,11 +206,13 @@ async fn keep(
         sender,
     );
     let over = link.over.clone();
-    if !edge
-        .registry
-        .add(&grant.tunnel, Arc::new(link), edge.options.max_connections)
-    {
-        tracing::warn!(tunnel = %grant.tunnel, "the tunnel has as many gateways' connections as it may");
+    if !edge.registry.add(
+        &grant.tunnel,
+        Arc::new(link),
+        edge.options.max_connections,
+        who.since,
+    ) {
+        tracing::warn!(tunnel = %grant.tunnel, "a gateway is not taken: its tunnel has as many as it may, or was changed meanwhile");
         return;
     }
     tracing::info!(tunnel = %grant.tunnel, connection = who.connection, gateway = who.gateway, source = %who.source, "gateway connected");

@@ -123,10 +123,26 @@ struct Open {
     streams: Arc<AtomicUsize>,
 }
 
-/// All tunnels that have something open.
+/// All tunnels that have something open, and when each was changed.
 #[derive(Default)]
 pub(super) struct Registry {
     tunnels: Mutex<HashMap<TunnelId, Open>>,
+    changes: Mutex<Changes>,
+}
+
+/// Counts changes, and notes for each tunnel the last one.
+#[derive(Default)]
+struct Changes {
+    count: u64,
+    last: HashMap<TunnelId, u64>,
+}
+
+/// Why there is no place.
+pub(super) enum NoPlace {
+    /// The tunnel has as many streams as it may.
+    Busy,
+    /// It was changed since it was looked up: what is known of it may not hold any more.
+    Changed,
 }
 
 /// A stream's place among those of its tunnel.
@@ -148,9 +164,33 @@ impl Drop for Place {
 }
 
 impl Registry {
-    /// Takes a connection, unless the tunnel has as many as it may.
-    pub(super) fn add(&self, tunnel: &TunnelId, link: Arc<Link>, max: usize) -> bool {
+    /// To be asked before a tunnel is looked up.
+    pub(super) fn now(&self) -> u64 {
+        self.changes().count
+    }
+
+    /// A tunnel was changed. To be called before what is open is gone through.
+    pub(super) fn note_change(&self, tunnel: &TunnelId) {
+        let mut changes = self.changes();
+        changes.count += 1;
+        let count = changes.count;
+        changes.last.insert(tunnel.clone(), count);
+    }
+
+    fn is_stale(&self, tunnel: &TunnelId, since: u64) -> bool {
+        self.changes()
+            .last
+            .get(tunnel)
+            .is_some_and(|at| *at > since)
+    }
+
+    /// Takes a connection, unless the tunnel has as many as it may, or was changed `since` its token was
+    /// looked up.
+    pub(super) fn add(&self, tunnel: &TunnelId, link: Arc<Link>, max: usize, since: u64) -> bool {
         let mut tunnels = self.lock();
+        if self.is_stale(tunnel, since) {
+            return false;
+        }
         let open = tunnels.entry(tunnel.clone()).or_default();
         open.links.retain(|l| !l.sender.is_closed());
         let room = open.links.len() < max;
@@ -180,17 +220,21 @@ impl Registry {
         left.min_by_key(load).map(Arc::clone)
     }
 
-    /// A place for one more stream; `None` if there is none.
+    /// A place for one more stream to a tunnel that was looked up `since`.
     pub(super) fn place(
         &self,
         tunnel: &TunnelId,
         trusted: &Vec<String>,
         max: usize,
-    ) -> Option<Place> {
+        since: u64,
+    ) -> Result<Place, NoPlace> {
         let mut tunnels = self.lock();
+        if self.is_stale(tunnel, since) {
+            return Err(NoPlace::Changed);
+        }
         let open = tunnels.entry(tunnel.clone()).or_default();
         if open.streams.load(Ordering::Relaxed) >= max {
-            return None;
+            return Err(NoPlace::Busy);
         }
         open.streams.fetch_add(1, Ordering::Relaxed);
         let known = open.trusts.iter().find(|(t, _)| t == trusted);
@@ -202,7 +246,7 @@ impl Registry {
                 over
             }
         };
-        Some(Place {
+        Ok(Place {
             streams: Arc::clone(&open.streams),
             over,
         })
@@ -246,6 +290,10 @@ impl Registry {
             healthy: link.is_healthy(),
         };
         live.map(info).collect()
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TunnelId, Open>> {

@@ -20,7 +20,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,8 @@ pub struct Table {
     tunnel: TunnelId,
     workspace: WorkspaceId,
     state: Mutex<(Option<String>, Vec<CertificateDer<'static>>)>,
+    /// The next answer about a domain waits: told when it was looked up, and when it may go.
+    held: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
 }
 
 impl Table {
@@ -39,6 +41,13 @@ impl Table {
     }
     pub fn rotate(&self, token: &str) {
         self.state.lock().unwrap().0 = Some(token.to_owned());
+    }
+    /// Holds the next answer about a domain back: when it has been looked up, and how to let it go.
+    pub fn hold(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (looked, reached) = oneshot::channel();
+        let (go, may_go) = oneshot::channel();
+        *self.held.lock().unwrap() = Some((looked, may_go));
+        (reached, go)
     }
     pub fn archive(&self) {
         self.state.lock().unwrap().0 = None;
@@ -58,6 +67,11 @@ impl Directory for Table {
     }
     async fn by_domain(&self, domain: &str) -> Result<Option<Tunnel>, DirectoryError> {
         let (token, authorities) = self.state.lock().unwrap().clone();
+        let held = self.held.lock().unwrap().take();
+        if let Some((looked, may_go)) = held {
+            let _ = looked.send(());
+            let _ = may_go.await;
+        }
         let there = token.is_some() && domain == "abc.tunnel.test";
         Ok(there.then(|| Tunnel {
             id: self.tunnel.clone(),
@@ -176,6 +190,7 @@ impl World {
                 Some(TOKEN.to_owned()),
                 vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()],
             )),
+            held: Mutex::new(None),
         });
         let server = Arc::new(Upstream {
             seen: AtomicUsize::new(0),
