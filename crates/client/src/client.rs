@@ -94,7 +94,12 @@ impl Client {
             "anthropic-version",
             header::HeaderValue::from_static(VERSION),
         );
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder();
+        if base.scheme() == "http" {
+            // Never speaks TLS, so it need not hold the system's certificates.
+            http = http.tls_certs_only([]);
+        }
+        let http = http
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(options.connect_timeout)

@@ -15,7 +15,7 @@ use super::Lab;
 use crate::load::api;
 use crate::load::connection::{Connection, Target};
 use crate::load::process;
-use crate::load::stream::Stream;
+use crate::load::stream::{Seen, Stream};
 use crate::load::upstream::Work;
 
 /// How long a worker stays with a session that rests, milliseconds: part of what serving a queue of
@@ -56,6 +56,7 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     }
     for (what, of, words) in [
         ("call", ".p50", "tool round trip"),
+        ("own", ".p50", "the worker's part of the round trip"),
         ("memory", "", "worker memory"),
         ("cpu", "", "CPU of a call"),
     ] {
@@ -82,15 +83,18 @@ async fn one(
     let times = serve(lab, connection, environment, calls).await?;
     let cpu = (process::cpu(worker.child.id())? - before).as_secs_f64() * 1e3;
     let put = |what: &str| (format!("worker.{id}.{what}"), name.to_owned());
+    let (whole, own): (Vec<f64>, Vec<f64>) = times[1..].iter().map(|t| (t.whole, t.own)).unzip();
     let (key, what) = put("call");
-    let rest = &times[1..];
-    lab.put_millis(&key, &format!("{what}: later calls, use to result"), rest);
+    lab.put_millis(&key, &format!("{what}: later calls, use to result"), &whole);
+    let (key, what) = put("own");
+    let words = format!("{what}: later calls, use delivered to result taken in");
+    lab.put_millis(&key, &words, &own);
     let (key, what) = put("first");
     lab.put(
         &key,
         &format!("{what}: first call of a session"),
         "ms",
-        times[0],
+        times[0].whole,
     );
     let (key, what) = put("cpu");
     let each = cpu / times.len() as f64;
@@ -119,13 +123,23 @@ async fn one(
     Ok(())
 }
 
-/// A session with calls, from its creation to its rest; milliseconds of each call.
+/// What a call took, milliseconds.
+struct Took {
+    /// Between the server's stamps of the call and of its result: the server's commit and delivery
+    /// of the call are in it, the same for every worker.
+    whole: f64,
+    /// From the call's arrival on a stream beside the worker's to the server's stamp of its result:
+    /// what the worker itself, its request, and the reading of that request took.
+    own: f64,
+}
+
+/// A session with calls, from its creation to its rest.
 async fn serve(
     lab: &Lab,
     connection: &mut Connection,
     environment: &str,
     calls: usize,
-) -> Result<Vec<f64>> {
+) -> Result<Vec<Took>> {
     let stream = order(lab, connection, environment, calls).await?;
     calls_of(stream, calls).await
 }
@@ -145,28 +159,31 @@ async fn order(
     Ok(stream)
 }
 
-/// Milliseconds between the stamps of each call and its result.
-async fn calls_of(mut stream: Stream, count: usize) -> Result<Vec<f64>> {
-    let mut asked: HashMap<String, Timestamp> = HashMap::new();
+/// What each call took.
+async fn calls_of(mut stream: Stream, count: usize) -> Result<Vec<Took>> {
+    let mut asked: HashMap<String, (Timestamp, Timestamp)> = HashMap::new();
     let mut times = Vec::new();
     loop {
-        let event = stream.next().await?.event;
+        let Seen { event, clock, .. } = stream.next().await?;
         let end = event
             .rested()?
             .is_some_and(|reason| reason.r#type == "end_turn");
         match event.r#type.as_str() {
             "agent.tool_use" => {
                 let at = event.processed_at.context("a call without time")?;
-                asked.insert(event.id.context("a call without id")?, at);
+                asked.insert(event.id.context("a call without id")?, (at, clock));
             }
             "user.tool_result" => {
                 let of = event.tool_use_id.and_then(|id| asked.remove(&id));
-                let of = of.context("a result without call")?;
+                let (stamped, arrived) = of.context("a result without call")?;
                 if event.is_error == Some(true) {
                     bail!("`bash: true` failed");
                 }
                 let at = event.processed_at.context("a result without time")?;
-                times.push(at.seconds_since(of) * 1e3);
+                times.push(Took {
+                    whole: at.seconds_since(stamped) * 1e3,
+                    own: at.seconds_since(arrived) * 1e3,
+                });
             }
             _ => {}
         }
