@@ -1,10 +1,9 @@
 //! What this host did for a session, so that a restarted worker neither runs a call twice nor
 //! forgets a result. A file a session, outside everything its sandbox sees, one JSON object a line.
 //!
-//! A call is noted and synced to the disk before it runs. Its result is noted before it is sent, which
-//! outlives the process, and synced unless the server takes it at once: what a host's sudden end may
-//! cost is the result, never a second run. What the server has is dropped, so the file holds at most
-//! the open calls of one session; only one process at a time has it open.
+//! A call is noted before it runs and its result before it is sent, each synced to the disk. What
+//! the server has is dropped, so the file holds at most the open calls of one session; only one
+//! process at a time has it open.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -155,19 +154,14 @@ impl Journal {
         self.write(Line::Started { call }, true)
     }
 
-    /// The call ran to its end. Outlives this process; for the disk see [`Journal::sync`].
+    /// The call ran to its end. On the disk when this returns.
     pub(super) fn done(&mut self, call: &str, reply: &Reply) -> Result<(), JournalError> {
         let line = Line::Done {
             call: call.to_owned(),
             content: reply.content.clone(),
             is_error: reply.is_error,
         };
-        self.write(line, false)
-    }
-
-    /// What was noted is on the disk when this returns.
-    pub(super) fn sync(&mut self) -> Result<(), JournalError> {
-        self.file.sync_data().map_err(failed("write"))
+        self.write(line, true)
     }
 
     /// The server has the call's result. May be lost: the history says the same.
@@ -229,7 +223,7 @@ impl Journal {
         text.push(b'\n');
         self.file.write_all(&text).map_err(failed("write"))?;
         if sync {
-            self.sync()?;
+            self.file.sync_data().map_err(failed("write"))?;
         }
         self.len += text.len() as u64;
         self.take(line);

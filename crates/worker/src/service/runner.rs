@@ -31,9 +31,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(150);
 /// Longest a killed call may take to end.
 pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A result that the server has not taken in by then is synced to the disk.
-const SYNC_AFTER: Duration = Duration::from_millis(20);
-
 const UNKNOWN: &str = "The worker that ran this call ended before it could report the result. \
     Whether the call took effect is unknown, and it was not run again. Check before you repeat it.";
 const STOPPED: &str = "The worker was stopped while this call ran, and the call was killed. \
@@ -309,7 +306,7 @@ async fn answer(
         serving.metrics,
     );
     let posted = tokio::select! {
-        posted = synced_if_slow(serving, posted) => posted,
+        posted = posted => posted,
         () = given_up(&fate.moot, &kill) => return false,
     };
     crash_point!("worker.post.after");
@@ -321,20 +318,6 @@ async fn answer(
         }
     }
     posted
-}
-
-/// Most results are taken in sooner than the disk has them, and then nobody needs the journal's.
-async fn synced_if_slow(serving: &Serving<'_>, posted: impl Future<Output = bool>) -> bool {
-    tokio::pin!(posted);
-    if let Ok(posted) = tokio::time::timeout(SYNC_AFTER, &mut posted).await {
-        return posted;
-    }
-    let sync = async {
-        if let Err(error) = serving.journal.with(|j| j.sync()).await {
-            tracing::error!(session = %serving.session, %error, "a result was not synced");
-        }
-    };
-    tokio::join!(posted, sync).0
 }
 
 /// Ends when the result has become moot; never for a kill alone, whose reply is still to be sent.
@@ -354,29 +337,18 @@ async fn once(
     moot: &AtomicBool,
 ) -> Reply {
     let id = call.id.clone();
-    let lost = serving
-        .lost_before
-        .is_some_and(|lost| call.free_at.is_none_or(|free| free <= lost));
-    let known = {
+    let unknown = {
         let id = id.clone();
-        let look = move |j: &mut journal::Journal| match j.known(&id).cloned() {
-            None if lost => Ok(Some(Known::Started)),
-            None => j.started(&id).map(|()| None),
-            known => Ok(known),
-        };
-        serving.journal.with(look).await
-    };
-    let unknown = match known {
-        Ok(Some(Known::Done(reply))) => {
-            serving.metrics.replayed();
-            return reply;
-        }
-        Ok(Some(Known::Started)) => true,
-        Ok(None) => false,
-        Err(error) => {
-            // What cannot be noted could run twice.
-            tracing::error!(session = %serving.session, %error, "the journal was not written");
-            return Reply::error(UNNOTED);
+        let known = serving.journal.with(move |j| j.known(&id).cloned()).await;
+        match known {
+            Some(Known::Done(reply)) => {
+                serving.metrics.replayed();
+                return reply;
+            }
+            Some(Known::Started) => true,
+            None => serving
+                .lost_before
+                .is_some_and(|lost| call.free_at.is_none_or(|free| free <= lost)),
         }
     };
     let reply = if unknown {
@@ -387,6 +359,15 @@ async fn once(
         );
         Reply::error(UNKNOWN)
     } else {
+        let noted = {
+            let id = id.clone();
+            serving.journal.with(move |j| j.started(&id)).await
+        };
+        if let Err(error) = noted {
+            // What cannot be noted could run twice.
+            tracing::error!(session = %serving.session, %error, "the journal was not written");
+            return Reply::error(UNNOTED);
+        }
         crash_point!("worker.call.noted");
         let reply = run(serving, tool, call, kill).await;
         crash_point!("worker.call.ran");

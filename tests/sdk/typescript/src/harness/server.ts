@@ -23,7 +23,7 @@ export class Server {
     if (!binary) throw new Error('FREEHOLD_BIN must name the server binary; `cargo xtask test --only ts` sets it');
     const folder = mkdtempSync(join(tmpdir(), 'freehold-ts-'));
     const config = join(folder, 'freehold.toml');
-    writeFileSync(config, '[rehearsal]\ndelay_ms = 0\n[mcp]\nallow = ["127.0.0.1"]\n');
+    writeFileSync(config, '[rehearsal]\ndelay_ms = 0\n[mcp]\nallow = ["127.0.0.0/8"]\n');
     const args = ['serve', '--config', config, '--listen', '127.0.0.1:0', '--data-dir', join(folder, 'data'), '--log-format', 'json'];
     const child = spawn(binary, args, {
       env: { PATH: process.env['PATH'], HOME: process.env['HOME'], FREEHOLD_BOOTSTRAP_KEY: 'sk-fh-typescript-tests' },
