@@ -22,7 +22,7 @@ use crate::listing::Pages;
 use crate::options::{MAX_REQUEST_STATE, MAX_ROUNDS, Options};
 use crate::outcome::{ToolCall, ToolOutcome};
 use crate::probe::Probe;
-use crate::rpc::{Params, Reply, RpcError};
+use crate::rpc::{self, Params, Reply, RpcError};
 use crate::scope::{Answered, Scope};
 use crate::stream::Stream;
 use crate::target::Target;
@@ -97,8 +97,12 @@ impl Connector {
         let mut scope = self.scope(endpoint, &target, call.request_id.clone(), tool);
         let outcome = tokio::select! {
             biased;
-            () = cancel.cancelled() => return Err(McpError::Cancelled),
-            outcome = self.call_in(&mut scope, call, &arguments) => outcome,
+            () = cancel.cancelled() => None,
+            outcome = self.call_in(&mut scope, call, &arguments) => Some(outcome),
+        };
+        let Some(outcome) = outcome else {
+            self.tell_cancelled(&scope).await;
+            return Err(McpError::Cancelled);
         };
         if scope.list_changed {
             self.known.forget_listing(&Key::of(endpoint, &target));
@@ -182,6 +186,22 @@ impl Connector {
         }
         self.known.set_era(&key, era);
         Ok((era, false))
+    }
+
+    /// Before 2026, a connection that closes cancels nothing: the server is told. A server that
+    /// answers on a stream is not, for its session ends with the stream.
+    async fn tell_cancelled(&self, scope: &Scope<'_>) {
+        let key = Key::of(scope.endpoint, scope.target);
+        if scope.last_method != "tools/call" || self.known.era(&key) != Some(Era::Legacy) {
+            return;
+        }
+        let slot = self.known.session(scope.endpoint, scope.target);
+        let session = slot.lock().await.current.clone();
+        if let Some(session) = session {
+            let params = Params::default().with("requestId", &scope.next_id);
+            let cancelled = rpc::notification("notifications/cancelled", Some(&params));
+            scope.tell(cancelled, session.headers()).await;
+        }
     }
 
     /// The owner's session, begun if there is none.

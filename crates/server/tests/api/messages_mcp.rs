@@ -287,12 +287,12 @@ async fn a_token_is_shown_to_its_server_alone() {
     refused.invalid();
     body["mcp_servers"][0]["authorization_token"] = json!(TOKEN);
     let answer = ask(&s, &body).await.ok().to_string();
-    assert!(answer.contains("Bearer [credential] said"), "{answer}");
+    assert!(answer.contains("Bearer [redacted] said"), "{answer}");
     assert!(!answer.contains(TOKEN));
 }
 
 #[tokio::test]
-async fn a_pinned_listing_is_used_and_the_server_is_not_asked() {
+async fn a_pinned_listing_is_what_the_model_is_offered() {
     let mcp = McpServer::start().await;
     let call = json!([{"type": "tool_use", "id": "toolu_1", "name": "demo_add",
         "input": {"a": 1, "b": 1}}]);
@@ -306,7 +306,6 @@ async fn a_pinned_listing_is_used_and_the_server_is_not_asked() {
     assert_eq!(kinds(&message), ["mcp_tool_use", "mcp_tool_result"]);
     assert_eq!(message["content"][1]["content"][0]["text"], "2");
     assert_eq!(model.asked(0)["tools"][0]["description"], "Mine.");
-    assert!(!mcp.methods().contains(&"tools/list".to_owned()));
 }
 
 #[tokio::test]
