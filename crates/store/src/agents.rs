@@ -229,15 +229,10 @@ impl Store {
             if !q.include_archived {
                 f.fixed("a.archived_at IS NULL");
             }
-            if let Some((at, id)) = &q.after {
-                f.and("(a.created_at, a.id) < ({}, {})", [(*at).into(), id.into()]);
-            }
-            let limit = f.param(q.limit.saturating_add(1).into());
+            let page = f.newest(["a.created_at", "a.id"], q.after.as_ref(), q.limit);
             let sql = format!(
                 "SELECT {COLUMNS} FROM agent a
-                 JOIN agent_version v ON v.agent_id = a.id AND v.version = a.version
-                 WHERE {} ORDER BY a.created_at DESC, a.id DESC LIMIT {limit}",
-                f.text()
+                 JOIN agent_version v ON v.agent_id = a.id AND v.version = a.version {page}"
             );
             tx.query(&sql, &f.params)?.into_iter().map(agent).collect()
         })

@@ -180,15 +180,8 @@ impl Store {
             if !q.ids.is_empty() {
                 f.one_of("id", q.ids.iter().map(Value::from));
             }
-            if let Some((at, id)) = &q.after {
-                f.and("(created_at, id) < ({}, {})", [(*at).into(), id.into()]);
-            }
-            let limit = f.param(q.limit.saturating_add(1).into());
-            let sql = format!(
-                "SELECT {COLUMNS} FROM file WHERE {}
-                 ORDER BY created_at DESC, id DESC LIMIT {limit}",
-                f.text()
-            );
+            let page = f.newest(["created_at", "id"], q.after.as_ref(), q.limit);
+            let sql = format!("SELECT {COLUMNS} FROM file {page}");
             tx.query(&sql, &f.params)?.into_iter().map(file).collect()
         })
         .await

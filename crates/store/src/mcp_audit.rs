@@ -118,14 +118,8 @@ impl Store {
             f.maybe("tool = {}", q.tool.as_ref());
             f.maybe("action = {}", q.action.as_ref());
             f.maybe("outcome = {}", q.outcome.as_ref());
-            if let Some((at, id)) = &q.after {
-                f.and("(at, id) < ({}, {})", [(*at).into(), id.into()]);
-            }
-            let limit = f.param(q.limit.saturating_add(1).into());
-            let sql = format!(
-                "SELECT {COLUMNS} FROM mcp_audit WHERE {} ORDER BY at DESC, id DESC LIMIT {limit}",
-                f.text()
-            );
+            let page = f.newest(["at", "id"], q.after.as_ref(), q.limit);
+            let sql = format!("SELECT {COLUMNS} FROM mcp_audit {page}");
             tx.query(&sql, &f.params)?.into_iter().map(entry).collect()
         })
         .await

@@ -241,15 +241,8 @@ impl Store {
             }
             f.maybe("created_at >= {}", q.from);
             f.maybe("created_at <= {}", q.until);
-            if let Some((at, id)) = &q.after {
-                f.and("(created_at, id) < ({}, {})", [(*at).into(), id.into()]);
-            }
-            let limit = f.param(q.limit.saturating_add(1).into());
-            let sql = format!(
-                "SELECT {COLUMNS} FROM memory_store WHERE {}
-                 ORDER BY created_at DESC, id DESC LIMIT {limit}",
-                f.text()
-            );
+            let page = f.newest(["created_at", "id"], q.after.as_ref(), q.limit);
+            let sql = format!("SELECT {COLUMNS} FROM memory_store {page}");
             tx.query(&sql, &f.params)?
                 .into_iter()
                 .map(memory_store)

@@ -251,16 +251,9 @@ impl Store {
             }
             f.maybe("created_at >= {}", q.from);
             f.maybe("created_at <= {}", q.until);
-            if let Some((at, id)) = &q.after {
-                f.and("(created_at, id) < ({}, {})", [(*at).into(), id.into()]);
-            }
-            let limit = f.param(q.limit.saturating_add(1).into());
+            let page = f.newest(["created_at", "id"], q.after.as_ref(), q.limit);
             let content = if q.content { ", content" } else { "" };
-            let sql = format!(
-                "SELECT {COLUMNS}{content} FROM memory_version WHERE {}
-                 ORDER BY created_at DESC, id DESC LIMIT {limit}",
-                f.text()
-            );
+            let sql = format!("SELECT {COLUMNS}{content} FROM memory_version {page}");
             let rows = tx.query(&sql, &f.params)?.into_iter();
             rows.map(|row| version(row, q.content))
                 .collect::<Result<Vec<_>, _>>()

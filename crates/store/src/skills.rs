@@ -324,14 +324,8 @@ impl Store {
         self.read(move |tx| {
             let mut f = Filter::default();
             f.and("s.workspace_id = {}", [Value::from(&workspace)]);
-            if let Some((at, id)) = &q.after {
-                f.and("(s.created_at, s.id) < ({}, {})", [(*at).into(), id.into()]);
-            }
-            let limit = f.param(q.limit.saturating_add(1).into());
-            let sql = format!(
-                "{SKILLS} WHERE {} ORDER BY s.created_at DESC, s.id DESC LIMIT {limit}",
-                f.text()
-            );
+            let page = f.newest(["s.created_at", "s.id"], q.after.as_ref(), q.limit);
+            let sql = format!("{SKILLS} {page}");
             tx.query(&sql, &f.params)?.into_iter().map(skill).collect()
         })
         .await

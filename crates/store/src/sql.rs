@@ -1,5 +1,7 @@
 //! Building the few statements whose shape depends on the request.
 
+use freehold_base::{Id, Kind, Timestamp};
+
 use crate::backend::Value;
 
 /// Conditions joined by AND, with their parameters.
@@ -39,6 +41,22 @@ impl<'a> Filter<'a> {
     pub(crate) fn param(&mut self, value: Value<'a>) -> String {
         self.params.push(value);
         format!("?{}", self.params.len())
+    }
+    /// What follows the tables of a listing, newest first by these columns: the conditions, what is
+    /// past `after`, the order, and one row more than `limit`, which says that there are more.
+    pub(crate) fn newest<K: Kind>(
+        &mut self,
+        [at, id]: [&str; 2],
+        after: Option<&'a (Timestamp, Id<K>)>,
+        limit: usize,
+    ) -> String {
+        if let Some((time, last)) = after {
+            let past = format!("({at}, {id}) < ({{}}, {{}})");
+            self.and(&past, [(*time).into(), last.into()]);
+        }
+        let limit = self.param(limit.saturating_add(1).into());
+        let text = self.text();
+        format!("WHERE {text} ORDER BY {at} DESC, {id} DESC LIMIT {limit}")
     }
     /// The conditions.
     pub(crate) fn text(&self) -> String {

@@ -218,14 +218,8 @@ impl Store {
             if !q.include_archived {
                 f.fixed("c.archived_at IS NULL");
             }
-            if let Some((at, id)) = &q.after {
-                f.and("(c.created_at, c.id) < ({}, {})", [(*at).into(), id.into()]);
-            }
-            let limit = f.param(q.limit.saturating_add(1).into());
-            let sql = format!(
-                "SELECT {COLUMNS} WHERE {} ORDER BY c.created_at DESC, c.id DESC LIMIT {limit}",
-                f.text()
-            );
+            let page = f.newest(["c.created_at", "c.id"], q.after.as_ref(), q.limit);
+            let sql = format!("SELECT {COLUMNS} {page}");
             let rows = tx.query(&sql, &f.params)?.into_iter();
             rows.map(certificate).collect()
         })

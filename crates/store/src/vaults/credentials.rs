@@ -375,15 +375,8 @@ impl Store {
             if !q.include_archived {
                 f.fixed("archived_at IS NULL");
             }
-            if let Some((at, id)) = &q.after {
-                f.and("(created_at, id) < ({}, {})", [(*at).into(), id.into()]);
-            }
-            let limit = f.param(q.limit.saturating_add(1).into());
-            let sql = format!(
-                "SELECT {COLUMNS} FROM credential WHERE {}
-                 ORDER BY created_at DESC, id DESC LIMIT {limit}",
-                f.text()
-            );
+            let page = f.newest(["created_at", "id"], q.after.as_ref(), q.limit);
+            let sql = format!("SELECT {COLUMNS} FROM credential {page}");
             let rows = tx.query(&sql, &f.params)?.into_iter();
             rows.map(|mut row| credential(&mut row)).collect()
         })

@@ -58,15 +58,8 @@ impl Store {
         self.read(move |tx| {
             let mut f = Filter::default();
             f.and("environment_id = {}", [Value::from(&environment)]);
-            if let Some((at, id)) = &q.after {
-                f.and("(created_at, id) < ({}, {})", [(*at).into(), id.into()]);
-            }
-            let limit = f.param(q.limit.saturating_add(1).into());
-            let sql = format!(
-                "SELECT {COLUMNS} FROM work WHERE {}
-                 ORDER BY created_at DESC, id DESC LIMIT {limit}",
-                f.text()
-            );
+            let page = f.newest(["created_at", "id"], q.after.as_ref(), q.limit);
+            let sql = format!("SELECT {COLUMNS} FROM work {page}");
             let rows = tx.query(&sql, &f.params)?;
             rows.into_iter().map(work).collect()
         })
