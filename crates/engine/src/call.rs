@@ -198,16 +198,7 @@ fn judged(kind: CallKind, policy: PermissionPolicy) -> Grant {
 /// The policy of a built-in tool, or `None` if the agent has it not enabled.
 pub fn policy(agent: &SessionAgent, tool: BuiltinTool) -> Option<PermissionPolicy> {
     agent.tools.iter().find_map(|t| match t {
-        Tool::AgentToolset(set) => {
-            let (enabled, policy) = match set.configs.iter().find(|c| c.name == tool) {
-                Some(c) => (c.enabled, c.permission_policy),
-                None => (
-                    set.default_config.enabled,
-                    set.default_config.permission_policy,
-                ),
-            };
-            enabled.then_some(policy)
-        }
+        Tool::AgentToolset(set) => set.policy(tool),
         _ => None,
     })
 }

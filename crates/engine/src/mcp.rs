@@ -34,16 +34,7 @@ const DIGEST: usize = 8;
 /// The policy of a server's tool, or `None` if the agent has it not enabled.
 pub fn policy(agent: &SessionAgent, server: &str, tool: &str) -> Option<PermissionPolicy> {
     agent.tools.iter().find_map(|t| match t {
-        Tool::McpToolset(set) if set.mcp_server_name == server => {
-            let (enabled, policy) = match set.configs.iter().find(|c| c.name == tool) {
-                Some(c) => (c.enabled, c.permission_policy),
-                None => (
-                    set.default_config.enabled,
-                    set.default_config.permission_policy,
-                ),
-            };
-            enabled.then_some(policy)
-        }
+        Tool::McpToolset(set) if set.mcp_server_name == server => set.policy(tool),
         _ => None,
     })
 }

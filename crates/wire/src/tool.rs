@@ -36,6 +36,14 @@ pub struct ToolDefaults {
     pub permission_policy: PermissionPolicy,
 }
 
+impl ToolDefaults {
+    /// The policy of a tool that has these settings of its own, if any; `None` if it is not enabled.
+    fn policy(&self, own: Option<(bool, PermissionPolicy)>) -> Option<PermissionPolicy> {
+        let (enabled, policy) = own.unwrap_or((self.enabled, self.permission_policy));
+        enabled.then_some(policy)
+    }
+}
+
 /// The eight built-in tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -152,12 +160,16 @@ pub struct AgentToolset {
 impl AgentToolset {
     /// The tools that are offered.
     pub fn enabled(&self) -> impl Iterator<Item = BuiltinTool> {
-        BuiltinTool::ALL.into_iter().filter(|tool| {
-            self.configs
-                .iter()
-                .find(|config| config.name == *tool)
-                .map_or(self.default_config.enabled, |config| config.enabled)
-        })
+        BuiltinTool::ALL
+            .into_iter()
+            .filter(|tool| self.policy(*tool).is_some())
+    }
+
+    /// The policy of a tool; `None` if it is not enabled.
+    pub fn policy(&self, tool: BuiltinTool) -> Option<PermissionPolicy> {
+        let own = self.configs.iter().find(|c| c.name == tool);
+        self.default_config
+            .policy(own.map(|c| (c.enabled, c.permission_policy)))
     }
 }
 
@@ -183,6 +195,15 @@ pub struct McpToolset {
     pub default_config: ToolDefaults,
     /// Overrides.
     pub configs: Vec<McpToolConfig>,
+}
+
+impl McpToolset {
+    /// The policy of a tool; `None` if it is not enabled.
+    pub fn policy(&self, tool: &str) -> Option<PermissionPolicy> {
+        let own = self.configs.iter().find(|c| c.name == tool);
+        self.default_config
+            .policy(own.map(|c| (c.enabled, c.permission_policy)))
+    }
 }
 
 /// A tool the client executes.
