@@ -15,29 +15,19 @@ pub(crate) enum McpCommand {
     },
     /// List a server's tools, or show one with every definition it had
     Tools {
-        /// The server's id or URL
-        #[arg(value_name = "SERVER")]
-        server: String,
+        #[command(flatten)]
+        server: ServerArgs,
         /// Show this tool
         #[arg(value_name = "TOOL")]
         tool: Option<String>,
-        #[command(flatten)]
-        connection: Connection,
-        #[command(flatten)]
-        output: Output,
     },
     /// Show what a server serves against what was approved, or served before
     Diff {
-        /// The server's id or URL
-        #[arg(value_name = "SERVER")]
-        server: String,
+        #[command(flatten)]
+        server: ServerArgs,
         /// Only this tool [default: all that wait for a decision, or are gone]
         #[arg(value_name = "TOOL")]
         tool: Option<String>,
-        #[command(flatten)]
-        connection: Connection,
-        #[command(flatten)]
-        output: Output,
     },
     /// Offer only what was approved: what the server serves now is, what changes later is held back
     Pin {
@@ -121,16 +111,11 @@ pub(crate) struct ServerArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ToolArgs {
-    /// The server's id or URL
-    #[arg(value_name = "SERVER")]
-    pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
     /// The tool's name
     #[arg(value_name = "TOOL")]
     pub(crate) tool: String,
-    #[command(flatten)]
-    pub(crate) connection: Connection,
-    #[command(flatten)]
-    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]

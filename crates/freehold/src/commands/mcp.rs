@@ -22,45 +22,32 @@ pub(crate) async fn mcp(command: McpCommand) -> Result<Exit, Failure> {
             let servers = client(&connection)?.mcp_servers().take(MAX_LISTED).await?;
             print(&servers, output, |all| show::servers(all))?;
         }
-        McpCommand::Tools {
-            server,
-            tool,
-            connection,
-            output,
-        } => {
-            let client = client(&connection)?;
-            let server = find(&client, &server).await?;
+        McpCommand::Tools { server: at, tool } => {
+            let (client, server) = find(&at).await?;
             match tool {
                 None => {
                     let tools = client.mcp_tools(&server).take(MAX_LISTED).await?;
-                    print(&tools, output, |all| show::tools(all))?;
+                    print(&tools, at.output, |all| show::tools(all))?;
                 }
                 Some(tool) => {
                     let tool = client.mcp_tool(&server, &tool).await?;
-                    print(&tool, output, show::tool)?;
+                    print(&tool, at.output, show::tool)?;
                 }
             }
         }
-        McpCommand::Diff {
-            server,
-            tool,
-            connection,
-            output,
-        } => {
-            let client = client(&connection)?;
-            let server = find(&client, &server).await?;
+        McpCommand::Diff { server: at, tool } => {
+            let (client, server) = find(&at).await?;
             let diff = client.mcp_diff(&server, tool.as_deref()).await?;
-            print(&diff, output, show::diff)?;
+            print(&diff, at.output, show::diff)?;
         }
         McpCommand::Pin { server } => pin(server, true).await?,
         McpCommand::Unpin { server } => pin(server, false).await?,
         McpCommand::Approve { tool, definition } => decide(tool, definition, true).await?,
         McpCommand::Refuse { tool, definition } => decide(tool, definition, false).await?,
         McpCommand::Deprecate { tool } => {
-            let client = client(&tool.connection)?;
-            let server = find(&client, &tool.server).await?;
+            let (client, server) = find(&tool.server).await?;
             let done = client.deprecate_mcp_tool(&server, &tool.tool).await?;
-            print(&done, tool.output, show::standing)?;
+            print(&done, tool.server.output, show::standing)?;
         }
         McpCommand::Class { tool, class } => {
             let class = match class {
@@ -69,10 +56,9 @@ pub(crate) async fn mcp(command: McpCommand) -> Result<Exit, Failure> {
                 ClassArg::Admin => Some("admin"),
                 ClassArg::Claimed => None,
             };
-            let client = client(&tool.connection)?;
-            let server = find(&client, &tool.server).await?;
+            let (client, server) = find(&tool.server).await?;
             let done = client.set_mcp_class(&server, &tool.tool, class).await?;
-            print(&done, tool.output, show::standing)?;
+            print(&done, tool.server.output, show::standing)?;
         }
         McpCommand::Policy { server, confirm } => policy(server, &confirm).await?,
         McpCommand::Audit {
@@ -112,13 +98,14 @@ fn print<T: serde::Serialize>(
     }
 }
 
-/// The id of a server that is named by it, or by its URL.
-async fn find(client: &Client, server: &str) -> Result<String, Failure> {
-    if !server.contains("://") {
-        return Ok(server.to_owned());
+/// The client, and the id of the server that is named by it or by its URL.
+async fn find(args: &ServerArgs) -> Result<(Client, String), Failure> {
+    let client = client(&args.connection)?;
+    if !args.server.contains("://") {
+        return Ok((client, args.server.clone()));
     }
-    match client.mcp_servers_at(server).next().await? {
-        Some(found) => id(&found),
+    match client.mcp_servers_at(&args.server).next().await? {
+        Some(found) => Ok((client, id(&found)?)),
         None => Err(Failure::new(
             Exit::NotFound,
             "no session or request has used a server with this URL",
@@ -127,8 +114,7 @@ async fn find(client: &Client, server: &str) -> Result<String, Failure> {
 }
 
 async fn pin(args: ServerArgs, pinned: bool) -> Result<(), Failure> {
-    let client = client(&args.connection)?;
-    let server = find(&client, &args.server).await?;
+    let (client, server) = find(&args).await?;
     let done = client.pin_mcp_server(&server, pinned).await?;
     print(&done, args.output, show::server)
 }
@@ -146,22 +132,20 @@ async fn policy(args: ServerArgs, confirm: &[ConfirmArg]) -> Result<(), Failure>
     let mut classes: Vec<_> = classes.collect();
     classes.sort_unstable();
     classes.dedup();
-    let client = client(&args.connection)?;
-    let server = find(&client, &args.server).await?;
+    let (client, server) = find(&args).await?;
     let done = client.set_mcp_policy(&server, &classes).await?;
     print(&done, args.output, show::server)
 }
 
 /// The definition is named, never taken to be the newest: it is the one that the operator has seen.
 async fn decide(args: ToolArgs, definition: DefinitionArgs, approve: bool) -> Result<(), Failure> {
-    let client = client(&args.connection)?;
-    let server = find(&client, &args.server).await?;
+    let (client, server) = find(&args.server).await?;
     let tool = client.mcp_tool(&server, &args.tool).await?;
     let fingerprint = pick(&tool, &definition.fingerprint)?;
     let done = client
         .decide_mcp_tool(&server, &args.tool, &fingerprint, approve)
         .await?;
-    print(&done, args.output, show::standing)
+    print(&done, args.server.output, show::standing)
 }
 
 /// The one definition of the tool whose fingerprint begins so.
