@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use freehold_base::WorkspaceId;
 use freehold_mcp::catalogue::{Fingerprint, Standing, ToolClass, ToolState, Why, claimed};
-use freehold_mcp::{Listing, ToolDefinition};
+use freehold_mcp::{Connector, Endpoint, Listing, McpError, ToolDefinition};
 use freehold_store::{McpServerRow, McpToolRow, ObserveError, SeenTool, Store, StoreError};
 use freehold_wire::credential::normalise;
 use serde_json::{Map, Value};
@@ -74,6 +74,25 @@ impl Catalogue {
     /// Where decisions and requests are recorded.
     pub fn audit(&self) -> &AuditLog {
         &self.audit
+    }
+
+    /// The server's tools now, judged. Never from the cache: a list kept for one credential would
+    /// bring back what a newer list, asked for with another, has replaced.
+    ///
+    /// # Errors
+    /// The server gave none, or they cannot be recorded; then none may be offered.
+    pub async fn list(
+        &self,
+        connector: &Connector,
+        from: &Endpoint,
+    ) -> Result<Vec<Judged>, McpError> {
+        let listing = connector.refresh(from).await?;
+        let judged = self.observe(&from.workspace, &from.url, &listing).await;
+        judged.map_err(|error| {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(owner = from.owner, error, "MCP tools not recorded");
+            McpError::Connection("the server's tools cannot be recorded".to_owned())
+        })
     }
 
     /// Takes in what a server lists, and judges it. To be called with each list, cached or not:

@@ -16,7 +16,7 @@ use freehold_wire::tool::{McpServer, McpUrlServer};
 use futures_util::future::join_all;
 
 use super::Judged;
-use crate::load::{LoadError, chain, unreadable};
+use crate::load::{LoadError, unreadable};
 use crate::runtime::Shared;
 
 /// Tools of all servers of one agent.
@@ -163,25 +163,15 @@ const fn kind(error: &McpError) -> SessionErrorKind {
     }
 }
 
-/// The server's tools now, as the catalogue judges them. Never from the cache: a list kept for one
-/// credential would bring back what a newer list, asked for with another, has replaced.
+/// The server's tools now, as the catalogue judges them.
 pub(super) async fn list(
     shared: &Shared,
     ground: &Ground,
     server: &McpUrlServer,
 ) -> Result<Vec<Judged>, McpError> {
-    let connector = shared.mcp.connector.clone();
-    let act = move |to| {
-        let connector = connector.clone();
-        async move { connector.refresh(&to).await }
-    };
-    let listing = authenticated(shared, ground, server, act).await?;
-    let catalogue = &shared.mcp.catalogue;
-    let judged = catalogue.observe(&ground.workspace, &server.url, &listing);
-    judged.await.map_err(|error| {
-        tracing::error!(session = %ground.session, error = %chain(&error), "MCP tools not recorded");
-        McpError::Connection("the server's tools cannot be recorded".to_owned())
-    })
+    let mcp = &shared.mcp;
+    let act = |from| async move { mcp.catalogue.list(&mcp.connector, &from).await };
+    authenticated(shared, ground, server, act).await
 }
 
 /// Does something with the session's credential, and again with a fresh one if a server does not

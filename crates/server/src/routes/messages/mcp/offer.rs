@@ -159,13 +159,7 @@ async fn list(
 /// The tools of a server that the workspace's catalogue lets be called without a person's word:
 /// nobody here could give it.
 pub(super) async fn offered(clients: &Clients, to: &Endpoint) -> Result<Vec<Judged>, McpError> {
-    let listing = clients.connector.refresh(to).await?;
-    let judged = clients.catalogue.observe(&to.workspace, &to.url, &listing);
-    let judged = judged.await.map_err(|error| {
-        let error: &dyn std::error::Error = &error;
-        tracing::error!(error, "MCP tools cannot be judged");
-        McpError::Connection("its tools cannot be judged".to_owned())
-    })?;
+    let judged = clients.catalogue.list(&clients.connector, to).await?;
     let may = |tool: &Judged| tool.offered && !tool.ask;
     Ok(judged.into_iter().filter(may).collect())
 }
