@@ -51,7 +51,7 @@ impl IdSource {
     pub fn hex(&self, n: usize) -> String {
         let mut buf = vec![0u8; n];
         self.entropy.fill(&mut buf);
-        buf.iter().map(|b| format!("{b:02x}")).collect()
+        crate::hex::encode(buf)
     }
     /// The clock ids are stamped with.
     pub fn clock(&self) -> &SharedClock {

@@ -1,9 +1,12 @@
-//! What every other crate may lean on: ids, time, randomness, secrets, limits, the address policy
-//! for outbound connections, and the crash points of the fault tests. Depends on nothing of ours.
+//! What every other crate may lean on: ids, time, randomness, secrets and the files that hold them,
+//! hexadecimal digits, limits, the address policy for outbound connections, and the crash points of
+//! the fault tests. Depends on nothing of ours.
 
 pub mod clock;
 pub mod crash;
 pub mod entropy;
+pub mod file;
+pub mod hex;
 pub mod id;
 pub mod limits;
 pub mod net;

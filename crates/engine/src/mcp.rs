@@ -80,7 +80,7 @@ fn digested(composed: &str, server: &str, tool: &str) -> String {
         .chain_update(server)
         .chain_update(tool)
         .finalize();
-    let digest: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    let digest = freehold_base::hex::encode(digest);
     let (plain, keep) = (plain(composed), MAX_SHOWN - DIGEST - 1);
     format!("{}_{}", &plain[..plain.len().min(keep)], &digest[..DIGEST])
 }

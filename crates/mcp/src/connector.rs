@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use freehold_base::RequestId;
+use freehold_base::{RequestId, hex};
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -92,7 +92,7 @@ impl Connector {
             .ok()
             .filter(Value::is_object)
             .ok_or_else(|| McpError::Refused("the arguments are not a JSON object".into()))?;
-        let hash = hex(&Sha256::digest(call.arguments.get()));
+        let hash = hex::encode(Sha256::digest(call.arguments.get()));
         let tool = Some((call.name.as_str(), hash));
         let mut scope = self.scope(endpoint, &target, call.request_id.clone(), tool);
         let outcome = tokio::select! {
@@ -424,8 +424,4 @@ fn wrong_era(era: Era, outcome: &Result<Answered, Failure>) -> bool {
 
 fn target(endpoint: &Endpoint) -> Result<Target, McpError> {
     Target::parse(&endpoint.url).map_err(McpError::Connection)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

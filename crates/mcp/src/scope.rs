@@ -20,7 +20,7 @@ use crate::sse::Decoder;
 use crate::target::Target;
 
 const BOTH: &str = "application/json, text/event-stream";
-const STREAM: &str = "text/event-stream";
+pub(crate) const STREAM: &str = "text/event-stream";
 /// Longest wait before a stream is resumed, whatever the server says.
 const MAX_RETRY: Duration = Duration::from_secs(30);
 /// Longest wait for a server to take a message that has no answer.

@@ -11,11 +11,9 @@ use crate::http::{HttpError, Response};
 use crate::options::MAX_ERROR;
 use crate::recording::Recording;
 use crate::rpc::{self, Message, Params, Reply};
-use crate::scope::{Answered, Scope};
+use crate::scope::{Answered, STREAM, Scope};
 use crate::sse::{Decoder, Event};
 use crate::target::Target;
-
-const STREAM: &str = "text/event-stream";
 
 /// An open stream, the handshake done.
 pub(crate) struct Stream {

@@ -110,7 +110,7 @@ fn placeholder(session: &SessionId, name: &str) -> String {
         .chain_update(b"\0")
         .chain_update(name)
         .finalize();
-    let hex: String = digest[..20].iter().map(|b| format!("{b:02x}")).collect();
+    let hex = freehold_base::hex::encode(&digest[..20]);
     format!("freeholdplaceholder{hex}")
 }
 

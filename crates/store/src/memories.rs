@@ -131,8 +131,7 @@ pub enum WriteMemoryError {
 
 /// SHA-256 of a content, in hexadecimal digits.
 fn sha256(content: &str) -> String {
-    let digest = Sha256::digest(content.as_bytes());
-    digest.iter().map(|b| format!("{b:02x}")).collect()
+    freehold_base::hex::encode(Sha256::digest(content))
 }
 
 const COLUMNS: &str = "m.id, m.store_id, m.version_id, m.path, m.sha256, m.size, m.created_at, \

@@ -21,7 +21,7 @@ pub use guarded::Guarded;
 pub use identity::Identity;
 pub use registry::ConnectionInfo;
 
-use crate::certificate::{authority, verifier};
+use crate::certificate::{Authority, authority, verifier};
 use registry::{Link, NoPlace, Opened, Registry};
 
 /// What the edge asks of the store.
@@ -58,6 +58,14 @@ pub struct Tunnel {
     pub workspace: WorkspaceId,
     /// The authorities it trusts now, DER.
     pub authorities: Vec<CertificateDer<'static>>,
+}
+
+impl Tunnel {
+    /// The authorities that can be read.
+    fn trusted(&self) -> Vec<Authority> {
+        let all = self.authorities.iter();
+        all.filter_map(|der| authority::stored(der).ok()).collect()
+    }
 }
 
 /// What an operator can set.
@@ -176,11 +184,7 @@ impl Edge {
     ) -> Result<tokio_rustls::client::TlsStream<Guarded>, DialFailure> {
         let since = self.registry.now();
         let tunnel = self.find(workspace, host).await?;
-        let authorities = tunnel
-            .authorities
-            .iter()
-            .filter_map(|der| authority::stored(der).ok());
-        let authorities: Vec<_> = authorities.collect();
+        let authorities = tunnel.trusted();
         if authorities.is_empty() {
             return Err(DialFailure::NoCertificate);
         }
@@ -283,16 +287,12 @@ impl Edge {
         self.registry.note_change(tunnel);
         match self.directory.by_domain(domain).await {
             Ok(Some(now)) => {
-                let trusted = now
-                    .authorities
-                    .iter()
-                    .filter_map(|der| authority::stored(der).ok());
-                let trusted: Vec<_> = trusted.map(|a| a.fingerprint).collect();
+                let trusted = now.trusted().into_iter().map(|a| a.fingerprint);
+                let trusted: Vec<_> = trusted.collect();
                 self.registry.retrust(tunnel, &trusted);
             }
-            Ok(None) => self.registry.end(tunnel),
-            // When in doubt nothing stays open.
-            Err(DirectoryError) => self.registry.end(tunnel),
+            // It is gone; and when in doubt nothing stays open.
+            Ok(None) | Err(DirectoryError) => self.registry.end(tunnel),
         }
     }
 

@@ -216,8 +216,7 @@ impl Packages {
             self.provider.system(),
             self.env
         );
-        let digest = Sha256::digest(made_of);
-        digest.iter().map(|b| format!("{b:02x}")).collect()
+        freehold_base::hex::encode(Sha256::digest(made_of))
     }
 
     fn builds(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<Option<Outcome>>>> {

@@ -36,7 +36,7 @@ impl Fingerprint {
             "outputSchema": definition.output_schema,
             "annotations": definition.annotations,
         });
-        Ok(Self(hex(canonical(&covered)?.as_bytes())))
+        Ok(Self(sha256(&canonical(&covered)?)))
     }
 
     /// The digits.
@@ -83,14 +83,9 @@ impl From<Fingerprint> for String {
 /// [`TooDeep`]: the arguments are, or they are no JSON.
 pub fn binding(shown: &Fingerprint, arguments: &RawValue) -> Result<String, TooDeep> {
     let arguments: Value = serde_json::from_str(arguments.get()).map_err(|_| TooDeep)?;
-    Ok(hex(
-        format!("{shown}\n{}", canonical(&arguments)?).as_bytes()
-    ))
+    Ok(sha256(&format!("{shown}\n{}", canonical(&arguments)?)))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
+fn sha256(text: &str) -> String {
+    freehold_base::hex::encode(Sha256::digest(text))
 }

@@ -76,7 +76,7 @@ pub(super) async fn make(
             }
         }
     };
-    let digest: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let digest = freehold_base::hex::encode(hash.finalize());
     let path = store.join(format!("{digest}.tar.zst"));
     let to = path.clone();
     let kept = tokio::task::spawn_blocking(move || file.keep(&to)).await;
@@ -125,7 +125,7 @@ pub(crate) async fn verify(snapshot: &Snapshot) -> Result<(), SandboxError> {
             n => hash.update(&buffer[..n]),
         }
     }
-    let found: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let found = freehold_base::hex::encode(hash.finalize());
     if found == snapshot.digest {
         Ok(())
     } else {

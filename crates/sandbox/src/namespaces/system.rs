@@ -29,5 +29,5 @@ pub(super) fn identity(root: &Path) -> String {
         let seen = meta.map(|m| (m.mtime(), m.mtime_nsec()));
         hash.update(format!("{sign} {:?}\n", seen.ok()));
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    freehold_base::hex::encode(hash.finalize())
 }

@@ -94,10 +94,7 @@ impl LocalBlobs {
                 .map_err(io("write", path))?;
         }
         file.sync_all().await.map_err(io("flush", path))?;
-        Ok((
-            hash.finalize().iter().map(|b| format!("{b:02x}")).collect(),
-            size,
-        ))
+        Ok((freehold_base::hex::encode(hash.finalize()), size))
     }
 
     /// Moves a written file to its place, durably.

@@ -1,11 +1,11 @@
 //! Master keys, and the file they are kept in unless the operator keeps them elsewhere.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use freehold_base::{IdSource, Secret};
+use freehold_base::file::write_private;
+use freehold_base::{IdSource, Secret, hex};
 use sha2::{Digest, Sha256};
 
 use super::KEY;
@@ -65,7 +65,7 @@ impl MasterKey {
             .chain_update(bytes)
             .finalize();
         Self {
-            id: hex(&digest[..8]),
+            id: hex::encode(&digest[..8]),
             bytes: Secret::new(bytes),
         }
     }
@@ -105,7 +105,8 @@ impl Keyring {
             .filter(|word| !word.is_empty());
         let mut keys = Vec::new();
         for (n, word) in words.enumerate() {
-            let bytes = unhex(word).ok_or(KeyringError::Malformed { number: n + 1 })?;
+            let bytes =
+                hex::decode::<KEY>(word).ok_or(KeyringError::Malformed { number: n + 1 })?;
             keys.push(MasterKey::new(bytes));
         }
         if keys.len() > MAX_KEYS {
@@ -199,31 +200,11 @@ impl Keyring {
         let mut text =
             String::from("# Master keys of Freehold's secrets, newest first. Keep a copy.\n");
         for key in self.all() {
-            text.push_str(&hex(key.bytes()));
+            text.push_str(&hex::encode(key.bytes()));
             text.push('\n');
         }
-        replace(path, text.as_bytes()).map_err(file("write", path))
+        write_private(path, text).map_err(file("write", path))
     }
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    match std::fs::remove_file(&new) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {} // Left behind by a process that died here.
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyringError {
@@ -233,26 +214,6 @@ fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyringE
         path,
         source,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn unhex(word: &str) -> Option<[u8; KEY]> {
-    if word.len() != 2 * KEY || !word.is_ascii() {
-        return None;
-    }
-    let mut bytes = [0; KEY];
-    for (byte, digits) in bytes.iter_mut().zip(word.as_bytes().chunks(2)) {
-        let digits = std::str::from_utf8(digits).ok()?;
-        // `from_str_radix` would take a sign.
-        if !digits.bytes().all(|c| c.is_ascii_hexdigit()) {
-            return None;
-        }
-        *byte = u8::from_str_radix(digits, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -55,10 +55,7 @@ fn apply(
     version: i64,
     sql: &str,
 ) -> Result<(), StoreError> {
-    let checksum: String = Sha256::digest(sql.as_bytes())
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let checksum = freehold_base::hex::encode(Sha256::digest(sql));
     let applied = tx.query(
         "SELECT checksum FROM schema_migration WHERE version = ?1",
         params![version],

@@ -135,23 +135,27 @@ fn read(der: &[u8], now: Option<Timestamp>) -> Result<Authority, Refusal> {
     if !rules::signature_is_strong(&certificate) {
         return Err(Refusal::WeakSignature);
     }
-    let validity = certificate.validity();
-    let at = |time: &ASN1Time| Timestamp::from_micros(time.timestamp().saturating_mul(1_000_000));
-    let (begins_at, expires_at) = (at(&validity.not_before), at(&validity.not_after));
+    let (begins_at, expires_at) = validity(&certificate);
     if now.is_some_and(|now| now < begins_at) {
         return Err(Refusal::NotYet);
     }
     if now.is_some_and(|now| now > expires_at) {
         return Err(Refusal::Expired);
     }
-    let digest = Sha256::digest(der);
     Ok(Authority {
         der: CertificateDer::from(der.to_vec()),
-        fingerprint: digest.iter().map(|b| format!("{b:02x}")).collect(),
+        fingerprint: freehold_base::hex::encode(Sha256::digest(der)),
         key_id,
         begins_at,
         expires_at,
     })
+}
+
+/// When a certificate begins and ceases to be valid.
+pub(crate) fn validity(certificate: &X509Certificate<'_>) -> (Timestamp, Timestamp) {
+    let at = |time: ASN1Time| Timestamp::from_micros(time.timestamp().saturating_mul(1_000_000));
+    let validity = certificate.validity();
+    (at(validity.not_before), at(validity.not_after))
 }
 
 pub(super) fn extension<'a>(

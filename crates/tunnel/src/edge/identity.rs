@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use freehold_base::file::write_private;
+use freehold_base::hex;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -70,8 +72,8 @@ impl Identity {
             params.not_after = rcgen::date_time_ymd(2046, 1, 1);
             let signed = params.self_signed(&made).map_err(io::Error::other)?;
             // The certificate last: one without its key would never be replaced.
-            private(&key, &made.serialize_pem())?;
-            private(&certificate, &signed.pem())?;
+            write_private(&key, made.serialize_pem())?;
+            write_private(&certificate, signed.pem())?;
         }
         Self::from_files(&certificate, &key)
     }
@@ -79,8 +81,7 @@ impl Identity {
     /// SHA-256 of the certificate, as gateways pin it.
     pub fn fingerprint(&self) -> String {
         let first = self.chain.first().map_or(&[][..], |c| c.as_ref());
-        let digest = Sha256::digest(first);
-        digest.iter().map(|b| format!("{b:02x}")).collect()
+        hex::encode(Sha256::digest(first))
     }
 
     pub(super) fn server_config(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
@@ -94,22 +95,4 @@ impl Identity {
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
     }
-}
-
-/// Writes a file for its owner alone, whole or not at all.
-pub(crate) fn private(path: &Path, text: &str) -> io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut half = path.as_os_str().to_owned();
-    half.push(".new");
-    let _ = std::fs::remove_file(&half);
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&half)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&half, path)
 }

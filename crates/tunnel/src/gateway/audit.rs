@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
+use freehold_base::hex;
 use hyper::body::{Body, Frame, SizeHint};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -189,13 +190,7 @@ impl Record {
             .map(short)
             .unwrap_or_default();
         let arguments = params.and_then(|p| p.arguments).map(RawValue::get);
-        let hash = arguments.map(|a| {
-            let digest = Sha256::digest(a);
-            digest
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect::<String>()
-        });
+        let hash = arguments.map(|a| hex::encode(Sha256::digest(a)));
         let outcome = match (why, status) {
             (Some(why), _) => why,
             _ if received.failed || sent.failed => "cut",

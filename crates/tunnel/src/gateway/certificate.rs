@@ -15,6 +15,8 @@ use tokio_rustls::TlsAcceptor;
 use x509_parser::oid_registry::OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER;
 use x509_parser::prelude::*;
 
+use crate::certificate::authority::validity;
+
 /// A certificate that is in use.
 #[derive(Debug)]
 struct Loaded {
@@ -85,6 +87,12 @@ impl Certificate {
         self.now.load().expires_at
     }
 
+    /// Whole days it is still valid at `now`; negative if it is not any more.
+    pub fn days_left(&self, now: Timestamp) -> i64 {
+        let left = self.expires_at().as_micros() - now.as_micros();
+        left.div_euclid(24 * 60 * 60 * 1_000_000)
+    }
+
     /// The end of the inner TLS: 1.3, HTTP/1.1, no resumption.
     ///
     /// # Errors
@@ -119,12 +127,7 @@ fn read(certificate: &Path, key: &Path) -> Result<Loaded, String> {
         .ok_or_else(|| at(certificate, "no certificate in it".to_owned()))?;
     let (_, parsed) = X509Certificate::from_der(first)
         .map_err(|_| at(certificate, "not an X.509 certificate".to_owned()))?;
-    let moment =
-        |time: ASN1Time| Timestamp::from_micros(time.timestamp().saturating_mul(1_000_000));
-    let (begins_at, expires_at) = (
-        moment(parsed.validity().not_before),
-        moment(parsed.validity().not_after),
-    );
+    let (begins_at, expires_at) = validity(&parsed);
     let names = parsed.subject_alternative_name().ok().flatten();
     let names = names.into_iter().flat_map(|n| &n.value.general_names);
     let names = names.filter_map(|name| match name {

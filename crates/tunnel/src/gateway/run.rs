@@ -327,9 +327,7 @@ impl Shared {
     }
 
     fn show_certificate(&self) {
-        let now = self.ids.clock().now().as_micros();
-        let left = self.certificate.expires_at().as_micros() - now;
-        let days = left.div_euclid(24 * 60 * 60 * 1_000_000);
+        let days = self.certificate.days_left(self.ids.clock().now());
         self.board
             .change(|status| status.certificate_days_left = days);
     }
@@ -340,7 +338,7 @@ impl Shared {
         };
         // Serialising our own plain type cannot fail.
         let text = serde_json::to_string_pretty(&self.board.now()).unwrap_or_default();
-        if let Err(error) = crate::edge::identity::private(file, &text) {
+        if let Err(error) = freehold_base::file::write_private(file, text) {
             tracing::warn!(file = %file.display(), %error, "status not written");
         }
     }

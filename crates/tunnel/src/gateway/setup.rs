@@ -6,12 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use freehold_base::Timestamp;
+use freehold_base::file::write_private;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-
-use crate::edge::identity::private;
 
 /// How long an authority made here is valid.
 const AUTHORITY: Duration = Duration::from_secs(5 * 365 * 24 * 60 * 60);
@@ -32,14 +31,6 @@ pub const CA_KEY: &str = "ca.key";
 pub const CERT: &str = "tls.crt";
 /// The gateway's key.
 pub const KEY: &str = "tls.key";
-
-/// Writes a file for its owner alone, whole or not at all.
-///
-/// # Errors
-/// It cannot be written.
-pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    private(path, text)
-}
 
 fn failed(error: rcgen::Error) -> io::Error {
     io::Error::other(error)
@@ -70,8 +61,8 @@ pub fn new_authority(dir: &Path, tunnel: &str, now: Timestamp) -> io::Result<Str
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     valid(&mut params, now, AUTHORITY);
     let certificate = params.self_signed(&key).map_err(failed)?.pem();
-    private(&dir.join(CA_KEY), &key.serialize_pem())?;
-    private(&dir.join(CA_CERT), &certificate)?;
+    write_private(&dir.join(CA_KEY), key.serialize_pem())?;
+    write_private(&dir.join(CA_CERT), &certificate)?;
     Ok(certificate)
 }
 
@@ -93,6 +84,6 @@ pub fn new_certificate(dir: &Path, domain: &str, now: Timestamp, long: Duration)
     valid(&mut params, now, long);
     let certificate = params.signed_by(&own, &issuer).map_err(failed)?.pem();
     // The key first: a gateway that reads in between sees a pair that does not fit, and waits.
-    private(&dir.join(KEY), &own.serialize_pem())?;
-    private(&dir.join(CERT), &certificate)
+    write_private(&dir.join(KEY), own.serialize_pem())?;
+    write_private(&dir.join(CERT), certificate)
 }

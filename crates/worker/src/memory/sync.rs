@@ -611,6 +611,5 @@ fn relative(path: &str) -> Option<&str> {
 }
 
 fn sha256(content: &[u8]) -> String {
-    let digest = Sha256::digest(content);
-    digest.iter().map(|b| format!("{b:02x}")).collect()
+    freehold_base::hex::encode(Sha256::digest(content))
 }

@@ -74,8 +74,7 @@ fn certificate(config: &Config) -> Vec<Check> {
             .remedy("this host's clock is slow, or the certificate was made on one that is fast"),
         ];
     }
-    let left = loaded.expires_at().as_micros() - now.as_micros();
-    let days = left.div_euclid(24 * 60 * 60 * 1_000_000);
+    let days = loaded.days_left(now);
     let renew = "run `freehold gateway setup renew-cert`";
     if days < 0 {
         return problem("it has expired".to_owned(), renew);

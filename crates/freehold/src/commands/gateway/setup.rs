@@ -199,7 +199,7 @@ fn read(dir: &Path, name: &str) -> Option<String> {
 }
 
 fn write(dir: &Path, name: &str, text: &str) -> Result<(), Failure> {
-    setup::write_private(&dir.join(name), text).map_err(|e| unusable(dir, &e))
+    freehold_base::file::write_private(&dir.join(name), text).map_err(|e| unusable(dir, &e))
 }
 
 fn unusable(dir: &Path, error: &std::io::Error) -> Failure {
