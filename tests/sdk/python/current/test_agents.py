@@ -186,10 +186,11 @@ def test_later_features_are_stored_and_refused_at_session_start(client, environm
         name="team", model="rehearsal", multiagent={"type": "coordinator", "agents": [other.id, {"type": "self"}]}
     )
     assert [a.id for a in team.multiagent.agents] == [other.id, team.id]
-    for agent in (stored, team):
-        with pytest.raises(anthropic.BadRequestError) as caught:
-            client.beta.sessions.create(agent=agent.id, environment_id=environment.id)
-        assert caught.value.error_code == "not_supported_yet"
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        client.beta.sessions.create(agent=team.id, environment_id=environment.id)
+    assert caught.value.error_code == "not_supported_yet"
+    session = client.beta.sessions.create(agent=stored.id, environment_id=environment.id)
+    assert [s.name for s in session.agent.mcp_servers] == ["gh"]
 
 
 def test_multiagent_20261001(client):

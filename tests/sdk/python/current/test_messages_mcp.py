@@ -104,7 +104,7 @@ def test_allow_lists(client, script, fast):
 def test_a_token(client, guarded):
     message = client.beta.messages.create(**using(guarded, "tool: demo_whoami\nsay: {result}", token=TOKEN))
     (result,) = of(message, "mcp_tool_result")
-    assert result.content[0].text == "Bearer [credential]"
+    assert result.content[0].text == "Bearer [redacted]"
     assert TOKEN not in message.to_json()
     with pytest.raises(anthropic.BadRequestError, match="Authentication error.*'demo'") as refused:
         client.beta.messages.create(**using(guarded, "hi", token="some-other-token"))
