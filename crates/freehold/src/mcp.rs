@@ -10,7 +10,7 @@ use freehold_mcp::{Connection, Connector, Destination, Dial, DialError, Direct, 
 use freehold_runtime::Mcp;
 use freehold_runtime::mcp::AuditLog;
 use freehold_store::Store;
-use freehold_tunnel::edge::Edge;
+use freehold_tunnel::edge::{DialFailure, Edge};
 
 use crate::config::McpSettings;
 use crate::exit::Failure;
@@ -32,7 +32,12 @@ impl Dial for Ways {
             let why = "a server behind a tunnel is reached with https on port 443 only";
             return Err(DialError(why.to_owned()));
         }
-        match self.edge.dial(&to.workspace, &to.host).await {
+        let mut dialled = self.edge.dial(&to.workspace, &to.host).await;
+        // Nothing was sent yet; the tunnel as it is now may well serve.
+        if matches!(dialled, Err(DialFailure::Changed)) {
+            dialled = self.edge.dial(&to.workspace, &to.host).await;
+        }
+        match dialled {
             Ok(stream) => Ok(Box::new(stream)),
             Err(failure) => Err(DialError(failure.to_string())),
         }

@@ -188,8 +188,8 @@ impl Edge {
         if authorities.is_empty() {
             return Err(DialFailure::NoCertificate);
         }
-        let trusted = authorities.iter().map(|a| a.fingerprint.clone()).collect();
-        let config = verifier::client_config(authorities, self.ids.clock().clone())
+        let trusted: Vec<_> = authorities.iter().map(|a| a.fingerprint.clone()).collect();
+        let config = verifier::client_config(authorities.clone(), self.ids.clock().clone())
             .map_err(|e| DialFailure::Broken(e.to_string()))?;
         let name = ServerName::try_from(host.to_owned()).map_err(|_| DialFailure::Unknown)?;
         let connector = TlsConnector::from(config);
@@ -210,9 +210,21 @@ impl Edge {
             let shaken =
                 tokio::time::timeout(self.options.open, connector.connect(name.clone(), stream));
             match shaken.await {
-                Ok(Ok(stream)) => {
+                Ok(Ok(mut stream)) => {
                     link.succeeded();
+                    let (guarded, session) = stream.get_mut();
+                    let shown = session.peer_certificates().and_then(|chain| chain.first());
+                    let issuer = shown.and_then(|leaf| verifier::issuer(&authorities, leaf));
+                    let over = issuer.and_then(|issuer| {
+                        self.registry
+                            .rely_on(&tunnel.id, &issuer.fingerprint, since)
+                    });
+                    guarded.rely_on(over.ok_or(DialFailure::Changed)?);
                     return Ok(stream);
+                }
+                // The change ended the stream; the gateway did nothing wrong.
+                Ok(Err(_)) if self.registry.is_stale(&tunnel.id, since) => {
+                    return Err(DialFailure::Changed);
                 }
                 Ok(Err(error)) => {
                     link.failed();
@@ -256,7 +268,7 @@ impl Edge {
         tunnel: &Tunnel,
         link: &Arc<Link>,
         host: &str,
-        trusted: &Vec<String>,
+        trusted: &[String],
         since: u64,
     ) -> Result<Guarded, DialFailure> {
         let max = self.options.max_streams;

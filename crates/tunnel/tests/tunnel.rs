@@ -135,6 +135,29 @@ async fn an_authority_that_is_taken_away_ends_what_is_open() {
 }
 
 #[tokio::test]
+async fn an_authority_that_vouches_for_nobody_goes_without_a_word() {
+    let world = World::start().await;
+    let own = world.directory.trusted();
+    let other = world::authority("another");
+    world
+        .directory
+        .trust([own.clone(), vec![other.clone()]].concat());
+    let hello = "GET / HTTP/1.1\r\nHost: app.abc.tunnel.test\r\n\r\n";
+    let mut open = world.dial().await.unwrap();
+    assert!(ask(&mut open, hello).await.contains("200"));
+    // The other one goes: what the first vouches for stays.
+    world.directory.trust(own);
+    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    assert!(ask(&mut open, hello).await.contains("200"));
+    // The first one goes, and the other comes back: that is no help.
+    world.directory.trust(vec![other]);
+    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    let mut byte = [0];
+    let ended = tokio::time::timeout(Duration::from_secs(5), open.read(&mut byte)).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "the stream lives on");
+}
+
+#[tokio::test]
 async fn a_dial_under_way_does_not_bring_back_what_was_taken_away() {
     let world = Arc::new(World::start().await);
     let (looked_up, go) = world.directory.hold();

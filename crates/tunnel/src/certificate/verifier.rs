@@ -49,6 +49,27 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
+/// The authority that vouches for a certificate which was accepted with `authorities`.
+pub fn issuer<'a>(
+    authorities: &'a [Authority],
+    accepted: &CertificateDer<'_>,
+) -> Option<&'a Authority> {
+    let (_, leaf) = X509Certificate::from_der(accepted).ok()?;
+    authorities.iter().find(|authority| names(&leaf, authority))
+}
+
+/// Whether a certificate says that this authority signed it.
+fn names(leaf: &X509Certificate<'_>, authority: &Authority) -> bool {
+    let issuer = extension(leaf, &OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER);
+    match issuer.map(|e| e.parsed_extension()) {
+        Some(ParsedExtension::AuthorityKeyIdentifier(id)) => id
+            .key_identifier
+            .as_ref()
+            .is_some_and(|key| key.0 == authority.key_id),
+        _ => false,
+    }
+}
+
 /// Checks what a gateway shows.
 pub struct TunnelVerifier {
     /// Each authority with a verifier that trusts it alone.
@@ -101,13 +122,7 @@ impl TunnelVerifier {
         leaf: &X509Certificate<'_>,
         now: Timestamp,
     ) -> Result<&WebPkiServerVerifier, CertificateError> {
-        let issuer = extension(leaf, &OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER);
-        let issuer = match issuer.map(|e| e.parsed_extension()) {
-            Some(ParsedExtension::AuthorityKeyIdentifier(id)) => id.key_identifier.as_ref(),
-            _ => None,
-        };
-        let issuer = issuer.ok_or(CertificateError::UnknownIssuer)?;
-        let found = self.authorities.iter().find(|(a, _)| a.key_id == issuer.0);
+        let found = self.authorities.iter().find(|(a, _)| names(leaf, a));
         let (authority, verifier) = found.ok_or(CertificateError::UnknownIssuer)?;
         // Trust anchors have no dates for WebPKI.
         if now < authority.begins_at || now > authority.expires_at {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::registry::{Link, Place};
 
@@ -30,6 +30,11 @@ impl Guarded {
             _place: place,
             _link: link,
         }
+    }
+
+    /// From now on this is what ends it.
+    pub(super) fn rely_on(&mut self, over: CancellationToken) {
+        self.over = Box::pin(over.cancelled_owned());
     }
 
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {

@@ -118,9 +118,22 @@ impl Link {
 #[derive(Default)]
 struct Open {
     links: Vec<Arc<Link>>,
-    /// Streams, by what was trusted when they were opened.
+    /// Streams, by what they rely on.
     trusts: Vec<(Vec<String>, CancellationToken)>,
     streams: Arc<AtomicUsize>,
+}
+
+impl Open {
+    /// What ends the streams for which all of `trusted` must be trusted.
+    fn over(&mut self, trusted: &[String]) -> CancellationToken {
+        let known = self.trusts.iter().find(|(t, _)| t == trusted);
+        if let Some((_, over)) = known {
+            return over.clone();
+        }
+        let over = CancellationToken::new();
+        self.trusts.push((trusted.to_vec(), over.clone()));
+        over
+    }
 }
 
 /// All tunnels that have something open, and when each was changed.
@@ -177,7 +190,8 @@ impl Registry {
         changes.last.insert(tunnel.clone(), count);
     }
 
-    fn is_stale(&self, tunnel: &TunnelId, since: u64) -> bool {
+    /// Whether the tunnel was changed `since`.
+    pub(super) fn is_stale(&self, tunnel: &TunnelId, since: u64) -> bool {
         self.changes()
             .last
             .get(tunnel)
@@ -224,7 +238,7 @@ impl Registry {
     pub(super) fn place(
         &self,
         tunnel: &TunnelId,
-        trusted: &Vec<String>,
+        trusted: &[String],
         max: usize,
         since: u64,
     ) -> Result<Place, NoPlace> {
@@ -237,22 +251,31 @@ impl Registry {
             return Err(NoPlace::Busy);
         }
         open.streams.fetch_add(1, Ordering::Relaxed);
-        let known = open.trusts.iter().find(|(t, _)| t == trusted);
-        let over = match known {
-            Some((_, over)) => over.clone(),
-            None => {
-                let over = CancellationToken::new();
-                open.trusts.push((trusted.clone(), over.clone()));
-                over
-            }
-        };
         Ok(Place {
             streams: Arc::clone(&open.streams),
-            over,
+            over: open.over(trusted),
         })
     }
 
-    /// Ends the streams that were opened while something was trusted that is not any more.
+    /// What ends a stream once it is known which authority vouched for its gateway: the others may go.
+    /// `None` if the tunnel was changed `since` it was looked up.
+    pub(super) fn rely_on(
+        &self,
+        tunnel: &TunnelId,
+        authority: &str,
+        since: u64,
+    ) -> Option<CancellationToken> {
+        let mut tunnels = self.lock();
+        // Whoever changes it says so first, and waits for this lock then: what is not stale here is gone
+        // through.
+        if self.is_stale(tunnel, since) {
+            return None;
+        }
+        let open = tunnels.get_mut(tunnel)?;
+        Some(open.over(&[authority.to_owned()]))
+    }
+
+    /// Ends the streams that rely on what is not trusted any more.
     pub(super) fn retrust(&self, tunnel: &TunnelId, trusted: &[String]) {
         let mut tunnels = self.lock();
         if let Some(open) = tunnels.get_mut(tunnel) {

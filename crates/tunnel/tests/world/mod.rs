@@ -39,6 +39,9 @@ impl Table {
     pub fn trust(&self, authorities: Vec<CertificateDer<'static>>) {
         self.state.lock().unwrap().1 = authorities;
     }
+    pub fn trusted(&self) -> Vec<CertificateDer<'static>> {
+        self.state.lock().unwrap().1.clone()
+    }
     pub fn rotate(&self, token: &str) {
         self.state.lock().unwrap().0 = Some(token.to_owned());
     }

@@ -247,7 +247,7 @@ def test_rotation_under_load(client, private, chat):
             private.stop(gateway)
     gateways = [private.start(), private.start()]
     connected(client, private, 4)
-    over, calls, failures = threading.Event(), [0], []
+    over, calls, failures, stage = threading.Event(), [0], [], ["at first"]
 
     def work(session):
         while not over.is_set():
@@ -255,7 +255,7 @@ def test_rotation_under_load(client, private, chat):
             results = [texts(r) for r in of(seen, "agent.mcp_tool_result")]
             calls[0] += 1
             if results != ["3"] or of(seen, "session.error"):
-                failures.append((results, [e.error.message for e in of(seen, "session.error")]))
+                failures.append((stage[0], results, [e.error.message for e in of(seen, "session.error")]))
 
     workers = [threading.Thread(target=work, args=(chat(),)) for _ in range(3)]
     for worker in workers:
@@ -268,10 +268,12 @@ def test_rotation_under_load(client, private, chat):
 
     try:
         more()
+        stage[0] = "a new token"
         client.post(f"/v1/tunnels/{private.id}/rotate_token", cast_to=object, body={"reason": "test"})
         private.setup()  # Fetches the new token.
         more()
         for i in range(2):
+            stage[0] = f"gateway {i} restarts"
             private.stop(gateways[i])
             more()
             gateways[i] = private.start()
@@ -283,10 +285,12 @@ def test_rotation_under_load(client, private, chat):
         (private.made / "tls.crt").unlink()
         private.setup()
         for i in range(2):
+            stage[0] = f"gateway {i} restarts with a new certificate"
             private.stop(gateways[i])
             more()
             gateways[i] = private.start()
             connected(client, private, 4)
+        stage[0] = "the old authority goes"
         client.post(f"/v1/tunnels/{private.id}/certificates/{old[0]['id']}/archive", cast_to=object)
         more()
     finally:
