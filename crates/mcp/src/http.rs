@@ -23,6 +23,10 @@ use pool::{Lease, Pool};
 /// Longest answer of a token endpoint.
 const MAX_FORM: usize = 256 << 10;
 
+/// Most that is read after what was waited for, bytes, and for how long.
+const MAX_REST: usize = 64 << 10;
+const REST: Duration = Duration::from_secs(1);
+
 /// Why there is no answer. The text is for clients and holds nothing secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
@@ -238,6 +242,16 @@ impl Response {
                 }
             }
         }
+    }
+
+    /// What it was for has come. Streams end after that, so that the end is waited for, though by nobody
+    /// who is in a hurry: the connection can serve another then.
+    pub(crate) fn finish(mut self) {
+        tokio::spawn(async move {
+            let rest = self.read_up_to(MAX_REST);
+            // One that does not end is closed with the answer.
+            drop(tokio::time::timeout(REST, rest).await);
+        });
     }
 
     /// The whole body.

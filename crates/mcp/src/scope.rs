@@ -156,7 +156,10 @@ impl<'a> Scope<'a> {
                 .read_stream(&mut response, &mut decoder, id, headers)
                 .await
             {
-                Ok(Some(reply)) => return Ok(reply),
+                Ok(Some(reply)) => {
+                    response.finish();
+                    return Ok(reply);
+                }
                 Ok(None) | Err(Failure::Http(HttpError::Broken)) => {}
                 Err(failure) => return Err(failure),
             }

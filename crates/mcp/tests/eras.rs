@@ -337,7 +337,7 @@ async fn the_oldest_transport_works_and_its_endpoint_may_not_be_elsewhere() {
         let url = oldest(endpoint).await;
         let server = Server {
             url,
-            seen: Arc::default(),
+            ..Server::default()
         };
         let rig = rig(&server, LONG);
         match rig.connector.list(&rig.endpoint).await {
@@ -351,4 +351,29 @@ async fn the_oldest_transport_works_and_its_endpoint_may_not_be_elsewhere() {
             assert_eq!(says(&rig).await, "oldest");
         }
     }
+}
+
+#[tokio::test]
+async fn a_connection_whose_stream_has_ended_serves_the_next_call() {
+    let server = Server::modern(|got| {
+        let reply = value!({"jsonrpc": "2.0", "id": got.body["id"],
+            "result": {"resultType": "complete", "content": [{"type": "text", "text": "x"}]}});
+        let event = format!("data: {reply}\n\n");
+        let head = STREAM.replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let first = format!("{head}{:x}\r\n{event}\r\n", event.len());
+        Say::Halves(first.into(), b"0\r\n\r\n".into())
+    })
+    .await;
+    let rig = rig(&server, LONG);
+    for calls in 1..=1000 {
+        // The answer is there before its stream ends.
+        assert_eq!(says(&rig).await, "x");
+        server.go.notify_one();
+        // One connection may still be ending when the next call begins.
+        if server.connections.load(Ordering::SeqCst) < calls {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("every call made a connection of its own");
 }

@@ -1,6 +1,7 @@
 //! A server that says what a test tells it to, byte for byte, and a connector that may reach it.
 #![allow(dead_code)] // Each test binary uses its part.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use freehold_mcp::{
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// A request as it came in.
@@ -53,6 +55,8 @@ pub enum Say {
     Close(Vec<u8>),
     /// These bytes, then nothing more, until the client goes away.
     Hang(Vec<u8>),
+    /// These bytes, and those when the server's `go` says so; then the next request.
+    Halves(Vec<u8>, Vec<u8>),
     /// A head, then a piece again and again, until the client goes away.
     Endless(Vec<u8>, Vec<u8>),
 }
@@ -81,9 +85,12 @@ pub fn stream(events: &[Value]) -> Say {
     Say::Close(format!("{STREAM}{events}").into_bytes())
 }
 
+#[derive(Default)]
 pub struct Server {
     pub url: String,
     pub seen: Arc<Mutex<Vec<Got>>>,
+    pub connections: Arc<AtomicUsize>,
+    pub go: Arc<Notify>,
 }
 
 impl Server {
@@ -91,14 +98,26 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
         let seen: Arc<Mutex<Vec<Got>>> = Arc::default();
-        let (script, log) = (Arc::new(script), seen.clone());
+        let (connections, go) = (Arc::<AtomicUsize>::default(), Arc::<Notify>::default());
+        let (script, log, count, may) = (
+            Arc::new(script),
+            seen.clone(),
+            connections.clone(),
+            go.clone(),
+        );
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (script, log) = (script.clone(), log.clone());
-                tokio::spawn(async move { serve(stream, &*script, &log).await });
+                count.fetch_add(1, Ordering::SeqCst);
+                let (script, log, may) = (script.clone(), log.clone(), may.clone());
+                tokio::spawn(async move { serve(stream, &*script, &log, &may).await });
             }
         });
-        Self { url, seen }
+        Self {
+            url,
+            seen,
+            connections,
+            go,
+        }
     }
 
     /// A modern server with one tool `t`, that answers calls as told.
@@ -127,7 +146,12 @@ pub fn modern(got: &Got) -> Option<Say> {
     }
 }
 
-async fn serve(stream: TcpStream, script: &(dyn Fn(&Got) -> Say + Sync), log: &Mutex<Vec<Got>>) {
+async fn serve(
+    stream: TcpStream,
+    script: &(dyn Fn(&Got) -> Say + Sync),
+    log: &Mutex<Vec<Got>>,
+    go: &Notify,
+) {
     let mut stream = BufReader::new(stream);
     loop {
         let Some(got) = read(&mut stream).await else {
@@ -146,6 +170,11 @@ async fn serve(stream: TcpStream, script: &(dyn Fn(&Got) -> Say + Sync), log: &M
                 let _ = stream.write_all(&bytes).await;
                 let _ = stream.read_u8().await;
                 return;
+            }
+            Say::Halves(first, second) => {
+                let _ = stream.write_all(&first).await;
+                go.notified().await;
+                let _ = stream.write_all(&second).await;
             }
             Say::Endless(head, piece) => {
                 let _ = stream.write_all(&head).await;
