@@ -29,13 +29,16 @@ pub fn run(args: &[&str]) -> Result<()> {
     }
     let target = paths::bin_dir()?;
     let release = target.parent().context("no target folder")?.join("release");
-    let peers = setup::peers();
+    let peers = setup::peers(args.contains(&"tunnel"));
     let mut bench = crate::run::command(release.join("freehold-bench"));
     if let Some(python) = peers.python {
         bench.arg("--python").arg(python);
     }
     if let Some(packages) = peers.node_packages {
         bench.arg("--node-packages").arg(packages);
+    }
+    if let Some(tunnels) = peers.tunnels {
+        bench.arg("--tunnels").arg(tunnels);
     }
     let status = bench
         .arg("--server")

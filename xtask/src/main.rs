@@ -18,7 +18,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask test [--only rust|python|ts|hosts|mcp|lint|docs]
        cargo xtask demo [--exit]
-       cargo xtask bench [--quick] [--json] [--rounds N] [--only SECTION]
+       cargo xtask bench [SECTION]... [--quick] [--json] [--rounds N]
 
 test   format, lints, unit and integration tests, documentation, and both official SDKs against a
        freshly built server; sets up everything it needs below target/xtask

@@ -227,10 +227,12 @@ pub fn sandboxes() -> Result<()> {
 
 /// What the benchmark compares with; what cannot be installed is left out, and said to be.
 pub struct Peers {
-    /// An interpreter with the official SDK.
+    /// An interpreter with the official SDK and FastMCP.
     pub python: Option<PathBuf>,
     /// A folder with Node packages: the official SDK and the sandbox runtime.
     pub node_packages: Option<PathBuf>,
+    /// A folder with other tunnels.
+    pub tunnels: Option<PathBuf>,
 }
 
 /// The npm sandbox runtime that is compared with.
@@ -246,8 +248,14 @@ const ISOLATORS: [(&str, &str, &str); 6] = [
     ("rg", "--version", "ripgrep"),
 ];
 
-/// Installs what the benchmark compares with, as far as that is possible.
-pub fn peers() -> Peers {
+/// Tunnels that are built from source: package, version.
+const TUNNELS: [(&str, &str); 2] = [("rathole", "0.5.0"), ("bore-cli", "0.6.0")];
+/// The SSH server, and a library of its own. Unpacked and not installed: who installs it runs it.
+const SSHD: [&str; 2] = ["openssh-server", "libwrap0"];
+
+/// Installs what the benchmark compares with, as far as that is possible; other tunnels take minutes
+/// to build, so they only come `with_tunnels`.
+pub fn peers(with_tunnels: bool) -> Peers {
     let there = |result: Result<PathBuf>| match result {
         Ok(path) => Some(path),
         Err(why) => {
@@ -267,7 +275,50 @@ pub fn peers() -> Peers {
     Peers {
         python: there(python().and_then(|()| CURRENT.ready())),
         node_packages: there(node_peers()),
+        tunnels: with_tunnels.then(tunnel_peers).and_then(there),
     }
+}
+
+/// A folder that holds those of the other tunnels that could be had: `bin/NAME`, `sshd/usr/sbin/sshd`.
+fn tunnel_peers() -> Result<PathBuf> {
+    let home = paths::own()?.join("tunnels");
+    std::fs::create_dir_all(&home)?;
+    for (package, version) in TUNNELS {
+        // Does nothing if it is there in this version.
+        let built = quiet(
+            crate::run::cargo()
+                .args(["install", package, "--version", version, "--root"])
+                .arg(&home)
+                .arg("--target-dir")
+                .arg(home.join("target")),
+        );
+        if let Err(why) = built {
+            eprintln!("not compared with: {why:#}");
+        }
+    }
+    if !home.join("sshd/usr/sbin/sshd").exists()
+        && let Err(why) = unpack(&SSHD, &home.join("sshd"))
+    {
+        eprintln!("not compared with: {why:#}");
+    }
+    Ok(home)
+}
+
+/// Downloads system packages and unpacks them below a folder.
+fn unpack(packages: &[&str], to: &Path) -> Result<()> {
+    let download = to.join("download");
+    std::fs::create_dir_all(&download)?;
+    let mut apt_get = command("apt-get");
+    quiet(
+        apt_get
+            .arg("download")
+            .args(packages)
+            .current_dir(&download),
+    )?;
+    for package in std::fs::read_dir(&download)? {
+        quiet(command("dpkg").arg("-x").arg(package?.path()).arg(to))?;
+    }
+    Ok(())
 }
 
 fn node_peers() -> Result<PathBuf> {

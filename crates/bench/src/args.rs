@@ -22,9 +22,9 @@ pub(crate) struct Args {
     /// Rounds, 1 to 20 [default: 7, with --quick 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=20))]
     pub(crate) rounds: Option<u16>,
-    /// Measure only this; may be repeated
-    #[arg(long, value_enum, value_name = "SECTION")]
-    pub(crate) only: Vec<Section>,
+    /// What is measured [default: everything but `tunnel`]
+    #[arg(value_enum, value_name = "SECTION")]
+    pub(crate) sections: Vec<Section>,
     #[command(flatten)]
     pub(crate) peers: Peers,
     /// Print JSON
@@ -35,10 +35,13 @@ pub(crate) struct Args {
 /// What other people's programs are found at; what is not given is not compared with.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Peers {
-    /// A Python interpreter with the official SDK
+    /// A Python interpreter with the official SDK and FastMCP
     #[arg(long, value_name = "FILE")]
     pub(crate) python: Option<PathBuf>,
     /// A folder whose Node packages have the official SDK, and the sandbox runtime
     #[arg(long, value_name = "DIR")]
     pub(crate) node_packages: Option<PathBuf>,
+    /// A folder with other tunnels: `bin/rathole`, `bin/bore`, `sshd/usr/sbin/sshd`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tunnels: Option<PathBuf>,
 }

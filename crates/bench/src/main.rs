@@ -6,6 +6,7 @@
 //! connections, the model, the server process. [`report`] turns samples into tables.
 
 mod args;
+mod edge;
 mod load;
 mod measure;
 mod plan;
@@ -17,8 +18,12 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    let args = args::Args::parse();
-    match run::run(&args) {
+    // This program again, as a part of what it measures.
+    let done = match std::env::args().nth(1).as_deref() {
+        Some(edge::COMMAND) => edge::run(&edge::Args::parse_from(std::env::args().skip(1))),
+        _ => run::run(&args::Args::parse()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("freehold-bench: {error:#}");

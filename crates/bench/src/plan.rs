@@ -26,6 +26,10 @@ pub(crate) struct Plan {
     pub(crate) isolations: usize,
     /// Sandboxes alive at a time.
     pub(crate) live: usize,
+    /// Small requests over each tunnel in a round; a quarter as many over new connections.
+    pub(crate) requests: usize,
+    /// Bytes of one large answer.
+    pub(crate) bulk: u64,
     /// Idle sessions, and open streams, that memory is measured with.
     pub(crate) crowd: usize,
     /// Events in the long session.
@@ -50,6 +54,8 @@ impl Plan {
                 worker_sessions: 3,
                 isolations: 3,
                 live: 20,
+                requests: 100,
+                bulk: 32 << 20,
                 crowd: 200,
                 long: 10_000,
                 looks: 5,
@@ -66,6 +72,8 @@ impl Plan {
                 worker_sessions: 6,
                 isolations: 8,
                 live: 200,
+                requests: 800,
+                bulk: 192 << 20,
                 crowd: 1_000,
                 long: 10_000,
                 looks: 20,

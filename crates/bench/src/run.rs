@@ -68,8 +68,10 @@ async fn rounds(
             plan.crowd
         ));
     }
-    let chosen = |s: &Section| args.only.is_empty() || args.only.contains(s);
-    let sections: Vec<_> = Section::ALL.into_iter().filter(chosen).collect();
+    let sections = match args.sections.is_empty() {
+        true => Section::USUAL.to_vec(),
+        false => args.sections.clone(),
+    };
     let last = plan.budget.mul_f64(GRACE);
     let mut outcome = Ok(());
     for round in 0..plan.rounds {

@@ -31,6 +31,26 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     ))
 }
 
+/// A process and all its descendants that are alive.
+pub(crate) fn family(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        next += 1;
+        let tasks = std::fs::read_dir(format!("/proc/{parent}/task"));
+        for task in tasks.into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(task.path().join("children"));
+            let children = children.unwrap_or_default();
+            found.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|c| c.parse::<u32>().ok()),
+            );
+        }
+    }
+    found
+}
+
 /// Resident memory of a process, MiB, without its children.
 pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/status");

@@ -8,6 +8,7 @@ mod lab;
 mod memory;
 mod requests;
 mod sandbox;
+mod tunnel;
 mod turn;
 mod worker;
 
@@ -37,11 +38,13 @@ pub(crate) enum Section {
     Worker,
     /// Our sandbox against other isolation
     Isolation,
+    /// Our tunnel against others; only when it is named, as the others have to be built
+    Tunnel,
 }
 
 impl Section {
-    /// All, in the order of the first round.
-    pub(crate) const ALL: [Self; 9] = [
+    /// Those of a run that names none, in the order of the first round.
+    pub(crate) const USUAL: [Self; 9] = [
         Self::Disk,
         Self::Append,
         Self::Turn,
@@ -54,7 +57,7 @@ impl Section {
     ];
 
     /// First parts of the quantities' ids, in the order they are printed.
-    pub(crate) const NAMES: [&str; 10] = [
+    pub(crate) const NAMES: [&str; 11] = [
         "disk",
         "append",
         "turn",
@@ -65,6 +68,7 @@ impl Section {
         "memory",
         "worker",
         "isolation",
+        "tunnel",
     ];
 
     /// Measures once.
@@ -79,6 +83,7 @@ impl Section {
             Self::Memory => memory::measure(lab).await,
             Self::Worker => worker::measure(lab).await,
             Self::Isolation => isolation::measure(lab).await,
+            Self::Tunnel => tunnel::measure(lab).await,
         };
         done.with_context(|| format!("section {self:?}"))
     }

@@ -93,6 +93,12 @@ impl Board {
         all
     }
 
+    /// Whether anything of a section was measured.
+    pub(crate) fn has(&self, section: &str) -> bool {
+        let of = |s: &Series| s.id.split('.').next() == Some(section);
+        self.series.iter().any(of)
+    }
+
     /// Remarks.
     pub(crate) fn notes(&self) -> &[String] {
         &self.notes

@@ -151,6 +151,7 @@ mod tests {
         board.rounds = 2;
         board.put("memory.idle", "idle", "MiB", 20.0);
         board.put("memory.idle", "idle", "MiB", 30.0);
+        board.put("start.again", "again", "ms", 1.0);
         board.note("a remark".into());
         let machine = Machine {
             date: "2026-01-01T00:00:00Z".into(),

@@ -1,0 +1,133 @@
+//! A tool of a real MCP server, called by our connector directly and through the tunnel in turn.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use freehold_base::net::AddressPolicy;
+use freehold_base::{IdSource, WorkspaceId};
+use freehold_mcp::{
+    Connection, Connector, Destination, Dial, DialError, Direct, Endpoint, Options, ToolCall,
+};
+use freehold_tunnel::edge::Edge;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use super::super::Lab;
+use super::ours::Private;
+use super::way::free;
+use crate::edge::{self, HOST};
+use crate::load::program::Program;
+use crate::plan::PATIENCE;
+
+/// The server.
+const SERVER: &str = include_str!("../../../peers/mcp.py");
+
+/// As servers dial: tunnels by name, all else directly.
+struct Ways {
+    edge: Edge,
+    direct: Direct,
+}
+
+#[async_trait::async_trait]
+impl Dial for Ways {
+    async fn dial(&self, to: &Destination) -> Result<Connection, DialError> {
+        if !self.edge.covers(&to.host) {
+            return self.direct.dial(to).await;
+        }
+        let dialled = self.edge.dial(&to.workspace, &to.host).await;
+        let stream = dialled.map_err(|e| DialError(e.to_string()))?;
+        Ok(Box::new(stream))
+    }
+}
+
+pub(super) async fn measure(lab: &mut Lab, dir: &Path) -> Result<()> {
+    let Some(python) = &lab.peers.python else {
+        lab.board
+            .note("no MCP server to call: no Python".to_owned());
+        return Ok(());
+    };
+    let (server, gateways) = (free()?, free()?);
+    let mut command = Command::new(python);
+    command.args(["-c", SERVER, &server.port().to_string()]);
+    let _server = Program::start(command)?;
+    let private = Private::new(&dir.join("mcp"), gateways, server)?;
+    let (edge, workspace) = edge::serve(&private.dir, gateways).await?;
+    let _gateway = private.gateway(&lab.binary)?;
+    let policy = AddressPolicy::allowing([server]);
+    let direct = Direct::new(policy, None)?;
+    let connector = Connector::new(Arc::new(Ways { edge, direct }), Options::default());
+
+    let endpoints = [
+        format!("http://{server}/mcp"),
+        format!("https://{HOST}/mcp"),
+    ];
+    let endpoints = endpoints.map(|url| endpoint(&workspace, url));
+    for endpoint in &endpoints {
+        ready(&connector, endpoint).await?;
+    }
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..lab.plan.requests / 4 {
+        for (endpoint, times) in endpoints.iter().zip(&mut times) {
+            let begun = Instant::now();
+            call(&connector, endpoint).await?;
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    lab.put_millis(
+        "tunnel.mcp.direct",
+        "a FastMCP tool, called directly",
+        &times[0],
+    );
+    lab.put_millis(
+        "tunnel.mcp.tunnel",
+        "the same through the tunnel",
+        &times[1],
+    );
+    let [direct, tunnel] = times.map(|times| super::median(&times).unwrap_or(f64::NAN));
+    lab.put(
+        "tunnel.mcp.added",
+        "added by the tunnel, p50",
+        "ms",
+        tunnel - direct,
+    );
+    Ok(())
+}
+
+fn endpoint(workspace: &WorkspaceId, url: String) -> Endpoint {
+    Endpoint {
+        workspace: workspace.clone(),
+        owner: "bench".to_owned(),
+        url,
+        bearer: None,
+    }
+}
+
+async fn ready(connector: &Connector, endpoint: &Endpoint) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        match connector.refresh(endpoint).await {
+            Ok(_) => return Ok(()),
+            Err(why) if PATIENCE < begun.elapsed() => {
+                return Err(why).context(endpoint.url.clone());
+            }
+            Err(_) => tokio::time::sleep(super::POLL).await,
+        }
+    }
+}
+
+async fn call(connector: &Connector, endpoint: &Endpoint) -> Result<()> {
+    let call = ToolCall {
+        name: "add".to_owned(),
+        arguments: RawValue::from_string(r#"{"a":1,"b":2}"#.to_owned())?,
+        request_id: IdSource::system().next(),
+    };
+    let cancel = CancellationToken::new();
+    let outcome = connector.call(endpoint, &call, &cancel).await?;
+    if outcome.is_error {
+        bail!("the tool failed");
+    }
+    Ok(())
+}
