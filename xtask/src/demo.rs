@@ -1,17 +1,20 @@
 //! `cargo xtask demo`: a real session on embedded defaults, with real tool calls in a real sandbox.
 
-use std::io::{BufRead, BufReader, Write};
+mod server;
+mod tunnel;
+
+use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::run::{Steps, cargo, command, interrupt};
+use crate::run::{Steps, cargo, command};
 use crate::{http, paths};
+use server::{Folder, Server, serve};
+
+pub use tunnel::run as tunnel;
 
 /// What the agent is asked. Without a key there is no language model on a fresh machine, so this is
 /// a script for the built-in rehearsal model (`docs/rehearsal.md`); the tool calls are real.
@@ -31,7 +34,7 @@ const PRIMES: &str = "2 3 5 7 11 13 17 19 23 29 31 37 41 43 47 53 59\n";
 /// Tool calls in [`PROMPT`].
 const CALLS: usize = 4;
 const OUTPUT: &str = "primes.txt";
-/// Longest wait for the server to listen, and for the output file to be listed.
+/// Longest wait for a process to be ready, and for what follows from a session to be seen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the demonstration.
@@ -42,8 +45,8 @@ pub fn run(exit: bool) -> Result<()> {
     let mut steps = Steps::new();
     steps.command("build", cargo().args(["build", "-p", "freehold"]))?;
     let folder = Folder::new(exit)?;
-    let key = folder.key()?;
-    let mut server = Server::start(&folder.path, &key, exit)?;
+    let key = folder.key(&[])?;
+    let mut server = Server::start(serve(&folder.path, exit)?, &key)?;
     let outcome = session(&server.url, &key);
     let stopped = server.stop();
     outcome?;
@@ -64,117 +67,6 @@ pub fn run(exit: bool) -> Result<()> {
     // In place of this program, so that signals reach the server itself.
     let error = serve(&folder.path, false)?.exec();
     Err(error).context("cannot start the server")
-}
-
-fn serve(data: &Path, any_port: bool) -> Result<Command> {
-    let mut serve = Command::new(paths::freehold()?);
-    serve.arg("serve").arg("--data-dir").arg(data);
-    if any_port {
-        serve.args(["--listen", "127.0.0.1:0"]);
-    }
-    serve.stdin(Stdio::null());
-    Ok(serve)
-}
-
-/// Where the data is.
-struct Folder {
-    path: PathBuf,
-    temporary: bool,
-}
-
-impl Folder {
-    fn new(temporary: bool) -> Result<Self> {
-        let path = if temporary {
-            paths::own()?.join(format!("demo-{}", std::process::id()))
-        } else {
-            paths::root().join(".freehold")
-        };
-        std::fs::create_dir_all(&path)
-            .with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self { path, temporary })
-    }
-
-    /// A fresh API key, made before the server holds the data.
-    fn key(&self) -> Result<String> {
-        let mut create = command(paths::freehold()?);
-        create
-            .args(["keys", "create", "--name", "demo", "--json", "--data-dir"])
-            .arg(&self.path);
-        let made = crate::run::quiet(&mut create)?;
-        let made: Value =
-            serde_json::from_str(&made).context("`freehold keys create --json` printed no JSON")?;
-        let key = made["key"]
-            .as_str()
-            .context("`freehold keys create --json` printed no key")?;
-        Ok(key.to_owned())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if self.temporary {
-            // What is left behind is below target/ and does no harm.
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
-    }
-}
-
-struct Server {
-    process: Child,
-    url: String,
-}
-
-impl Server {
-    fn start(data: &Path, key: &str, any_port: bool) -> Result<Self> {
-        println!("\n==> server: freehold serve --data-dir {}", data.display());
-        let mut process = serve(data, any_port)?
-            .args(["--log-level", "warn"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start the server")?;
-        let stderr = process
-            .stderr
-            .take()
-            .context("the server has no standard error")?;
-        let (sender, found) = mpsc::channel();
-        let key = key.to_owned();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                // Nothing of ours prints the key; the log must not either.
-                eprintln!("    {}", line.replace(&key, "…"));
-                if let Some(at) = line.find("listening on http://") {
-                    let url = line[at + "listening on ".len()..].split([' ', '"', '/']);
-                    let url: Vec<&str> = url.take(3).collect();
-                    let _ = sender.send(url.join("/"));
-                }
-            }
-        });
-        match found.recv_timeout(PATIENCE) {
-            Ok(url) => Ok(Self { process, url }),
-            Err(_) => {
-                process.kill()?;
-                bail!(
-                    "the server did not say where it listens (it ended with {})",
-                    process.wait()?
-                )
-            }
-        }
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        interrupt(self.process.id());
-        let status = self.process.wait()?;
-        ensure!(status.success(), "the server ended with {status}");
-        Ok(())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Does nothing if it has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 /// Runs the session for the eyes, then checks what it left behind.

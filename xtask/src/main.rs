@@ -16,14 +16,15 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 const USAGE: &str = "\
-usage: cargo xtask test [--only rust|python|ts|hosts|mcp|lint|docs]
-       cargo xtask demo [--exit]
+usage: cargo xtask test [--only rust|python|ts|hosts|mcp|demo|lint|docs]
+       cargo xtask demo [tunnel] [--exit]
        cargo xtask bench [SECTION]... [--quick] [--json] [--rounds N]
 
 test   format, lints, unit and integration tests, documentation, and both official SDKs against a
        freshly built server; sets up everything it needs below target/xtask
 demo   starts a server on embedded defaults and runs a real session on it; then serves until Ctrl-C,
-       or with --exit ends, with status 0 only if the session ended well
+       or with --exit ends, with status 0 only if the session ended well; `demo tunnel` shows an
+       agent that calls an MCP server in a private network (a network namespace: needs root)
 bench  builds in release and measures the server, about five minutes; see docs/benchmarks.md";
 
 fn main() -> ExitCode {
@@ -44,6 +45,8 @@ fn dispatch() -> Result<()> {
         ["test", "--only", part] => suite::run(Some(part)),
         ["demo"] => demo::run(false),
         ["demo", "--exit"] => demo::run(true),
+        ["demo", "tunnel"] => demo::tunnel(false),
+        ["demo", "tunnel", "--exit"] => demo::tunnel(true),
         ["bench", rest @ ..] => bench::run(rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

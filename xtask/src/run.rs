@@ -148,7 +148,8 @@ pub fn cargo() -> Command {
     command(option_env!("CARGO").unwrap_or("cargo"))
 }
 
-fn shown(command: &Command) -> String {
+/// The command as one would type it, paths below the workspace shortened.
+pub fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let root = format!("{}/", paths::root().display());
     words

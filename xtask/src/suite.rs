@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::run::{Steps, cargo, command, works};
-use crate::{docs, paths, setup};
+use crate::{demo, docs, paths, setup};
 
 /// One choice of packages, targets and features for every cargo command, so that nothing is
 /// compiled twice.
@@ -23,6 +23,7 @@ const PARTS: &[(&str, Part)] = &[
     ("ts", typescript),
     ("hosts", hosts),
     ("mcp", mcp),
+    ("demo", demonstrations),
 ];
 
 /// Runs one part or all. Stops at the first step that fails.
@@ -137,6 +138,12 @@ fn hosts(steps: &mut Steps) -> Result<()> {
     })?;
     typescript_built(steps)?;
     pytest(steps, "two hosts", &python, &setup::HOSTS)
+}
+
+/// What a newcomer runs first.
+fn demonstrations(steps: &mut Steps) -> Result<()> {
+    steps.own("demo", "a session", || demo::run(true))?;
+    steps.own("demo tunnel", "a private MCP server", || demo::tunnel(true))
 }
 
 /// The MCP connector against the official conformance suite and against servers people run.
