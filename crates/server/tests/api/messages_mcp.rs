@@ -309,6 +309,51 @@ async fn a_pinned_listing_is_what_the_model_is_offered() {
 }
 
 #[tokio::test]
+async fn a_call_of_a_refused_tool_goes_nowhere_and_is_on_record() {
+    let mcp = McpServer::start().await;
+    let call = json!([{"type": "tool_use", "id": "toolu_1", "name": "demo_add",
+        "input": {"a": 1, "b": 1}}]);
+    let model = Model::start(&[
+        (json!([]), "end_turn"),
+        (call, "tool_use"),
+        (json!([]), "end_turn"),
+    ])
+    .await;
+    let s = in_front_of(&model).await;
+    let mut body = with(&mcp.url, "go");
+    body["model"] = json!("m");
+    // Seen once, then refused by an operator.
+    ask(&s, &body).await.ok();
+    let servers = s.get("/v1/freehold/mcp/servers").await.ok();
+    let at = format!(
+        "/v1/freehold/mcp/servers/{}/tools/add",
+        servers["data"][0]["id"].as_str().unwrap()
+    );
+    let known = s.get(&at).await.ok();
+    let refuse = json!({"fingerprint": known["versions"][0]["fingerprint"]});
+    s.post(&format!("{at}/refuse"), refuse).await.ok();
+    // The client goes on to show it to the model.
+    let tool = json!({"name": "add", "description": "Mine.", "input_schema": {"type": "object"}});
+    body["tools"][0]["tools"] = json!([tool]);
+    let message = ask(&s, &body).await.ok();
+    let result = &message["content"][1];
+    assert_eq!(result["is_error"], true, "{message}");
+    let said = result["content"][0]["text"].as_str().unwrap();
+    assert!(said.contains("refused the tool"), "{said}");
+    let audit = s
+        .get("/v1/freehold/mcp/audit?tool=add&action=tools/call")
+        .await
+        .ok();
+    let outcomes: Vec<_> = audit["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["outcome"].clone())
+        .collect();
+    assert_eq!(outcomes, ["refused"]);
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_ends_the_call() {
     let (mcp, s) = (McpServer::start().await, Server::start().await);
     let mut body = with(&mcp.url, "tool: demo_hang\nsay: never");

@@ -1,11 +1,13 @@
 //! One call, and what it gave: for the model, and for the client, whose blocks hold text alone.
 
+use freehold_mcp::catalogue::Why;
 use freehold_mcp::{McpError, ToolCall};
+use freehold_runtime::mcp::{Judged, Verdict};
 use freehold_wire::content::ContentBlock;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::offer::{self, Target};
+use super::offer::Target;
 use super::turn::Clients;
 
 /// Characters of a result's text, all blocks together.
@@ -50,19 +52,46 @@ async fn attempt(
     call: &ToolCall,
     cancel: &CancellationToken,
 ) -> Result<freehold_mcp::ToolOutcome, McpError> {
-    let now = tokio::select! {
+    let to = &target.endpoint;
+    let judged = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(McpError::Cancelled),
-        offered = offer::offered(clients, &target.endpoint) => offered?,
+        judged = clients.catalogue.list(&clients.connector, to) => judged?,
     };
-    let now = now.iter().find(|t| t.definition.name == target.tool);
-    let refused = |why: &str| Err(McpError::Refused(why.to_owned()));
-    match (now, &target.fingerprint) {
-        (None, _) => refused("the server has no such tool, or it may not be called from here"),
-        (Some(now), Some(shown)) if now.fingerprint != *shown => {
-            refused("the server changed the tool since it was shown")
+    let now = judged.iter().find(|t| t.definition.name == target.tool);
+    match objection(clients, target, now).await {
+        Some(why) => Err(McpError::Refused(why.to_owned())),
+        None => clients.connector.call(to, call, cancel).await,
+    }
+}
+
+/// Why the call may not go out; `now` is what the server says of the tool.
+async fn objection(
+    clients: &Clients,
+    target: &Target,
+    now: Option<&Judged>,
+) -> Option<&'static str> {
+    let Some(now) = now else {
+        return Some(Why::Unknown.text());
+    };
+    // What the client itself said of a tool cannot be compared: it is judged as it is now.
+    let shown = target.fingerprint.as_ref().unwrap_or(&now.fingerprint);
+    let to = &target.endpoint;
+    let verdict = clients
+        .catalogue
+        .check(&to.workspace, &to.url, &to.owner, &target.tool, shown);
+    match verdict.await {
+        Ok(Verdict::Go { ask: true, .. }) => {
+            Some("calls of the tool must be confirmed by a person, who cannot be asked here")
         }
-        _ => clients.connector.call(&target.endpoint, call, cancel).await,
+        // Somebody else's list may be newer than ours, or other.
+        Ok(Verdict::Go { .. }) if now.fingerprint != *shown => Some(Why::Changed.text()),
+        Ok(Verdict::Go { .. }) => None,
+        Ok(Verdict::Stop(why)) => Some(why.text()),
+        Err(error) => {
+            tracing::error!(%error, "MCP call not made");
+            Some("the server's tools cannot be looked up")
+        }
     }
 }
 

@@ -158,7 +158,7 @@ async fn list(
 
 /// The tools of a server that the workspace's catalogue lets be called without a person's word:
 /// nobody here could give it.
-pub(super) async fn offered(clients: &Clients, to: &Endpoint) -> Result<Vec<Judged>, McpError> {
+async fn offered(clients: &Clients, to: &Endpoint) -> Result<Vec<Judged>, McpError> {
     let judged = clients.catalogue.list(&clients.connector, to).await?;
     let may = |tool: &Judged| tool.offered && !tool.ask;
     Ok(judged.into_iter().filter(may).collect())
