@@ -257,17 +257,19 @@ impl Shared {
         Self(Arc::new(Mutex::new(journal)))
     }
 
-    /// Reads or writes it.
+    /// Reads it, or writes what need not be on the disk: that is not worth another thread.
+    pub(super) fn now<T>(&self, act: impl FnOnce(&mut Journal) -> T) -> T {
+        // Whole between any two lines, so a poisoned lock is still usable.
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes what must be on the disk.
     pub(super) async fn with<T: Send + 'static>(
         &self,
         act: impl FnOnce(&mut Journal) -> T + Send + 'static,
     ) -> T {
-        let journal = Arc::clone(&self.0);
-        let task = tokio::task::spawn_blocking(move || {
-            // Whole between any two lines, so a poisoned lock is still usable.
-            act(&mut journal.lock().unwrap_or_else(PoisonError::into_inner))
-        });
-        match task.await {
+        let journal = self.clone();
+        match tokio::task::spawn_blocking(move || journal.now(act)).await {
             Ok(value) => value,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }

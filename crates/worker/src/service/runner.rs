@@ -152,7 +152,7 @@ pub(super) async fn serve(serving: &Serving<'_>) -> RunEnd {
                     break end;
                 }
                 if read {
-                    settle(serving, &calls).await;
+                    settle(serving, &calls);
                 }
                 if let Some(running) = &running
                     && calls.is_settled(&running.ready.call)
@@ -202,10 +202,10 @@ fn take(calls: &mut Calls, step: Step) -> Option<RunEnd> {
 }
 
 /// Forgets what the journal holds of calls that the server has results for.
-async fn settle(serving: &Serving<'_>, calls: &Calls) {
-    let open = serving.journal.with(|j| j.open()).await;
+fn settle(serving: &Serving<'_>, calls: &Calls) {
+    let open = serving.journal.now(|j| j.open());
     for call in open.into_iter().filter(|call| calls.is_answered(call)) {
-        if let Err(error) = serving.journal.with(move |j| j.posted(&call)).await {
+        if let Err(error) = serving.journal.now(|j| j.posted(&call)) {
             tracing::warn!(session = %serving.session, %error, "the journal was not written");
         }
     }
@@ -312,7 +312,7 @@ async fn answer(
     crash_point!("worker.post.after");
     if posted {
         serving.metrics.posted();
-        let noted = serving.journal.with(move |j| j.posted(&id)).await;
+        let noted = serving.journal.now(|j| j.posted(&id));
         if let Err(error) = noted {
             tracing::warn!(session = %serving.session, %error, "the journal was not written");
         }
@@ -337,19 +337,15 @@ async fn once(
     moot: &AtomicBool,
 ) -> Reply {
     let id = call.id.clone();
-    let unknown = {
-        let id = id.clone();
-        let known = serving.journal.with(move |j| j.known(&id).cloned()).await;
-        match known {
-            Some(Known::Done(reply)) => {
-                serving.metrics.replayed();
-                return reply;
-            }
-            Some(Known::Started) => true,
-            None => serving
-                .lost_before
-                .is_some_and(|lost| call.free_at.is_none_or(|free| free <= lost)),
+    let unknown = match serving.journal.now(|j| j.known(&id).cloned()) {
+        Some(Known::Done(reply)) => {
+            serving.metrics.replayed();
+            return reply;
         }
+        Some(Known::Started) => true,
+        None => serving
+            .lost_before
+            .is_some_and(|lost| call.free_at.is_none_or(|free| free <= lost)),
     };
     let reply = if unknown {
         serving.metrics.outcome_unknown();
