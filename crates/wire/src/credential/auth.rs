@@ -14,6 +14,31 @@ const MAX_SECRET: usize = 16_384;
 /// Characters of a variable's name; our own bound.
 const MAX_SECRET_NAME: usize = 256;
 
+/// Variables that decide what programs load, trust or run: with a placeholder in their place a sandbox
+/// would be of no use, or another one than it was made.
+const RELIED_ON: [&str; 20] = [
+    "ALL_PROXY",
+    "AWS_CA_BUNDLE",
+    "BASH_ENV",
+    "CARGO_HTTP_CAINFO",
+    "CURL_CA_BUNDLE",
+    "ENV",
+    "GIT_SSL_CAINFO",
+    "HOME",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "IFS",
+    "LANG",
+    "NODE_EXTRA_CA_CERTS",
+    "NODE_OPTIONS",
+    "NO_PROXY",
+    "PATH",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "SHELL",
+    "SSL_CERT_FILE",
+];
+
 /// A secret. Its refusals never repeat any of it.
 pub(super) fn secret(value: Value, at: &At<'_>) -> Decode<Secret<String>> {
     text(1, MAX_SECRET)(value, at).map(Secret::new)
@@ -36,6 +61,10 @@ pub(super) fn secret_name(value: Value, at: &At<'_>) -> Decode<String> {
         return Err(at.error(
             "Input should be the name of an environment variable: letters, digits and underscores, not starting with a digit",
         ));
+    }
+    let upper = name.to_ascii_uppercase();
+    if RELIED_ON.contains(&upper.as_str()) || upper.starts_with("LD_") {
+        return Err(at.error("Input should not be a variable that programs in a sandbox rely on"));
     }
     Ok(name)
 }

@@ -492,3 +492,15 @@ fn what_an_environment_permits() {
         );
     }
 }
+
+#[test]
+fn variables_that_programs_rely_on_are_refused() {
+    for name in ["PATH", "LD_PRELOAD", "https_proxy", "Bash_Env"] {
+        let mut auth = variable();
+        auth["secret_name"] = json!(name);
+        assert!(refused(auth).contains("rely on"), "{name}");
+    }
+    let mut auth = variable();
+    auth["secret_name"] = json!("PATHS");
+    made(&json!({ "auth": auth })).unwrap();
+}
