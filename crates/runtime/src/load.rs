@@ -14,6 +14,7 @@ use freehold_wire::tool::BuiltinTool;
 
 use crate::credentials::{self, EnvironmentCredential};
 use crate::executor::{MemoryMount, Place, Skill, ToolExecutor, Upload};
+use crate::mcp::session;
 use crate::runtime::Shared;
 
 /// Why a session cannot be loaded.
@@ -221,7 +222,9 @@ pub(crate) async fn place_of(shared: &Shared, row: &SessionRow) -> Result<Place,
             read_only: store.access == Access::ReadOnly,
         }
     });
-    let config = environment(row)?;
+    let mut config = environment(row)?;
+    let agent: SessionAgent = serde_json::from_str(&row.agent).map_err(unreadable("agent"))?;
+    session::allow_servers(&mut config, &agent.mcp_servers);
     let credentials = credentials(shared, &row.id, &config).await?;
     Ok(Place {
         session: row.id.clone(),

@@ -629,7 +629,7 @@ impl SessionSandboxes {
     /// The network of a sandbox with this environment.
     fn network(&self, place: Place<'_>, env: &[(String, String)]) -> Network {
         Network {
-            policy: network::policy(place.config, &self.options.package_hosts, &[]),
+            policy: network::policy(place.config, &self.options.package_hosts),
             injections: variables::injections(place.variables, env),
         }
     }

@@ -23,25 +23,19 @@ enum Networking {
         #[serde(default)]
         allowed_hosts: Vec<String>,
         #[serde(default)]
-        allow_mcp_servers: bool,
-        #[serde(default)]
         allow_package_managers: bool,
     },
 }
 
-/// The policy of an environment, and what its two flags add. Whatever cannot be read allows
+/// The policy of an environment, with the hosts of packages if it allows them; those of MCP servers are
+/// among the allowed ones already. Whatever cannot be read allows
 /// nothing: what was stored by a newer version must not become an open network here.
-pub(crate) fn policy(
-    config: &serde_json::Value,
-    package_hosts: &[HostPattern],
-    mcp_hosts: &[HostPattern],
-) -> NetworkPolicy {
+pub(crate) fn policy(config: &serde_json::Value, package_hosts: &[HostPattern]) -> NetworkPolicy {
     let read = Config::deserialize(config).ok().and_then(|c| c.networking);
     match read {
         Some(Networking::Unrestricted) => NetworkPolicy::Public,
         Some(Networking::Limited {
             allowed_hosts,
-            allow_mcp_servers,
             allow_package_managers,
         }) => {
             let mut allowed: Vec<HostPattern> = Vec::with_capacity(allowed_hosts.len());
@@ -51,9 +45,6 @@ pub(crate) fn policy(
                     // Checked when the environment was made; leaving one out only narrows.
                     Err(_) => tracing::warn!("an allowed host is not a host name; left out"),
                 }
-            }
-            if allow_mcp_servers {
-                allowed.extend_from_slice(mcp_hosts);
             }
             if allow_package_managers {
                 allowed.extend_from_slice(package_hosts);
@@ -111,7 +102,6 @@ mod tests {
         policy(
             &json!({"type": "cloud", "networking": networking, "packages": {}}),
             &["packages.example.org".parse().unwrap()],
-            &["mcp.example.org:8443".parse().unwrap()],
         )
     }
 
@@ -119,7 +109,7 @@ mod tests {
     fn each_form_means_what_it_says() {
         assert_eq!(of(json!({"type": "unrestricted"})), NetworkPolicy::Public);
         let limited = of(json!({
-            "type": "limited", "allowed_hosts": ["api.example.com", "*.example.net"],
+            "type": "limited", "allowed_hosts": ["api.example.com", "*.example.net", "mcp.example.org:8443"],
             "allow_mcp_servers": true, "allow_package_managers": false,
         }));
         assert!(limited.allows_name("api.example.com") && limited.allows_name("a.example.net"));
@@ -127,7 +117,7 @@ mod tests {
         assert!(limited.allows("mcp.example.org", 8443) && !limited.allows("mcp.example.org", 443));
         let packages = of(json!({"type": "limited", "allow_package_managers": true}));
         assert!(packages.allows_name("packages.example.org"));
-        assert!(!packages.allows_name("example.com") && !packages.allows_name("mcp.example.org"));
+        assert!(!packages.allows_name("example.com"));
     }
 
     #[test]
@@ -162,6 +152,6 @@ mod tests {
         ] {
             assert_eq!(of(odd.clone()), NetworkPolicy::None, "{odd}");
         }
-        assert_eq!(policy(&json!("x"), &[], &[]), NetworkPolicy::None);
+        assert_eq!(policy(&json!("x"), &[]), NetworkPolicy::None);
     }
 }

@@ -14,6 +14,7 @@ use freehold_wire::event::{
 };
 use freehold_wire::tool::{McpServer, McpUrlServer};
 use futures_util::future::join_all;
+use serde_json::{Value, json};
 
 use super::Judged;
 use crate::load::{LoadError, unreadable};
@@ -156,6 +157,22 @@ pub(super) fn servers(agent: &SessionAgent) -> impl Iterator<Item = &McpUrlServe
         .map(|McpServer::Url(server)| server)
 }
 
+/// Adds the hosts of the agent's MCP servers to those that an environment allows, if it says so: its
+/// sandbox may reach them as well.
+pub(crate) fn allow_servers(config: &mut Value, servers: &[McpServer]) {
+    let networking = &mut config["networking"];
+    if networking["type"] != "limited" || networking["allow_mcp_servers"] != true {
+        return;
+    }
+    let urls = servers.iter().map(|McpServer::Url(server)| &server.url);
+    let urls = urls.filter_map(|url| freehold_mcp::Target::parse(url).ok());
+    let hosts = urls.map(|url| json!(format!("{}:{}", url.host, url.port)));
+    let allowed = networking["allowed_hosts"].as_array_mut();
+    let mut all = allowed.map(std::mem::take).unwrap_or_default();
+    all.extend(hosts);
+    networking["allowed_hosts"] = all.into();
+}
+
 const fn kind(error: &McpError) -> SessionErrorKind {
     match error {
         McpError::Authentication(_) => SessionErrorKind::McpAuthenticationFailed,
@@ -203,5 +220,30 @@ where
             }
         }
         done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_may_be_reached_from_a_sandbox_only_where_the_environment_says_so() {
+        let server = json!([{"type": "url", "name": "a", "url": "https://Mcp.example.com:8443/mcp"},
+            {"type": "url", "name": "b", "url": "https://b.example.com/mcp"}]);
+        let servers: Vec<McpServer> = serde_json::from_value(server).unwrap();
+        let after = |networking: Value| {
+            let mut config = json!({"type": "cloud", "networking": networking});
+            allow_servers(&mut config, &servers);
+            config["networking"]["allowed_hosts"].clone()
+        };
+        let limited = |allow: bool| {
+            json!({"type": "limited", "allowed_hosts": ["x.example.com"],
+            "allow_mcp_servers": allow})
+        };
+        let all = json!(["x.example.com", "mcp.example.com:8443", "b.example.com:443"]);
+        assert_eq!(after(limited(true)), all);
+        assert_eq!(after(limited(false)), json!(["x.example.com"]));
+        assert_eq!(after(json!({"type": "unrestricted"})), Value::Null);
     }
 }
