@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use freehold_base::IdSource;
 use freehold_tunnel::gateway::upstream::SystemResolver;
-use freehold_tunnel::gateway::{Config, Gateway, Start, Status, config};
+use freehold_tunnel::gateway::{Config, Gateway, Limits, Start, Status, config};
 use tokio_util::sync::CancellationToken;
 
 use super::signals;
@@ -47,6 +47,7 @@ fn start(file: &Path) -> Result<Start, Failure> {
         token: environment::secret(TOKEN)?,
         resolver: Arc::new(SystemResolver),
         ids: IdSource::system(),
+        limits: Limits::default(),
     })
 }
 

@@ -1,5 +1,7 @@
 //! An edge, a gateway, and a server behind it.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,8 +14,8 @@ use freehold_tunnel::edge::{
     DialFailure, Directory, DirectoryError, Edge, Guarded, Identity, Options, TokenGrant, Tunnel,
 };
 use freehold_tunnel::gateway::status::{Board, Status};
-use freehold_tunnel::gateway::upstream::SystemResolver;
-use freehold_tunnel::gateway::{Gateway, Start, config, setup};
+use freehold_tunnel::gateway::upstream::{Resolve, SystemResolver};
+use freehold_tunnel::gateway::{Gateway, Limits, Start, config, setup};
 use freehold_tunnel::transport::trust::Trust;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -157,6 +159,24 @@ impl Upstream {
     }
 }
 
+/// What a world is made of besides the usual.
+pub struct Given {
+    /// Lines of the gateway's configuration. A top-level key that is here takes the usual one's place.
+    pub config: String,
+    pub limits: Limits,
+    pub resolver: Arc<dyn Resolve>,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self {
+            config: String::new(),
+            limits: Limits::default(),
+            resolver: Arc::new(SystemResolver),
+        }
+    }
+}
+
 pub struct World {
     pub edge: Edge,
     pub directory: Arc<Table>,
@@ -164,7 +184,9 @@ pub struct World {
     pub workspace: WorkspaceId,
     pub address: SocketAddr,
     pub upstream: String,
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
+    /// The gateway's configuration, without the lines given.
+    usual: Vec<String>,
     server: Arc<Upstream>,
     board: Arc<Board>,
     stop_edge: CancellationToken,
@@ -175,6 +197,10 @@ pub struct World {
 
 impl World {
     pub async fn start() -> Self {
+        Self::with(Given::default()).await
+    }
+
+    pub async fn with(given: Given) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ids = IdSource::system();
         let now = ids.clock().now();
@@ -214,18 +240,26 @@ impl World {
         let (edge, stop_edge, edge_task) = edge(&directory, &ids, listener, &identity);
         std::fs::write(dir.path().join("token"), TOKEN).unwrap();
         let d = dir.path().display();
-        let text = format!(
-            "tunnel_domain: abc.tunnel.test\ntls: {{cert_file: {d}/tls.crt, key_file: {d}/tls.key}}\n\
-             routes: {{app: 'http://{upstream}'}}\nupstream: {{allowed_ips: [127.0.0.1]}}\n\
-             edge: {{address: '{address}', fingerprint: {}, token_file: {d}/token}}\n",
-            identity.fingerprint()
-        );
+        let usual = vec![
+            "tunnel_domain: abc.tunnel.test".to_owned(),
+            format!("tls: {{cert_file: {d}/tls.crt, key_file: {d}/tls.key}}"),
+            format!("routes: {{app: 'http://{upstream}'}}"),
+            "upstream: {allowed_ips: [127.0.0.1]}".to_owned(),
+            format!(
+                "edge: {{address: '{address}', fingerprint: {}, token_file: {d}/token}}",
+                identity.fingerprint()
+            ),
+        ];
+        let text = with_lines(&usual, &given.config);
+        let file = dir.path().join("config.yaml");
+        std::fs::write(&file, &text).unwrap();
         let start = Start {
             config: config::parse(&text).unwrap(),
-            file: None,
+            file: Some(file),
             token: None,
-            resolver: Arc::new(SystemResolver),
+            resolver: given.resolver,
             ids,
+            limits: given.limits,
         };
         let gateway = Gateway::new(start).unwrap();
         let (stop_gateway, gateway_over) = (CancellationToken::new(), CancellationToken::new());
@@ -243,6 +277,7 @@ impl World {
             address,
             upstream,
             dir,
+            usual,
             server,
             board,
             stop_edge,
@@ -252,6 +287,12 @@ impl World {
         };
         world.connected().await;
         world
+    }
+
+    /// Writes the gateway's configuration anew, with these lines.
+    pub fn configure(&self, config: &str) {
+        let text = with_lines(&self.usual, config);
+        std::fs::write(self.dir.path().join("config.yaml"), text).unwrap();
     }
 
     async fn connected(&self) {
@@ -352,6 +393,13 @@ impl World {
     pub fn let_slow_go(&self) {
         self.server.go.add_permits(1);
     }
+}
+
+fn with_lines(usual: &[String], more: &str) -> String {
+    let key = |line: &str| line.split(':').next().unwrap().to_owned();
+    let own: Vec<_> = more.lines().map(key).collect();
+    let usual = usual.iter().filter(|line| !own.contains(&key(line)));
+    usual.map(|line| format!("{line}\n")).collect::<String>() + more
 }
 
 fn edge(
