@@ -7,7 +7,7 @@ use std::time::Duration;
 use freehold_base::{IdSource, Secret};
 use freehold_client::{Client, Options};
 use freehold_tunnel::gateway::upstream::SystemResolver;
-use freehold_tunnel::gateway::{Gateway, Start, config, setup};
+use freehold_tunnel::gateway::{Gateway, Limits, Start, config, setup};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -153,6 +153,7 @@ async fn gateway(
         token: None,
         resolver: Arc::new(SystemResolver),
         ids,
+        limits: Limits::default(),
     };
     let gateway = Gateway::new(start).unwrap();
     let stop = stop.clone();

@@ -55,9 +55,6 @@ fn place(output: &str) -> Result<PathBuf, Failure> {
 
 fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
     let wrong = || Failure::usage(format!("{flag} must be like 2160h or 90d, not '{text}'"));
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
     config::duration(text).ok_or_else(wrong)
 }
 

@@ -46,6 +46,7 @@ pub(super) fn strip(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     for name in [
+        "http2-settings",
         "keep-alive",
         "proxy-connection",
         "proxy-authorization",
