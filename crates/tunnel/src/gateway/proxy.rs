@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::audit::{Cut, Record, Watched};
+use super::audit::{self, Cut, Record, Watched};
 use super::config::Route;
 use super::limits::Limits;
 use super::upstream::{UpstreamError, Upstreams};
@@ -156,8 +156,9 @@ impl Serving {
         let stream = Gate::new(stream);
         let unclear = stream.reason();
         let (limits, drain) = (self.limits, self.drain.clone());
+        let called = host.clone();
         let service = service_fn(move |request| {
-            let (serving, host) = (self.clone(), host.clone());
+            let (serving, host) = (self.clone(), called.clone());
             async move { Ok::<_, Infallible>(serving.respond(&host, request).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
@@ -178,7 +179,10 @@ impl Serving {
             }
         };
         match unclear.get() {
-            Some(why) => Err(Unserved::Unclear(why)),
+            Some(why) => {
+                audit::unclear(&host, why);
+                Err(Unserved::Unclear(why))
+            }
             None => served.map_err(Unserved::Broken),
         }
     }
@@ -205,6 +209,7 @@ async fn answer(
         request_id: request_id(request.headers()),
         host: host.to_owned(),
         method: request.method().to_string(),
+        headers: audit::noted(request.headers()),
         sent: Arc::default(),
         received: Arc::default(),
         begun: Instant::now(),

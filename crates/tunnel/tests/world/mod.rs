@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod logs;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -424,6 +426,7 @@ fn edge(
 /// One request and its answer, up to its end.
 pub async fn ask(stream: &mut TlsStream<Guarded>, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
     let mut answer = Vec::new();
     loop {
         let mut chunk = [0; 4096];
