@@ -98,6 +98,9 @@ fn shown(status: &Status) -> String {
     }
     let days = status.certificate_days_left;
     out.push_str(&format!("certificate: {days} days left\n"));
+    for note in &status.notes {
+        out.push_str(&format!("note: {}\n", line(note)));
+    }
     if let Some((at, error)) = &status.last_error {
         out.push_str(&format!("last error, {at}: {}\n", line(error)));
     }

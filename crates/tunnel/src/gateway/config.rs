@@ -2,6 +2,7 @@
 
 mod addresses;
 mod duration;
+mod fixed;
 mod route;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ struct File {
     #[serde(default)]
     tunnel_domain: Option<String>,
     tls: TlsFiles,
-    routes: BTreeMap<String, String>,
+    routes: route::Map,
     #[serde(default)]
     upstream: Upstream,
     // What follows is ours.
@@ -79,7 +80,7 @@ struct EdgeFile {
 }
 
 /// A configuration that can be used.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Where logs begin.
     pub log_level: String,
@@ -115,7 +116,7 @@ pub struct Config {
     pub status_file: Option<PathBuf>,
     /// Whether audit records hold arguments; otherwise their hash.
     pub log_arguments: bool,
-    /// Settings that were read and do nothing.
+    /// Settings that were read and do nothing, or less than they seem to.
     pub notes: Vec<String>,
 }
 
@@ -133,16 +134,9 @@ fn wrong<T>(text: impl Into<String>) -> Result<T, ConfigError> {
 /// # Errors
 /// What is wrong with it, with the place where that is known.
 pub fn parse(text: &str) -> Result<Config, ConfigError> {
-    let file: File = serde_saphyr::from_str(text).map_err(|error| {
-        let said = error.to_string();
-        // The contract's text for the most common mistake.
-        match said.contains("routes") && said.contains("sequence") {
-            true => ConfigError(format!(
-                "cannot unmarshal !!seq into map[string]string: {said}"
-            )),
-            false => ConfigError(said),
-        }
-    })?;
+    // Without the lines around it: a token may be there that somebody put into the wrong place.
+    let file: File = serde_saphyr::from_str(text)
+        .map_err(|error| ConfigError(error.without_snippet().to_string()))?;
     let mut notes = Vec::new();
     if file.listen_addr.is_some() {
         notes.push("listen_addr is not used: nobody connects to this gateway".to_owned());
@@ -150,11 +144,11 @@ pub fn parse(text: &str) -> Result<Config, ConfigError> {
     let domain = file
         .tunnel_domain
         .map(|d| d.trim_end_matches('.').to_ascii_lowercase());
-    if file.routes.is_empty() {
+    if file.routes.0.is_empty() {
         return wrong("routes: at least one is needed");
     }
     let mut routes = BTreeMap::new();
-    for (name, target) in &file.routes {
+    for (name, target) in &file.routes.0 {
         let key = name.trim_end_matches('.').to_ascii_lowercase();
         if !key.contains('.') && domain.is_none() {
             return wrong(format!(
@@ -168,7 +162,7 @@ pub fn parse(text: &str) -> Result<Config, ConfigError> {
     if let Some(unknown) = file
         .preserve_host
         .iter()
-        .find(|n| !file.routes.contains_key(*n))
+        .find(|n| !file.routes.0.contains_key(*n))
     {
         return wrong(format!("preserve_host: there is no route '{unknown}'"));
     }
@@ -282,7 +276,12 @@ mod tests {
     fn mistakes_are_named() {
         for (routes, says) in [
             ("routes: {}", "at least one"),
-            ("routes: [a]", "map"),
+            (
+                "routes: [a]",
+                "cannot unmarshal !!seq into map[string]string",
+            ),
+            ("routes: a", "map"),
+            ("routes: {a: 'http://h:1', a: 'http://h:2'}", "duplicate"),
             (
                 "routes: {a: 'http://h'}",
                 "invalid upstream (must be scheme://host:port)",
@@ -323,6 +322,13 @@ mod tests {
             let said = refused(&format!("{HEAD}{routes}\n"));
             assert!(said.contains(says), "{routes}: {said}");
         }
+        let token = refused(&format!(
+            "{HEAD}routes: {{a: 'http://h:1'}}\nedge: {{token: secret}}\n"
+        ));
+        assert!(
+            token.contains("token") && !token.contains("secret"),
+            "{token}"
+        );
         let bare = refused("tls: {cert_file: /c, key_file: /k}\nroutes: {a: 'http://h:1'}");
         assert!(bare.contains("tunnel_domain"), "{bare}");
     }

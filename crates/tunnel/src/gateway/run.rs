@@ -106,7 +106,7 @@ impl Gateway {
             resolver,
             ids,
         };
-        shared.show_routes(&shared.config);
+        shared.show(&shared.config);
         shared.show_certificate();
         Ok(Self {
             shared: Arc::new(shared),
@@ -204,7 +204,8 @@ impl Shared {
         });
     }
 
-    fn show_routes(&self, config: &Config) {
+    /// Shows a configuration that is in use, and what of it is not; that is returned too.
+    fn show(&self, config: &Config) -> Vec<String> {
         let routes: BTreeMap<_, _> = config
             .routes
             .iter()
@@ -213,7 +214,18 @@ impl Shared {
                 (name.clone(), format!("{scheme}://{}", route.authority()))
             })
             .collect();
-        self.board.change(|status| status.routes = routes);
+        let mut notes = config.notes.clone();
+        let fixed = self.config.need_restart(config);
+        notes.extend(
+            fixed
+                .iter()
+                .map(|key| format!("{key} has changed in the file, and needs a restart")),
+        );
+        self.board.change(|status| {
+            status.routes = routes;
+            status.notes.clone_from(&notes);
+        });
+        notes
     }
 
     fn show_certificate(&self) {

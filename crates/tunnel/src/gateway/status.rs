@@ -19,6 +19,9 @@ pub struct Status {
     pub routes: BTreeMap<String, String>,
     /// Days the certificate is still valid; negative if it is not any more.
     pub certificate_days_left: i64,
+    /// What a person should look at.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// What last went wrong, and when.
     pub last_error: Option<(Timestamp, String)>,
 }

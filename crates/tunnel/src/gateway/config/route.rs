@@ -1,7 +1,10 @@
 //! Where a request goes: `scheme://host:port`, and nothing else.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::Ipv4Addr;
 
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use url::Url;
 
 use super::ConfigError;
@@ -31,6 +34,34 @@ impl Route {
             true => host,
             false => format!("{host}:{}", self.port),
         }
+    }
+}
+
+/// Routes as they are written; a list of them has the contract's own message.
+#[derive(Debug, Clone)]
+pub(super) struct Map(pub(super) BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Map {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Written;
+        impl<'de> Visitor<'de> for Written {
+            type Value = Map;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of names to upstreams")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Map, A::Error> {
+                let says = "routes: cannot unmarshal !!seq into map[string]string";
+                Err(A::Error::custom(says))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Map, A::Error> {
+                let mut all = BTreeMap::new();
+                while let Some((name, target)) = map.next_entry::<String, String>()? {
+                    all.insert(name, target);
+                }
+                Ok(Map(all))
+            }
+        }
+        from.deserialize_any(Written)
     }
 }
 
