@@ -4,6 +4,7 @@
 mod audit;
 pub mod certificate;
 pub mod config;
+pub mod files;
 pub mod limits;
 pub mod proxy;
 pub mod run;

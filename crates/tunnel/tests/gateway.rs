@@ -167,6 +167,7 @@ async fn a_handshake_that_does_not_come_is_not_waited_for() {
             ..Limits::default()
         },
         drain: CancellationToken::new(),
+        board: Arc::default(),
     };
     let (_silent, stream) = tokio::io::duplex(64);
     let served = serving.serve("app.abc.tunnel.test:443", stream);

@@ -2,6 +2,7 @@
 
 mod world;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -155,4 +156,57 @@ async fn what_needs_a_restart_is_said_and_not_done() {
     // As it was: nothing is left to say.
     world.configure("");
     world.until("no notes", |s| s.notes.is_empty()).await;
+}
+
+#[tokio::test]
+async fn files_that_everybody_can_read_or_change_are_told_of() {
+    let (logs, _guard) = Logs::start();
+    let world = watched().await;
+    world.until("no notes", |s| s.notes.is_empty()).await;
+    let d = world.dir.path();
+    for (name, mode) in [("token", 0o644), ("tls.key", 0o640), ("config.yaml", 0o646)] {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(d.join(name), mode).unwrap();
+    }
+    world.configure("preserve_host: [app]\n");
+    let says = [
+        format!(
+            "{}/token: everybody on this host can read it; chmod o-rw",
+            d.display()
+        ),
+        format!(
+            "{}/config.yaml: everybody on this host can change it; chmod o-rw",
+            d.display()
+        ),
+    ];
+    world.until("the notes", |s| s.notes == says).await;
+    for said in &says {
+        assert_eq!(logs.all(said).len(), 1, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn tokens_and_keys_are_in_no_log() {
+    let (logs, _guard) = Logs::start();
+    let mut world = watched().await;
+    assert!(world.get("/").await.unwrap().contains("200 OK"));
+    // Refused, and taken again.
+    world.directory.rotate("another-secret-token");
+    world.restart_edge_alone().await;
+    world
+        .until("the token to be refused", |s| {
+            s.last_error
+                .as_ref()
+                .is_some_and(|(_, e)| e.contains("does not take the token"))
+        })
+        .await;
+    world.configure("log_level: debug\n");
+    world.until("a note", |s| !s.notes.is_empty()).await;
+    let key = std::fs::read_to_string(world.dir.path().join(setup::KEY)).unwrap();
+    let key = key.lines().nth(1).unwrap();
+    let text = logs.text();
+    assert!(text.contains("connected to the edge"), "nothing was logged");
+    for secret in [world::TOKEN, "another-secret-token", key] {
+        assert!(!text.contains(secret), "{secret} was logged");
+    }
 }

@@ -3,6 +3,7 @@
 mod calls;
 mod watched;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use freehold_base::hex;
@@ -10,6 +11,7 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use sha2::{Digest, Sha256};
 
+use super::status::Board;
 use calls::{Call, Headers, Said};
 pub(super) use watched::{Cut, Shared, Watched};
 use watched::{Passed, lock};
@@ -18,6 +20,9 @@ use watched::{Passed, lock};
 const MAX_NAME: usize = 128;
 /// Calls of a batch that have a record of their own.
 const MAX_CALLS: usize = 64;
+
+/// How a request ended that the gateway itself refused or could not forward.
+const NOT_FORWARDED: &str = "not_forwarded";
 
 /// One request.
 pub(super) struct Record {
@@ -31,6 +36,8 @@ pub(super) struct Record {
     pub(super) begun: Instant,
     /// Whether arguments are shown; otherwise their hash alone.
     pub(super) arguments: bool,
+    /// Where requests are counted.
+    pub(super) board: Arc<Board>,
 }
 
 /// The headers that a record is made of.
@@ -48,8 +55,9 @@ pub(super) fn noted(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Notes a request that was not clear enough to be read.
-pub(super) fn unclear(host: &str, why: &str) {
+pub(super) fn unclear(board: &Board, host: &str, why: &str) {
     let outcome = "refused";
+    board.ended(NOT_FORWARDED);
     tracing::info!(target: "freehold_audit", host, unparsed = why, status = 400, outcome, "request");
 }
 
@@ -72,6 +80,7 @@ impl Record {
             (None, 200..300) => "ok",
             (None, _) => "refused",
         };
+        self.board.ended(why.map_or(outcome, |_| NOT_FORWARDED));
         let headers = match calls::compare(&self.headers, &said) {
             Headers::None => None,
             Headers::Match => Some("match"),

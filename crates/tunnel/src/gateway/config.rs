@@ -41,6 +41,8 @@ struct File {
     #[serde(default)]
     status_addr: Option<SocketAddr>,
     #[serde(default)]
+    status_public: bool,
+    #[serde(default)]
     status_file: Option<PathBuf>,
     #[serde(default)]
     log_arguments: bool,
@@ -188,6 +190,13 @@ pub fn parse(text: &str) -> Result<Config, ConfigError> {
     if !["debug", "info", "warn", "error"].contains(&log_level.as_str()) {
         return wrong("log_level: must be debug, info, warn or error");
     }
+    if let (Some(address), false) = (file.status_addr, file.status_public)
+        && !address.ip().is_loopback()
+    {
+        return wrong(
+            "status_addr: it is not an address of this host alone; status_public: true allows that",
+        );
+    }
     let addresses = addresses::parse(&file.upstream)?;
     notes.extend(
         addresses.in_vain().map(|net| {
@@ -303,6 +312,14 @@ mod tests {
                 "preserve_host",
             ),
             (
+                "routes: {a: 'http://h:1'}\nstatus_addr: 0.0.0.0:9090",
+                "status_public",
+            ),
+            (
+                "routes: {a: 'http://h:1'}\nstatus_addr: localhost:9090",
+                "socket address",
+            ),
+            (
                 "routes: {a: 'http://h:1'}\nedge: {connections: 9}",
                 "edge.connections",
             ),
@@ -328,6 +345,13 @@ mod tests {
         assert!(
             token.contains("token") && !token.contains("secret"),
             "{token}"
+        );
+        let public = "routes: {a: 'http://h:1'}\nstatus_addr: 0.0.0.0:9090\nstatus_public: true\n";
+        assert!(
+            parse(&format!("{HEAD}{public}"))
+                .unwrap()
+                .status_addr
+                .is_some()
         );
         let bare = refused("tls: {cert_file: /c, key_file: /k}\nroutes: {a: 'http://h:1'}");
         assert!(bare.contains("tunnel_domain"), "{bare}");

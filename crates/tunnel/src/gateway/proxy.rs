@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::audit::{self, Cut, Record, Watched};
 use super::config::Route;
 use super::limits::Limits;
+use super::status::Board;
 use super::upstream::{UpstreamError, Upstreams};
 use gate::{Gate, MAX_HEAD};
 use headers::{check, request_id, strip};
@@ -131,6 +132,8 @@ pub struct Serving {
     pub limits: Limits,
     /// Once cancelled, each answer is its connection's last.
     pub drain: CancellationToken,
+    /// Where requests are counted.
+    pub board: Arc<Board>,
 }
 
 impl Serving {
@@ -156,7 +159,7 @@ impl Serving {
         let stream = Gate::new(stream);
         let unclear = stream.reason();
         let (limits, drain) = (self.limits, self.drain.clone());
-        let called = host.clone();
+        let (called, board) = (host.clone(), Arc::clone(&self.board));
         let service = service_fn(move |request| {
             let (serving, host) = (self.clone(), called.clone());
             async move { Ok::<_, Infallible>(serving.respond(&host, request).await) }
@@ -180,7 +183,7 @@ impl Serving {
         };
         match unclear.get() {
             Some(why) => {
-                audit::unclear(&host, why);
+                audit::unclear(&board, &host, why);
                 Err(Unserved::Unclear(why))
             }
             None => served.map_err(Unserved::Broken),
@@ -191,53 +194,49 @@ impl Serving {
         let table = self.table.load_full();
         // Where such a body ends only its reader knows; the gate lets no request in behind it.
         let unbounded = request.headers().contains_key(TRANSFER_ENCODING);
-        let mut response = answer(&table, &self.limits, host, request).await;
+        let mut response = self.answer(&table, host, request).await;
         if unbounded || self.drain.is_cancelled() {
             response.headers_mut().insert(CONNECTION, CLOSE);
         }
         response
     }
-}
 
-async fn answer(
-    table: &Table,
-    limits: &Limits,
-    host: &str,
-    request: Request<Body>,
-) -> Response<Out> {
-    let record = Record {
-        request_id: request_id(request.headers()),
-        host: host.to_owned(),
-        method: request.method().to_string(),
-        headers: audit::noted(request.headers()),
-        sent: Arc::default(),
-        received: Arc::default(),
-        begun: Instant::now(),
-        arguments: table.log_arguments,
-    };
-    let forwarded = forward(table, limits, host, request, &record).await;
-    match forwarded {
-        Ok(response) => {
-            let status = response.status().as_u16();
-            let received = Arc::clone(&record.received);
-            let silence = limits.answer_silence;
-            response.map(|body| {
-                Watched::new(body, received, MAX_ANSWER, silence)
-                    .at_end(move || record.write(status, None))
-                    .boxed()
-            })
-        }
-        Err((status, why)) => {
-            record.write(status.as_u16(), Some(&why));
-            tracing::warn!(host, status = status.as_u16(), why, "request not forwarded");
-            let body = Full::new(Bytes::from(format!("{why}\n")));
-            let mut response = Response::new(body.map_err(|e| match e {}).boxed());
-            *response.status_mut() = status;
-            if status.is_client_error() {
-                // A caller that got this wrong begins anew, with a stream that has a route.
-                response.headers_mut().insert(CONNECTION, CLOSE);
+    async fn answer(&self, table: &Table, host: &str, request: Request<Body>) -> Response<Out> {
+        let record = Record {
+            request_id: request_id(request.headers()),
+            host: host.to_owned(),
+            method: request.method().to_string(),
+            headers: audit::noted(request.headers()),
+            sent: Arc::default(),
+            received: Arc::default(),
+            begun: Instant::now(),
+            arguments: table.log_arguments,
+            board: Arc::clone(&self.board),
+        };
+        let forwarded = forward(table, &self.limits, host, request, &record).await;
+        match forwarded {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                let received = Arc::clone(&record.received);
+                let silence = self.limits.answer_silence;
+                response.map(|body| {
+                    Watched::new(body, received, MAX_ANSWER, silence)
+                        .at_end(move || record.write(status, None))
+                        .boxed()
+                })
             }
-            response
+            Err((status, why)) => {
+                record.write(status.as_u16(), Some(&why));
+                tracing::warn!(host, status = status.as_u16(), why, "request not forwarded");
+                let body = Full::new(Bytes::from(format!("{why}\n")));
+                let mut response = Response::new(body.map_err(|e| match e {}).boxed());
+                *response.status_mut() = status;
+                if status.is_client_error() {
+                    // A caller that got this wrong begins anew, with a stream that has a route.
+                    response.headers_mut().insert(CONNECTION, CLOSE);
+                }
+                response
+            }
         }
     }
 }

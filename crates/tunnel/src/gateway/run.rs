@@ -5,21 +5,25 @@ mod keep;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use freehold_base::{EventId, IdSource, Secret};
 use rustls::ClientConfig;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::certificate::Certificate;
 use super::config::Config;
+use super::files::too_open;
 use super::limits::Limits;
 use super::proxy::{Serving, Table, Unserved};
-use super::status::Board;
+use super::status::{self, Board};
 use super::upstream::{self, Resolve, Upstreams};
 use crate::transport::connect::Incoming;
 use crate::transport::trust::Trust;
@@ -45,6 +49,9 @@ pub struct Start {
 /// A gateway that can be run.
 pub struct Gateway {
     shared: Arc<Shared>,
+    /// Where the status is served, until it is.
+    listener: Mutex<Option<TcpListener>>,
+    status_addr: Option<SocketAddr>,
 }
 
 struct Shared {
@@ -65,7 +72,7 @@ struct Shared {
 }
 
 impl Gateway {
-    /// Reads what the configuration names.
+    /// Reads what the configuration names, and takes the address of the status. In a runtime.
     ///
     /// # Errors
     /// What cannot be used.
@@ -108,9 +115,17 @@ impl Gateway {
         };
         shared.show(&shared.config);
         shared.show_certificate();
+        let listener = shared.config.status_addr.map(listen).transpose()?;
         Ok(Self {
             shared: Arc::new(shared),
+            status_addr: listener.as_ref().and_then(|l| l.local_addr().ok()),
+            listener: Mutex::new(listener),
         })
+    }
+
+    /// Where the status is served.
+    pub fn status_addr(&self) -> Option<SocketAddr> {
+        self.status_addr
     }
 
     /// Its status.
@@ -121,7 +136,7 @@ impl Gateway {
     /// Runs until `stop`, and then for as long as open requests take, at most the configured time.
     pub async fn run(&self, stop: CancellationToken) {
         let shared = &self.shared;
-        for note in &shared.config.notes {
+        for note in shared.board.now().notes {
             tracing::warn!("{note}");
         }
         for (name, route) in &shared.config.routes {
@@ -130,6 +145,20 @@ impl Gateway {
                 upstream = route.authority(),
                 "route configured"
             );
+        }
+        let listener = self
+            .listener
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // Ended with this: it is told that the gateway stops, and to the last that it is not ready.
+        let mut status = JoinSet::new();
+        if let Some(listener) = listener {
+            tracing::info!(
+                address = self.status_addr.map(|a| a.to_string()),
+                "status served"
+            );
+            status.spawn(status::serve(listener, self.board()));
         }
         let loops = TaskTracker::new();
         for index in 0..shared.config.connections {
@@ -144,6 +173,8 @@ impl Gateway {
             }
         });
         stop.cancelled().await;
+        shared.board.change(|status| status.stopping = true);
+        shared.write_status();
         loops.close();
         shared.tasks.close();
         let all = async {
@@ -157,6 +188,14 @@ impl Gateway {
             tracing::warn!("requests were still open when the gateway stopped");
         }
     }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    });
+    bound.map_err(|e| format!("status_addr: {address}: {e}"))
 }
 
 fn table(config: &Config, resolver: &Arc<dyn Resolve>) -> Result<Table, String> {
@@ -188,6 +227,7 @@ impl Shared {
                 acceptor: shared.acceptor.clone(),
                 limits: shared.limits,
                 drain,
+                board: Arc::clone(&shared.board),
             };
             let Incoming { authority, stream } = incoming;
             match serving.serve(&authority, stream).await {
@@ -215,6 +255,7 @@ impl Shared {
             })
             .collect();
         let mut notes = config.notes.clone();
+        notes.extend(too_open(self.file.as_deref(), config));
         let fixed = self.config.need_restart(config);
         notes.extend(
             fixed

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use freehold_base::file::write_private;
 use freehold_base::{IdSource, TunnelId, WorkspaceId};
 use freehold_tunnel::edge::{
     DialFailure, Directory, DirectoryError, Edge, Guarded, Identity, Options, TokenGrant, Tunnel,
@@ -187,6 +188,7 @@ pub struct World {
     pub address: SocketAddr,
     pub upstream: String,
     pub dir: tempfile::TempDir,
+    pub status_addr: Option<SocketAddr>,
     /// The gateway's configuration, without the lines given.
     usual: Vec<String>,
     server: Arc<Upstream>,
@@ -240,7 +242,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (edge, stop_edge, edge_task) = edge(&directory, &ids, listener, &identity);
-        std::fs::write(dir.path().join("token"), TOKEN).unwrap();
+        write_private(&dir.path().join("token"), TOKEN).unwrap();
         let d = dir.path().display();
         let usual = vec![
             "tunnel_domain: abc.tunnel.test".to_owned(),
@@ -265,7 +267,7 @@ impl World {
         };
         let gateway = Gateway::new(start).unwrap();
         let (stop_gateway, gateway_over) = (CancellationToken::new(), CancellationToken::new());
-        let board = gateway.board();
+        let (board, status_addr) = (gateway.board(), gateway.status_addr());
         let (stop, over) = (stop_gateway.clone(), gateway_over.clone());
         tokio::spawn(async move {
             gateway.run(stop).await;
@@ -279,6 +281,7 @@ impl World {
             address,
             upstream,
             dir,
+            status_addr,
             usual,
             server,
             board,
@@ -365,6 +368,12 @@ impl World {
     }
 
     pub async fn restart_edge(&mut self) {
+        self.restart_edge_alone().await;
+        self.connected().await;
+    }
+
+    /// Does not wait for the gateway to come back.
+    pub async fn restart_edge_alone(&mut self) {
         self.stop_edge.cancel();
         self.edge_task.take().unwrap().await.unwrap();
         let identity = Identity::own(self.dir.path()).unwrap();
@@ -372,12 +381,16 @@ impl World {
         let ids = IdSource::system();
         let (edge, stop, task) = edge(&self.directory, &ids, listener, &identity);
         (self.edge, self.stop_edge, self.edge_task) = (edge, stop, Some(task));
-        self.connected().await;
     }
 
     pub fn write_token(&self, token: &str) {
         let path: PathBuf = self.dir.path().join("token");
         std::fs::write(path, token).unwrap();
+    }
+
+    /// Tells the gateway to stop, and does not wait for it.
+    pub fn tell_to_stop(&self) {
+        self.stop_gateway.cancel();
     }
 
     pub async fn stop_gateway(&self) {
