@@ -216,7 +216,8 @@ async fn named(answers: &[&[&str]]) -> (World, TcpListener, Arc<Rebinding>) {
 
 /// The next connection to a server, with the head of its request.
 async fn accept(server: &TcpListener) -> (TcpStream, String) {
-    let (mut stream, _) = server.accept().await.unwrap();
+    let accepted = tokio::time::timeout(Duration::from_secs(20), server.accept()).await;
+    let (mut stream, _) = accepted.expect("nobody came").unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());
