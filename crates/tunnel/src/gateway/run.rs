@@ -151,7 +151,7 @@ impl Gateway {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        // Ended with this: it is told that the gateway stops, and to the last that it is not ready.
+        // To the last: probes are told that the gateway is not ready any more.
         let mut status = JoinSet::new();
         if let Some(listener) = listener {
             tracing::info!(
@@ -187,6 +187,7 @@ impl Gateway {
         {
             tracing::warn!("requests were still open when the gateway stopped");
         }
+        status.shutdown().await;
     }
 }
 
