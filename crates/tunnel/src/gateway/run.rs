@@ -2,17 +2,17 @@
 //! watch over the files it was made from.
 
 mod keep;
-mod watch;
+mod reload;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
 use freehold_base::{EventId, IdSource, Secret};
 use rustls::ClientConfig;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ use super::upstream::{self, Resolve, Upstreams};
 use crate::transport::connect::Incoming;
 use crate::transport::trust::Trust;
 use keep::keep_connected;
-use watch::watch;
+use reload::watch_files;
 
 /// How a gateway is started.
 pub struct Start {
@@ -66,7 +66,7 @@ struct Shared {
     certificate: Arc<Certificate>,
     acceptor: TlsAcceptor,
     limits: Limits,
-    table: Arc<ArcSwap<Table>>,
+    table: watch::Sender<Arc<Table>>,
     board: Arc<Board>,
     tasks: TaskTracker,
 }
@@ -103,7 +103,7 @@ impl Gateway {
             acceptor: certificate.acceptor().map_err(|e| e.to_string())?,
             board: Arc::default(),
             tasks: TaskTracker::new(),
-            table: Arc::new(ArcSwap::from_pointee(table)),
+            table: watch::Sender::new(Arc::new(table)),
             limits,
             edge,
             certificate,
@@ -169,7 +169,7 @@ impl Gateway {
         loops.spawn(async move {
             tokio::select! {
                 () = watching.cancelled() => {}
-                () = watch(&watched) => {}
+                () = watch_files(&watched) => {}
             }
         });
         stop.cancelled().await;
@@ -224,7 +224,7 @@ impl Shared {
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
             let serving = Serving {
-                table: Arc::clone(&shared.table),
+                table: shared.table.subscribe(),
                 acceptor: shared.acceptor.clone(),
                 limits: shared.limits,
                 drain,
