@@ -1,5 +1,9 @@
 //! An edge, a gateway, and a server behind it.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
+pub mod logs;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,13 +11,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use freehold_base::file::write_private;
 use freehold_base::{IdSource, TunnelId, WorkspaceId};
 use freehold_tunnel::edge::{
     DialFailure, Directory, DirectoryError, Edge, Guarded, Identity, Options, TokenGrant, Tunnel,
 };
 use freehold_tunnel::gateway::status::{Board, Status};
-use freehold_tunnel::gateway::upstream::SystemResolver;
-use freehold_tunnel::gateway::{Gateway, Start, config, setup};
+use freehold_tunnel::gateway::upstream::{Resolve, SystemResolver};
+use freehold_tunnel::gateway::{Gateway, Limits, Start, config, setup};
 use freehold_tunnel::transport::trust::Trust;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -123,7 +128,7 @@ impl Upstream {
                 loop {
                     stream.write_all(&chunk).await.ok()?;
                 }
-            } else if head.starts_with("GET /slow") {
+            } else if head.split(' ').nth(1) == Some("/slow") {
                 self.reached.notify_one();
                 self.go.acquire().await.ok()?.forget();
                 "slow and whole".to_owned()
@@ -157,6 +162,24 @@ impl Upstream {
     }
 }
 
+/// What a world is made of besides the usual.
+pub struct Given {
+    /// Lines of the gateway's configuration. A top-level key that is here takes the usual one's place.
+    pub config: String,
+    pub limits: Limits,
+    pub resolver: Arc<dyn Resolve>,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self {
+            config: String::new(),
+            limits: Limits::default(),
+            resolver: Arc::new(SystemResolver),
+        }
+    }
+}
+
 pub struct World {
     pub edge: Edge,
     pub directory: Arc<Table>,
@@ -164,7 +187,10 @@ pub struct World {
     pub workspace: WorkspaceId,
     pub address: SocketAddr,
     pub upstream: String,
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
+    pub status_addr: Option<SocketAddr>,
+    /// The gateway's configuration, without the lines given.
+    usual: Vec<String>,
     server: Arc<Upstream>,
     board: Arc<Board>,
     stop_edge: CancellationToken,
@@ -175,6 +201,10 @@ pub struct World {
 
 impl World {
     pub async fn start() -> Self {
+        Self::with(Given::default()).await
+    }
+
+    pub async fn with(given: Given) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ids = IdSource::system();
         let now = ids.clock().now();
@@ -212,24 +242,32 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (edge, stop_edge, edge_task) = edge(&directory, &ids, listener, &identity);
-        std::fs::write(dir.path().join("token"), TOKEN).unwrap();
+        write_private(&dir.path().join("token"), TOKEN).unwrap();
         let d = dir.path().display();
-        let text = format!(
-            "tunnel_domain: abc.tunnel.test\ntls: {{cert_file: {d}/tls.crt, key_file: {d}/tls.key}}\n\
-             routes: {{app: 'http://{upstream}'}}\nupstream: {{allowed_ips: [127.0.0.1]}}\n\
-             edge: {{address: '{address}', fingerprint: {}, token_file: {d}/token}}\n",
-            identity.fingerprint()
-        );
+        let usual = vec![
+            "tunnel_domain: abc.tunnel.test".to_owned(),
+            format!("tls: {{cert_file: {d}/tls.crt, key_file: {d}/tls.key}}"),
+            format!("routes: {{app: 'http://{upstream}'}}"),
+            "upstream: {allowed_ips: [127.0.0.1]}".to_owned(),
+            format!(
+                "edge: {{address: '{address}', fingerprint: {}, token_file: {d}/token}}",
+                identity.fingerprint()
+            ),
+        ];
+        let text = with_lines(&usual, &given.config);
+        let file = dir.path().join("config.yaml");
+        std::fs::write(&file, &text).unwrap();
         let start = Start {
             config: config::parse(&text).unwrap(),
-            file: None,
+            file: Some(file),
             token: None,
-            resolver: Arc::new(SystemResolver),
+            resolver: given.resolver,
             ids,
+            limits: given.limits,
         };
         let gateway = Gateway::new(start).unwrap();
         let (stop_gateway, gateway_over) = (CancellationToken::new(), CancellationToken::new());
-        let board = gateway.board();
+        let (board, status_addr) = (gateway.board(), gateway.status_addr());
         let (stop, over) = (stop_gateway.clone(), gateway_over.clone());
         tokio::spawn(async move {
             gateway.run(stop).await;
@@ -243,6 +281,8 @@ impl World {
             address,
             upstream,
             dir,
+            status_addr,
+            usual,
             server,
             board,
             stop_edge,
@@ -252,6 +292,12 @@ impl World {
         };
         world.connected().await;
         world
+    }
+
+    /// Writes the gateway's configuration anew, with these lines.
+    pub fn configure(&self, config: &str) {
+        let text = with_lines(&self.usual, config);
+        std::fs::write(self.dir.path().join("config.yaml"), text).unwrap();
     }
 
     async fn connected(&self) {
@@ -322,6 +368,12 @@ impl World {
     }
 
     pub async fn restart_edge(&mut self) {
+        self.restart_edge_alone().await;
+        self.connected().await;
+    }
+
+    /// Does not wait for the gateway to come back.
+    pub async fn restart_edge_alone(&mut self) {
         self.stop_edge.cancel();
         self.edge_task.take().unwrap().await.unwrap();
         let identity = Identity::own(self.dir.path()).unwrap();
@@ -329,12 +381,16 @@ impl World {
         let ids = IdSource::system();
         let (edge, stop, task) = edge(&self.directory, &ids, listener, &identity);
         (self.edge, self.stop_edge, self.edge_task) = (edge, stop, Some(task));
-        self.connected().await;
     }
 
     pub fn write_token(&self, token: &str) {
         let path: PathBuf = self.dir.path().join("token");
         std::fs::write(path, token).unwrap();
+    }
+
+    /// Tells the gateway to stop, and does not wait for it.
+    pub fn tell_to_stop(&self) {
+        self.stop_gateway.cancel();
     }
 
     pub async fn stop_gateway(&self) {
@@ -352,6 +408,13 @@ impl World {
     pub fn let_slow_go(&self) {
         self.server.go.add_permits(1);
     }
+}
+
+fn with_lines(usual: &[String], more: &str) -> String {
+    let key = |line: &str| line.split(':').next().unwrap().to_owned();
+    let own: Vec<_> = more.lines().map(key).collect();
+    let usual = usual.iter().filter(|line| !own.contains(&key(line)));
+    usual.map(|line| format!("{line}\n")).collect::<String>() + more
 }
 
 fn edge(
@@ -376,6 +439,7 @@ fn edge(
 /// One request and its answer, up to its end.
 pub async fn ask(stream: &mut TlsStream<Guarded>, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
     let mut answer = Vec::new();
     loop {
         let mut chunk = [0; 4096];
