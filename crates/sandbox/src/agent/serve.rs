@@ -71,7 +71,8 @@ pub(super) fn run(
         .stack_size(STACK)
         .spawn(move || {
             let fenced = context.fence.holds();
-            let protected = fenced || (context.isolated && protect_agent());
+            let protected =
+                fenced || (context.isolated && protect_agent(worker.transfers.folders()));
             let handler: Arc<dyn Handler> = Arc::from(make(context));
             // The reader waits for this; if it is gone there is no one to serve.
             let _ = ready.send((fenced, protected));
