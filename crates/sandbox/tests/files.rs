@@ -257,14 +257,7 @@ async fn no_race_leads_out_of_a_folder() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test]
-async fn no_race_leads_out_of_an_ordinary_users_folder() {
-    if !is_root() {
-        not_run("the tests run as an ordinary user already");
-        return;
-    }
-    let bench = ordinary_user("race_user");
-    let sandbox = ordinary_sandbox(&bench, "race").await;
-    races(&sandbox).await;
-    sandbox.destroy().await.unwrap();
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
 }

@@ -104,6 +104,8 @@ async fn nothing_of_the_host_can_be_written() {
         "/mnt/session/uploads/x",
         "/mnt/session/uploads/in.txt",
         "/proc/sys/kernel/core_pattern",
+        "/proc/sys/vm/overcommit_memory",
+        "/sys/kernel/uevent_helper",
         "/proc/sysrq-trigger",
     ] {
         let outcome = bash(&sandbox, &format!("echo x >> {path}")).await;
@@ -366,4 +368,9 @@ async fn what_others_run_is_not_seen() {
         curious.destroy().await.unwrap();
         other.destroy().await.unwrap();
     }
+}
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
 }
