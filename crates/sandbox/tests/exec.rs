@@ -131,6 +131,51 @@ os.posix_spawn('/bin/true', ['true'], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0,
     sandbox.destroy().await.unwrap();
 }
 
+/// No thread can be started in the agent then, and none may be needed.
+#[tokio::test]
+async fn a_program_that_takes_every_task_is_heard_and_runs_out_of_time() {
+    let bench = bench("greedy");
+    let mut spec = bench.spec("greedy");
+    spec.limits.pids = 64;
+    let sandbox = bench.provider.create(&spec).await.unwrap();
+    let bomb = "import os,time
+while True:
+  try:
+    if os.fork()==0: os.closerange(0,3); time.sleep(300)
+  except BlockingIOError: print('full', flush=True); time.sleep(0.01)";
+    let mut request = ExecRequest::new(["python3", "-c", bomb]);
+    request.timeout = Duration::from_secs(2);
+    let done = finish(&sandbox, request).await;
+    assert!(done.stdout.starts_with(b"full\nfull\n"), "{done:?}");
+    assert!(
+        done.exit.timed_out && done.exit.signal == Some(9),
+        "{done:?}"
+    );
+    ok(&sandbox, "true").await;
+    // Also when its consumer leaves.
+    let mut bomb = sandbox
+        .exec(ExecRequest::new(["python3", "-c", bomb]))
+        .await
+        .unwrap();
+    bomb.next().await.unwrap().unwrap();
+    bomb.next().await.unwrap().unwrap();
+    drop(bomb);
+    // Others are refused until it has gone.
+    loop {
+        let look = script("! cat /proc/[0-9]*/comm | grep -qx python3");
+        match sandbox.exec(look).await {
+            Err(SandboxError::Busy(_)) => {}
+            look => {
+                let look = look.unwrap().finish().await.unwrap();
+                if look.exit.code == Some(0) {
+                    break;
+                }
+            }
+        }
+    }
+    sandbox.destroy().await.unwrap();
+}
+
 /// Where ids cannot be mapped apart, tool and agent are one user: a tool that kills the agent by one
 /// of its threads ends its own sandbox, which the report says, and nothing of what is kept.
 async fn within_reach(bench: &Bench, sandbox: Arc<dyn Sandbox>) {
