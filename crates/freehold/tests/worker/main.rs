@@ -3,6 +3,10 @@
 //! Tests that need to know when a call is at a certain point use named pipes that the call reads or
 //! writes, with the `process` provider, whose tools see the host's files.
 
+#[path = "../../../archive/tests/archive/common.rs"]
+#[allow(dead_code, reason = "the archive's own tests use the rest")]
+mod archives;
+mod between;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod ends;
