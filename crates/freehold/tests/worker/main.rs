@@ -12,6 +12,7 @@ mod crash;
 mod ends;
 mod fleet;
 mod hands_off;
+mod searching;
 mod serving;
 mod skills;
 mod world;
