@@ -48,7 +48,10 @@ async fn streams_and_ends_are_told_apart() {
 #[tokio::test]
 async fn endless_output_is_cut_and_costs_no_memory() {
     let bench = bench("endless");
-    let sandbox = bench.sandbox("endless").await;
+    let mut spec = bench.spec("endless");
+    // For the agent and the program together, or for each.
+    spec.limits.memory_bytes = 96 << 20;
+    let sandbox = bench.provider.create(&spec).await.unwrap();
     let mut request = script("head -c 1G /dev/zero; echo done >&2");
     request.output_bytes = 1 << 20;
     let done = finish(&sandbox, request).await;
@@ -58,6 +61,11 @@ async fn endless_output_is_cut_and_costs_no_memory() {
         "the bound is for both streams together"
     );
     assert!(done.exit.truncated && done.exit.code == Some(0));
+    // One line of as much, which a tool holds whole or not at all.
+    let mut request = script("head -c 1G /dev/zero | tr '\\0' x");
+    request.output_bytes = 1 << 20;
+    let done = finish(&sandbox, request).await;
+    assert!(done.stdout == vec![b'x'; 1 << 20] && done.exit.code == Some(0));
     // Any bytes come through as they are.
     let done = finish(
         &sandbox,
