@@ -23,6 +23,7 @@ long=$(printf 'n%.0s' $(seq 200)); mkdir -p $long/$long; echo long > $long/$long
 echo home > ~/kept; echo result > /mnt/session/outputs/r; echo gone > /tmp/gone
 echo remembered > /mnt/memory/notes/a.md
 (while :; do echo tick >> ticks; done) </dev/null >/dev/null 2>&1 &
+until test -s ticks; do :; done
 "#;
 
 const LOOK: &str = r#"
