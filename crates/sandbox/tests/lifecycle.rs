@@ -87,7 +87,12 @@ async fn a_server_that_dies_takes_its_sandboxes_along() {
         .await;
     assert!(matches!(lost, Err(SandboxError::Lost { .. })), "{lost:?}");
     sandbox.destroy().await.unwrap();
-    assert!(find(&format!("^{marker}")).is_empty());
+    let left = || !find(&format!("^{marker}")).is_empty();
+    if is_root() {
+        assert!(!left());
+    }
+    // Without control groups nothing tells when the last of them has gone: the kernel sees to it.
+    while left() {}
 }
 
 fn kill(pid: &str) {

@@ -49,7 +49,7 @@ const TABLE: &[(&[&str], Must)] = &[
     (&["TIOCSTI", "TIOCSTI, junk above", "TIOCLINUX", "TIOCSETD"], Fail(&[EPERM])),
     // EINVAL: the id does not even exist in an ordinary user's sandbox.
     (&["setuid root"], Fail(&[EPERM, libc::EINVAL as i64])),
-    (&["setgroups", "raise rlimit", "core size", "sched fifo", "capset",
+    (&["setgroups", "raise rlimit", "core size", "core size to a program", "sched fifo", "capset",
        "personality"], Fail(&[EPERM])),
     (&["negative nice"], Fail(&[EPERM, libc::EACCES as i64])),
     (&["mlock 1 GiB"], Fail(&[ENOMEM, EPERM, libc::EAGAIN as i64])),
