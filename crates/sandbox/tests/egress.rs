@@ -182,3 +182,8 @@ async fn ordinary_clients_use_it_and_nothing_gets_around_it() {
     assert_eq!(env, "9");
     net.sandbox.destroy().await.unwrap();
 }
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
+}

@@ -360,3 +360,8 @@ async fn what_cannot_be_used_is_refused() {
     plain.sandbox.destroy().await.unwrap();
     net.sandbox.destroy().await.unwrap();
 }
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
+}

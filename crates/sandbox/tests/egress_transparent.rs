@@ -21,10 +21,6 @@ fn usual() -> Network {
 
 /// Both ways of starting a sandbox that the namespaces provider has.
 async fn each(name: &str, network: impl Fn() -> Network) -> Vec<Net> {
-    assert!(
-        is_root(),
-        "these tests start sandboxes as two users and need to be root"
-    );
     vec![
         net_of(&format!("{name}_root"), As::Root, network(), |_| ()).await,
         net_of(&format!("{name}_user"), As::OrdinaryUser, network(), |_| ()).await,
@@ -624,4 +620,9 @@ async fn without_a_redirect_a_few_ports_still_reach_out() {
         );
         net.sandbox.destroy().await.unwrap();
     }
+}
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
 }

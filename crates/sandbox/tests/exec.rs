@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
-use freehold_sandbox::{ExecEvent, ExecRequest, Finished, Sandbox, SandboxError};
+use freehold_sandbox::{ExecEvent, ExecRequest, Finished, Provider, Sandbox, SandboxError, Status};
 
 fn script(text: &str) -> ExecRequest {
     ExecRequest::new(["/bin/bash", "-c", text])
@@ -48,7 +48,10 @@ async fn streams_and_ends_are_told_apart() {
 #[tokio::test]
 async fn endless_output_is_cut_and_costs_no_memory() {
     let bench = bench("endless");
-    let sandbox = bench.sandbox("endless").await;
+    let mut spec = bench.spec("endless");
+    // For the agent and the program together, or for each.
+    spec.limits.memory_bytes = 96 << 20;
+    let sandbox = bench.provider.create(&spec).await.unwrap();
     let mut request = script("head -c 1G /dev/zero; echo done >&2");
     request.output_bytes = 1 << 20;
     let done = finish(&sandbox, request).await;
@@ -58,6 +61,11 @@ async fn endless_output_is_cut_and_costs_no_memory() {
         "the bound is for both streams together"
     );
     assert!(done.exit.truncated && done.exit.code == Some(0));
+    // One line of as much, which a tool holds whole or not at all.
+    let mut request = script("head -c 1G /dev/zero | tr '\\0' x");
+    request.output_bytes = 1 << 20;
+    let done = finish(&sandbox, request).await;
+    assert!(done.stdout == vec![b'x'; 1 << 20] && done.exit.code == Some(0));
     // Any bytes come through as they are.
     let done = finish(
         &sandbox,
@@ -78,17 +86,6 @@ async fn endless_output_is_cut_and_costs_no_memory() {
 async fn out_of_time_means_all_of_it_daemons_included() {
     let bench = bench("daemons");
     let sandbox = bench.sandbox("daemons").await;
-    out_of_time(&sandbox).await;
-}
-
-#[tokio::test]
-async fn out_of_time_means_all_of_it_for_an_ordinary_user_too() {
-    if !is_root() {
-        not_run("the tests run as an ordinary user already");
-        return;
-    }
-    let bench = ordinary_user("daemons_user");
-    let sandbox = ordinary_sandbox(&bench, "daemons").await;
     out_of_time(&sandbox).await;
 }
 
@@ -114,7 +111,17 @@ async fn out_of_time(sandbox: &Arc<dyn Sandbox>) {
     let done = finish(sandbox, script("(setsid yes & ) ; exit 3")).await;
     assert_eq!(done.exit.code, Some(3));
     // One that stops itself, or a busy loop that ignores what it can.
-    for text in ["kill -STOP $$", "trap '' TERM INT HUP; while :; do :; done"] {
+    // And one in uninterruptible sleep: its child, which shares its memory, waits at a pipe that
+    // nobody opens.
+    let vfork = "import os
+os.mkfifo('/tmp/nobody')
+os.posix_spawn('/bin/true', ['true'], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0, '/tmp/nobody', 0, 0)])";
+    let vfork = format!("exec python3 -c \"{vfork}\"");
+    for text in [
+        "kill -STOP $$",
+        "trap '' TERM INT HUP; while :; do :; done",
+        &vfork,
+    ] {
         let mut request = script(text);
         request.timeout = Duration::from_millis(200);
         let done = finish(sandbox, request).await;
@@ -132,14 +139,92 @@ async fn out_of_time(sandbox: &Arc<dyn Sandbox>) {
     sandbox.destroy().await.unwrap();
 }
 
+/// No thread can be started in the agent then, and none may be needed.
+#[tokio::test]
+async fn a_program_that_takes_every_task_is_heard_and_runs_out_of_time() {
+    let bench = bench("greedy");
+    let mut spec = bench.spec("greedy");
+    spec.limits.pids = 64;
+    let sandbox = bench.provider.create(&spec).await.unwrap();
+    let bomb = "import os,time
+while True:
+  try:
+    if os.fork()==0: os.closerange(0,3); time.sleep(300)
+  except BlockingIOError: print('full', flush=True); time.sleep(0.01)";
+    let mut request = ExecRequest::new(["python3", "-c", bomb]);
+    request.timeout = Duration::from_secs(2);
+    let done = finish(&sandbox, request).await;
+    assert!(done.stdout.starts_with(b"full\nfull\n"), "{done:?}");
+    assert!(
+        done.exit.timed_out && done.exit.signal == Some(9),
+        "{done:?}"
+    );
+    ok(&sandbox, "true").await;
+    // Also when its consumer leaves.
+    let mut bomb = sandbox
+        .exec(ExecRequest::new(["python3", "-c", bomb]))
+        .await
+        .unwrap();
+    bomb.next().await.unwrap().unwrap();
+    bomb.next().await.unwrap().unwrap();
+    drop(bomb);
+    // Others are refused until it has gone.
+    loop {
+        let look = script("! cat /proc/[0-9]*/comm | grep -qx python3");
+        match sandbox.exec(look).await {
+            Err(SandboxError::Busy(_)) => {}
+            look => {
+                let look = look.unwrap().finish().await.unwrap();
+                if look.exit.code == Some(0) {
+                    break;
+                }
+            }
+        }
+    }
+    sandbox.destroy().await.unwrap();
+}
+
+/// Where ids cannot be mapped apart, tool and agent are one user: a tool that kills the agent by one
+/// of its threads ends its own sandbox, which the report says, and nothing of what is kept.
+async fn within_reach(bench: &Bench, sandbox: Arc<dyn Sandbox>) {
+    let report = bench.provider.probe().await;
+    let protection = report
+        .features
+        .iter()
+        .find(|f| f.name == "agent protection")
+        .unwrap();
+    assert_eq!(protection.status, Status::Partial, "{protection:?}");
+    assert!(protection.detail.contains("the call then fails"));
+    ok(&sandbox, "echo mine > kept").await;
+    let kill = "import os
+for pid in range(2, 400):
+  if pid != os.getpid():
+    try: os.kill(pid, 9)
+    except (ProcessLookupError, PermissionError): pass";
+    let attack = sandbox
+        .exec(ExecRequest::new(["python3", "-c", kill]))
+        .await;
+    let attack = match attack {
+        Ok(handle) => handle.finish().await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert!(
+        matches!(attack, Err(SandboxError::Lost { .. })),
+        "{attack:?}"
+    );
+    sandbox.destroy().await.unwrap();
+    let again = bench.sandbox("reach").await;
+    assert_eq!(ok(&again, "cat kept").await, "mine");
+    again.destroy().await.unwrap();
+}
+
 #[tokio::test]
 async fn the_agent_is_out_of_reach_of_programs() {
-    if !is_root() {
-        not_run("only where ids can be mapped apart: needs root");
-        return;
-    }
     let bench = bench("reach");
     let sandbox = bench.sandbox("reach").await;
+    if !is_root() {
+        return within_reach(&bench, sandbox).await;
+    }
     let attack = "import os, signal
 for pid in [-1] + [p for p in range(1, 400) if p != os.getpid()]:
   for sig in (signal.SIGSTOP, signal.SIGKILL):
@@ -152,4 +237,9 @@ print('still here')";
     ok(&sandbox, "true").await;
     assert_eq!(ok(&sandbox, "id -u; id -ru").await, "1000\n1000");
     sandbox.destroy().await.unwrap();
+}
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
 }

@@ -257,14 +257,68 @@ async fn no_race_leads_out_of_a_folder() {
     sandbox.destroy().await.unwrap();
 }
 
+/// Everything a program of the host might run if it looked into a workspace or a home, each with a
+/// mark that only the host can see.
+fn lures(mark: &str) -> String {
+    let run = format!("#!/bin/sh\\necho $0 >> {mark}\\n");
+    format!(
+        r#"lure() {{ mkdir -p "$(dirname "$1")"; printf '{run}' > "$1"; chmod 755 "$1"; }}
+        for d in /workspace ~ /mnt/session/outputs; do
+          cd $d
+          for name in ls tar zstd git sh bash mkfs.ext4 e2fsck resize2fs setpriv mount python3 \
+              .git/hooks/post-checkout .git/hooks/pre-commit .git/hooks/fsmonitor \
+              .bashrc .bash_profile .profile .envrc Makefile; do lure $name; done
+          printf '[core]\n\tfsmonitor = {mark}-fs\n\tpager = sh .profile\n' > .git/config
+          printf 'open("{mark}", "a").write("py")' | tee sitecustomize.py usercustomize.py > conftest.py
+        done"#
+    )
+}
+
 #[tokio::test]
-async fn no_race_leads_out_of_an_ordinary_users_folder() {
-    if !is_root() {
-        not_run("the tests run as an ordinary user already");
-        return;
-    }
-    let bench = ordinary_user("race_user");
-    let sandbox = ordinary_sandbox(&bench, "race").await;
-    races(&sandbox).await;
+async fn nothing_kept_is_ever_run_outside() {
+    let outside = tempfile::tempdir().unwrap();
+    let mark = outside.path().join("mark").display().to_string();
+    // The lures work.
+    let lured = tempfile::tempdir().unwrap();
+    let script = lures(&mark).replace("/workspace ~ /mnt/session/outputs", "$PWD");
+    let bait = format!("{script}; ./ls; sh .profile");
+    let mut host = std::process::Command::new("bash");
+    let baited = host.args(["-c", &bait]).current_dir(lured.path()).status();
+    assert!(baited.unwrap().success());
+    let marks = std::fs::read_to_string(&mark).unwrap();
+    assert_eq!(marks, "./ls\n.profile\n");
+    std::fs::remove_file(&mark).unwrap();
+
+    let bench = bench("lures");
+    let spec = bench.spec("lures");
+    let sandbox = bench.provider.create(&spec).await.unwrap();
+    ok(&sandbox, &lures(&mark)).await;
+    sandbox.list_files("/workspace").await.unwrap();
+    let file = sandbox.read_file("/workspace/.bashrc", 1 << 20).await;
+    file.unwrap().collect().await.unwrap();
+    let new = sandbox.write_file("/workspace/.git/new", "x".into()).await;
+    new.unwrap();
+    sandbox.stats().await.unwrap();
+    let store = bench.dir.path().join("snapshots");
+    std::fs::create_dir(&store).unwrap();
+    let snapshot = sandbox.snapshot(&store).await.unwrap();
     sandbox.destroy().await.unwrap();
+    let again = bench.provider.create(&spec).await.unwrap();
+    again.destroy().await.unwrap();
+    let copy = bench.spec("copy");
+    let restored = bench.provider.restore(&snapshot, &copy).await.unwrap();
+    restored.destroy().await.unwrap();
+    bench.provider.remove_state(&spec.dir).unwrap();
+    bench
+        .provider
+        .reap(&std::collections::HashSet::new())
+        .await
+        .unwrap();
+    let ran = std::fs::read_to_string(&mark);
+    assert!(ran.is_err(), "{ran:?}");
+}
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
 }

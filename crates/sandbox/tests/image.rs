@@ -61,3 +61,8 @@ async fn the_image_is_the_system_and_read_only() {
     ok(&sandbox, "echo fine > /workspace/f").await;
     sandbox.destroy().await.unwrap();
 }
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
+}

@@ -75,19 +75,6 @@ async fn layers_lie_over_the_system_and_say_nothing_of_where_they_are() {
 }
 
 #[tokio::test]
-async fn layers_work_for_an_ordinary_user() {
-    if !is_root() {
-        not_run("the tests run as an ordinary user already");
-        return;
-    }
-    let bench = ordinary_user("layers_user");
-    let mut spec = bench.spec("layers_user");
-    fs::create_dir_all(&spec.dir).unwrap();
-    std::os::unix::fs::chown(&spec.dir, Some(12345), Some(12345)).unwrap();
-    layers_show(&bench, &mut spec).await;
-}
-
-#[tokio::test]
 async fn what_is_deleted_over_a_layer_stays_deleted_in_a_snapshot_too() {
     let bench = bench("whiteout");
     let store = tempfile::tempdir().unwrap();
@@ -238,4 +225,9 @@ async fn specs_that_make_no_sense_are_refused() {
         matches!(&error, SandboxError::Start { stage, .. } if stage == "layers"),
         "{error}"
     );
+}
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
 }

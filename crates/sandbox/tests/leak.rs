@@ -61,3 +61,8 @@ async fn five_hundred_creations_leave_nothing() {
     }
     assert_eq!((leftovers(&instance), images(&bench)), (before, 0));
 }
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
+}

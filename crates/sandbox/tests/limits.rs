@@ -9,8 +9,9 @@ use freehold_sandbox::{Isolation, Limits, Provider, SandboxError, Status};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-/// Whether control groups enforce all limits here; says which checks do not run if not.
-async fn limited(bench: &Bench, check: &str) -> bool {
+/// Whether control groups enforce all limits. Root must have them; of anybody else's server it is
+/// said, and `without_groups_memory_is_limited_for_each_process_and_said_so` has what holds then.
+async fn limited(bench: &Bench) -> bool {
     let capabilities = bench.provider.probe().await;
     assert!(capabilities.works, "{capabilities:?}");
     let groups = capabilities
@@ -18,11 +19,24 @@ async fn limited(bench: &Bench, check: &str) -> bool {
         .iter()
         .find(|f| f.name == "control groups")
         .unwrap();
-    if groups.status != Status::Enforced {
-        not_run(&format!("{check}: {}", groups.detail));
-        assert!(groups.remedy.is_some());
+    if groups.status == Status::Enforced {
+        return true;
     }
-    groups.status == Status::Enforced
+    assert!(
+        !is_root(),
+        "control groups with memory, pids and cpu: {groups:?}"
+    );
+    let said = groups.remedy.as_deref().unwrap();
+    assert!(said.contains("for each process only"), "{said}");
+    assert_eq!(capabilities.isolation, Isolation::Namespaces);
+    let mut spec = bench.spec("demanding");
+    spec.min_isolation = Isolation::NamespacesAndLimits;
+    let refused = bench.provider.create(&spec).await.err();
+    assert!(
+        matches!(refused, Some(SandboxError::TooWeak { .. })),
+        "{refused:?}"
+    );
+    false
 }
 
 #[tokio::test]
@@ -55,7 +69,7 @@ async fn a_fork_bomb_hits_the_limit_and_the_sandbox_can_be_ended() {
 #[tokio::test]
 async fn a_memory_bomb_is_killed_inside() {
     let bench = bench("memory");
-    if !limited(&bench, "memory of all processes together").await {
+    if !limited(&bench).await {
         return;
     }
     let mut spec = bench.spec("memory");
@@ -129,7 +143,7 @@ async fn temporary_space_and_file_size_are_bounded() {
 #[tokio::test]
 async fn cpu_time_is_shared_out() {
     let bench = bench("cpu");
-    if !limited(&bench, "CPU quota").await {
+    if !limited(&bench).await {
         return;
     }
     let mut spec = bench.spec("cpu");
@@ -253,7 +267,8 @@ async fn file_watchers_are_taken_from_nobody_else() {
 #[tokio::test]
 async fn file_watchers_are_not_taken_from_root() {
     if !is_root() {
-        return not_run("what root has left: this is an ordinary user");
+        // All sandboxes of an ordinary user share that user's: see the test before.
+        return;
     }
     let bench = bench("watchers_root");
     let mut all = Vec::new();
@@ -287,4 +302,9 @@ async fn open_files_of_all_processes_together_are_bounded() {
         assert!((1024..=1 << 20).contains(&all), "{all}");
         sandbox.destroy().await.unwrap();
     }
+}
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
 }

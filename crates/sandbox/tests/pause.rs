@@ -108,3 +108,8 @@ async fn a_live_sandbox_is_found_again_by_its_id() {
     again.destroy().await.unwrap();
     assert!(bench.provider.attach("attach").await.unwrap().is_none());
 }
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
+}

@@ -96,3 +96,8 @@ async fn prepared_sandboxes_are_used_replaced_and_cleared() {
     }
     assert!(leftovers(&name).3.is_empty(), "{:?}", leftovers(&name).3);
 }
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
+}

@@ -23,6 +23,7 @@ long=$(printf 'n%.0s' $(seq 200)); mkdir -p $long/$long; echo long > $long/$long
 echo home > ~/kept; echo result > /mnt/session/outputs/r; echo gone > /tmp/gone
 echo remembered > /mnt/memory/notes/a.md
 (while :; do echo tick >> ticks; done) </dev/null >/dev/null 2>&1 &
+until test -s ticks; do :; done
 "#;
 
 const LOOK: &str = r#"
@@ -49,8 +50,7 @@ async fn there_and_back(from: Bench, to: Bench, ordinary: bool) {
     spec.shares.push(notes());
     let make = |dir: &Path| {
         if ordinary {
-            std::fs::create_dir_all(dir).unwrap();
-            std::os::unix::fs::chown(dir, Some(12345), Some(12345)).unwrap();
+            give_to_ordinary_user(dir);
         }
     };
     make(&spec.dir);
@@ -107,10 +107,6 @@ async fn what_is_kept_comes_back_from_plain_folders_to_a_disk() {
 
 #[tokio::test]
 async fn what_an_ordinary_user_kept_comes_back() {
-    if !is_root() {
-        not_run("the tests run as an ordinary user already");
-        return;
-    }
     there_and_back(ordinary_user("user"), bench("user_to"), true).await;
 }
 
@@ -242,4 +238,9 @@ async fn hostile_archives_are_refused_and_leave_nothing() {
     let sandbox = bench.provider.restore(&snapshot, &spec).await.unwrap();
     ok(&sandbox, "test -f /workspace/f").await;
     sandbox.destroy().await.unwrap();
+}
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
 }

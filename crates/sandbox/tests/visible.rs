@@ -104,6 +104,8 @@ async fn nothing_of_the_host_can_be_written() {
         "/mnt/session/uploads/x",
         "/mnt/session/uploads/in.txt",
         "/proc/sys/kernel/core_pattern",
+        "/proc/sys/vm/overcommit_memory",
+        "/sys/kernel/uevent_helper",
         "/proc/sysrq-trigger",
     ] {
         let outcome = bash(&sandbox, &format!("echo x >> {path}")).await;
@@ -164,8 +166,29 @@ async fn no_privilege_is_left_or_can_be_regained() {
         let device = fields[1].starts_with("/dev/");
         assert!(device || options.contains(&"nodev"), "{line}");
     }
-    assert_eq!(ok(&sandbox, "ulimit -c; ulimit -Hc").await, "0\n0");
+    no_core(&sandbox).await;
     sandbox.destroy().await.unwrap();
+}
+
+/// Nothing is written when a program crashes, and none of the host's is started: for both the kernel
+/// looks at the limit, which says so only as long as it is 1.
+async fn no_core(sandbox: &std::sync::Arc<dyn freehold_sandbox::Sandbox>) {
+    let host = rustix::process::getrlimit(rustix::process::Resource::Core).maximum;
+    assert_ne!(
+        host,
+        Some(0),
+        "needs a hard limit on core dumps that is not 0"
+    );
+    // As GnuPG does, which ends if it cannot.
+    let crash = "cd /tmp; ulimit -c 0; ulimit -c; python3 -c 'import resource, os
+print(resource.getrlimit(resource.RLIMIT_CORE))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+print(resource.getrlimit(resource.RLIMIT_CORE), flush=True)
+os.kill(os.getpid(), 11)'; echo $?; ls -A /tmp";
+    let said = bash(sandbox, crash).await;
+    let lines: Vec<_> = said.stdout.lines().take(4).collect();
+    assert_eq!(lines, ["0", "(1, 1)", "(1, 1)", "139"], "{said:?}");
+    assert!(!said.stdout.contains("core"), "{said:?}");
 }
 
 #[tokio::test]
@@ -366,4 +389,9 @@ async fn what_others_run_is_not_seen() {
         curious.destroy().await.unwrap();
         other.destroy().await.unwrap();
     }
+}
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
 }

@@ -52,3 +52,8 @@ async fn the_usual_programs_run() {
     .await;
     sandbox.destroy().await.unwrap();
 }
+
+#[test]
+fn again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
+}

@@ -35,10 +35,26 @@ impl ToolOutput {
     }
 }
 
+/// Longest text of a failure, bytes: a shell's output fits, a path or pattern of megabytes does not.
+const MAX_FAILURE: usize = 128 * 1024;
+/// What is kept at either end of a longer one, bytes: what failed, and why.
+const ENDS: usize = 1024;
+
+/// A text that is no longer than a failure may be.
+fn shortened(text: String) -> String {
+    if text.len() <= MAX_FAILURE {
+        return text;
+    }
+    // A character at a cut may be lost.
+    let head = String::from_utf8_lossy(&text.as_bytes()[..ENDS]);
+    let tail = String::from_utf8_lossy(&text.as_bytes()[text.len() - ENDS..]);
+    format!("{head}\n[truncated]\n{tail}")
+}
+
 impl From<Failure> for ToolOutput {
     fn from(failure: Failure) -> Self {
         Self {
-            content: vec![block(failure.0)],
+            content: vec![block(shortened(failure.0))],
             is_error: true,
         }
     }

@@ -519,8 +519,11 @@ impl SessionSandboxes {
             uploads::sync(&spec, place.uploads, &*self.source).await?;
             state.uploads = Some(place.uploads.to_vec());
         }
-        if !state.skills && !place.skills.is_empty() {
-            state.skills = self.lay_skills(&spec, place).await;
+        let missing = place.skills.iter().filter(|s| !state.skills.contains(s));
+        let missing: Vec<Skill> = missing.cloned().collect();
+        if !missing.is_empty() {
+            let settled = self.lay_skills(&spec, place.session, missing).await;
+            state.skills.extend(settled);
         }
         if let Some(open) = &mut state.open {
             let lacks = !variables::held(place.variables, &open.env);
@@ -580,22 +583,29 @@ impl SessionSandboxes {
         }
     }
 
-    /// Puts the skills where the sandbox sees them. One that fails is logged and left out, since the
-    /// agent may well do without it, and is tried again at the next call.
-    async fn lay_skills(&self, spec: &SandboxSpec, place: Place<'_>) -> bool {
+    /// Puts skills where the sandbox sees them. One that fails is logged and left out, since the
+    /// agent may well do without it. Gives those that need no other attempt at the next call.
+    async fn lay_skills(
+        &self,
+        spec: &SandboxSpec,
+        session: &SessionId,
+        wanted: Vec<Skill>,
+    ) -> Vec<Skill> {
         if let Err(error) = uploads::make_dir(&spec.dir, 0o700).await {
-            tracing::warn!(session = %place.session, %error, "no room for skills");
-            return false;
+            tracing::warn!(%session, %error, "no room for skills");
+            return Vec::new();
         }
         let folder = spec.dir.join(skills::FOLDER);
-        let laid = skills::lay(place.skills, &folder, &*self.source).await;
-        let failed = laid.iter().zip(place.skills).filter_map(|(laid, skill)| {
-            let error = laid.as_ref().err()?;
-            let error = error as &dyn std::error::Error;
-            tracing::warn!(session = %place.session, skill = skill.name, error, "skill left out");
-            Some(())
+        let laid = skills::lay(&wanted, &folder, &*self.source).await;
+        let settled = wanted.into_iter().zip(laid).filter(|(skill, laid)| {
+            let Err(failed) = laid else {
+                return true;
+            };
+            let error = failed as &dyn std::error::Error;
+            tracing::warn!(%session, skill = skill.name, error, "skill left out");
+            failed.is_final()
         });
-        failed.count() == 0
+        settled.map(|(skill, _)| skill).collect()
     }
 
     /// The folders that a session's sandbox shows besides its own.

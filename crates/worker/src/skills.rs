@@ -5,11 +5,13 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use freehold_archive::{ArchiveError, Limits, Rules, Special, unpack};
 use freehold_base::limits::{MAX_SKILL, MAX_SKILL_FILES, MAX_SKILL_NAME};
 use freehold_sandbox::{Access, Share};
 use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
 
 use crate::files::FileSource;
 use crate::uploads::make_dir;
@@ -18,6 +20,9 @@ use crate::uploads::make_dir;
 pub const FOLDER: &str = "skills";
 /// Bytes of an archive: content that does not shrink, and what a zip adds to it.
 const MAX_ARCHIVE: u64 = MAX_SKILL + 4 * 1024 * 1024;
+/// Longest the archives of one [`lay`] may take to arrive: the call that waits for them must have time
+/// left for itself (contract 55 §3).
+const PATIENCE: Duration = Duration::from_secs(60);
 const RULES: Rules = Rules {
     limits: Limits {
         members: 2 * MAX_SKILL_FILES,
@@ -63,6 +68,9 @@ pub enum SkillError {
     /// Its archive could not be had.
     #[error("cannot fetch the skill's archive")]
     Fetch(#[source] io::Error),
+    /// Its archive is still on its way.
+    #[error("the skill's archive did not arrive within {} s", PATIENCE.as_secs())]
+    Slow,
     /// Its archive is larger than any may be.
     #[error("the skill's archive is larger than {MAX_ARCHIVE} bytes")]
     TooLarge,
@@ -74,6 +82,17 @@ pub enum SkillError {
     Room(#[source] io::Error),
 }
 
+impl SkillError {
+    /// Whether another attempt would come to the same: a version's archive does not change.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Name | Self::TooLarge => true,
+            Self::Archive(error) => !matches!(error, ArchiveError::Io { .. }),
+            Self::Fetch(_) | Self::Slow | Self::Room(_) => false,
+        }
+    }
+}
+
 /// Lays skills down as `folder/NAME`, one after the other, each whole or not at all; what is there
 /// under the same name is replaced. Gives the folder of each, or why there is none. `folder` is made
 /// if need be; nobody hostile may write to it.
@@ -82,9 +101,10 @@ pub async fn lay(
     folder: &Path,
     source: &dyn FileSource,
 ) -> Vec<Result<PathBuf, SkillError>> {
+    let deadline = Instant::now() + PATIENCE;
     let mut laid = Vec::with_capacity(skills.len());
     for skill in skills {
-        laid.push(lay_one(skill, folder, source).await);
+        laid.push(lay_one(skill, folder, source, deadline).await);
     }
     laid
 }
@@ -93,12 +113,16 @@ async fn lay_one(
     skill: &Skill,
     folder: &Path,
     source: &dyn FileSource,
+    deadline: Instant,
 ) -> Result<PathBuf, SkillError> {
     if !is_name(&skill.name) {
         return Err(SkillError::Name);
     }
     make_dir(folder, 0o755).await.map_err(SkillError::Room)?;
-    let archive = fetch(&skill.key, folder, source).await?;
+    let fetching = fetch(&skill.key, folder, source);
+    let archive = tokio::time::timeout_at(deadline, fetching)
+        .await
+        .map_err(|_| SkillError::Slow)??;
     let to = folder.join(&skill.name);
     let unpacked = tokio::task::spawn_blocking(move || match unpack(archive, &to, RULES) {
         Ok(_) => Ok(to),
@@ -216,6 +240,35 @@ mod tests {
             .as_ref()
             .unwrap();
         assert_eq!(says(), "second");
+    }
+
+    /// Sends a byte now and then, for ever.
+    struct Drip;
+
+    #[async_trait]
+    impl FileSource for Drip {
+        async fn open(&self, _: &str) -> io::Result<Box<dyn AsyncRead + Send + Unpin>> {
+            let (mut to, from) = tokio::io::duplex(64);
+            tokio::spawn(async move {
+                while tokio::io::AsyncWriteExt::write_all(&mut to, b"P")
+                    .await
+                    .is_ok()
+                {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                }
+            });
+            Ok(Box::new(from))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_arrives_is_waited_for_once_and_not_long() {
+        let base = tempfile::tempdir().unwrap();
+        let wanted = [skill("a", "one"), skill("b", "two"), skill("c", "three")];
+        let start = Instant::now();
+        let laid = lay(&wanted, base.path(), &Drip).await;
+        assert!(laid.iter().all(|l| matches!(l, Err(SkillError::Slow))));
+        assert!(start.elapsed() < PATIENCE + Duration::from_secs(1));
     }
 
     #[tokio::test]

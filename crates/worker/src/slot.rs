@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
 use crate::memory::SessionMemory;
 use crate::packages::{Layer, PackagesError};
+use crate::skills::Skill;
 use crate::uploads::Upload;
 use crate::variables::Variable;
 
@@ -29,8 +30,8 @@ pub(crate) struct State {
     pub(crate) open: Option<Open>,
     /// What the uploads folder holds, once it is known.
     pub(crate) uploads: Option<Vec<Upload>>,
-    /// Whether the skills have been laid down, by this process.
-    pub(crate) skills: bool,
+    /// Skills that this process laid down, or refused for good.
+    pub(crate) skills: Vec<Skill>,
     /// Whether tools may have written outputs since they were last listed.
     pub(crate) unlisted: bool,
     /// The session is gone: nothing may be made again.
@@ -75,7 +76,7 @@ impl Slot {
             state: Mutex::new(State {
                 open: None,
                 uploads: None,
-                skills: false,
+                skills: Vec::new(),
                 // An earlier process may have left some.
                 unlisted: true,
                 removed: false,

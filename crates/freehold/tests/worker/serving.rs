@@ -131,27 +131,6 @@ async fn calls_wait_for_a_verdict_and_a_denial_is_kept() {
     drop(worker);
 }
 
-/// A test agent that searches its whole world finds no key of any kind: the one thing it finds is
-/// what it put there itself.
-#[tokio::test]
-async fn no_credential_is_anywhere_in_a_sandbox() {
-    let world = World::new().await;
-    let worker = world.worker("one", &[]);
-    let search = r#"bash: printf 'sk-an%s' 't-oat01-planted' > /workspace/plant; 
-| P='sk-an[t]-(oat|req|api)|worker-test-boo[t]strap'
-| grep -rlsE "$P" /workspace /tmp /etc /home /root /mnt /run /var /opt /srv /dev/shm /skills
-| for f in /proc/[0-9]*/environ /proc/[0-9]*/cmdline; do tr '\0' '\n' < $f 2>/dev/null | grep -qE "$P" && echo $f; done
-| env | grep -E "ANTHROPIC|FREEHOLD"
-| for m in /proc/[0-9]*/mem; do head -c 1 $m > /dev/null 2>&1 && echo read $m; done
-| ls -d /proc/[0-9]*/root/proc/../../*/journals 2>/dev/null
-| find / -xdev -name '*.journal' -not -path '/usr/*' 2>/dev/null
-| true"#;
-    let session = world.told(&format!("{search}\nsay: searched")).await;
-    let history = world.settled(&session).await;
-    assert_eq!(results(&history), [(false, "/workspace/plant".to_owned())]);
-    drop(worker);
-}
-
 #[tokio::test]
 async fn memory_stores_are_folders_that_are_saved() {
     let world = World::new().await;

@@ -18,6 +18,8 @@ const LOOK: Duration = Duration::from_millis(20);
 
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
+    /// What the server is started with, besides what every one is.
+    args: Vec<String>,
     server: Mutex<Option<Child>>,
     pub(crate) url: String,
     pub(crate) environment: String,
@@ -42,12 +44,13 @@ fn spawn(command: &mut Command) -> Child {
         .expect("it starts")
 }
 
-fn start_server(data: &Path, listen: &str) -> (Child, String) {
+fn start_server(data: &Path, listen: &str, args: &[String]) -> (Child, String) {
     let mut child = spawn(
         Command::new(env!("CARGO_BIN_EXE_freehold"))
             .args(["serve", "--listen", listen, "--rehearsal-delay-ms", "0"])
             .args(["--log-level", "warn", "--data-dir"])
             .arg(data)
+            .args(args)
             .env("FREEHOLD_BOOTSTRAP_KEY", KEY),
     );
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
@@ -71,10 +74,17 @@ fn start_server(data: &Path, listen: &str) -> (Child, String) {
 impl World {
     /// With an environment and one key of it.
     pub(crate) async fn new() -> Self {
+        Self::of_a_server(&[]).await
+    }
+
+    /// As [`World::new`], with further arguments for the server.
+    pub(crate) async fn of_a_server(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let (server, url) = start_server(&dir.path().join("data"), "127.0.0.1:0");
+        let args: Vec<_> = args.iter().map(|a| (*a).to_owned()).collect();
+        let (server, url) = start_server(&dir.path().join("data"), "127.0.0.1:0", &args);
         let mut world = Self {
             dir,
+            args,
             server: Mutex::new(Some(server)),
             url,
             environment: String::new(),
@@ -101,7 +111,7 @@ impl World {
     /// Starts it again, on the same address.
     pub(crate) fn restart_server(&self) {
         let listen = self.url.trim_start_matches("http://").trim_end_matches('/');
-        let (server, _) = start_server(&self.dir.path().join("data"), listen);
+        let (server, _) = start_server(&self.dir.path().join("data"), listen, &self.args);
         *self.server.lock().unwrap() = Some(server);
     }
 
@@ -180,10 +190,27 @@ impl World {
 
     /// A session of an agent with these tools.
     pub(crate) async fn session(&self, tools: Value) -> String {
+        self.session_with(tools, json!({ "environment_id": self.environment }))
+            .await
+    }
+
+    /// The same with what else a session takes.
+    pub(crate) async fn session_with(&self, tools: Value, mut session: Value) -> String {
         let agent = json!({ "name": "agent", "model": "rehearsal", "tools": tools });
         let agent = id(&self.post("/v1/agents", agent).await);
-        let session = json!({ "agent": agent, "environment_id": self.environment });
+        session["agent"] = agent.into();
         id(&self.post("/v1/sessions", session).await)
+    }
+
+    /// An environment whose sessions run in the server's own sandboxes.
+    pub(crate) async fn cloud(&self) -> String {
+        let cloud = json!({ "name": "cloud", "config": { "type": "cloud" } });
+        id(&self.post("/v1/environments", cloud).await)
+    }
+
+    /// The server's process.
+    pub(crate) fn server_pid(&self) -> u32 {
+        self.server.lock().unwrap().as_ref().expect("a server").id()
     }
 
     /// A session that was told something.
@@ -289,6 +316,11 @@ impl Worker {
             said,
             reader: Some(reader),
         }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGKILL, and its end.
@@ -400,4 +432,26 @@ pub(crate) fn results(history: &[Value]) -> Vec<(bool, String)> {
             (e["is_error"] == true, text)
         })
         .collect()
+}
+
+/// Runs one of these tests once more as an ordinary user, if this is root.
+pub(crate) fn again_as_an_ordinary_user(test: &str) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let own = std::env::current_exe().unwrap();
+    let done = Command::new("setpriv")
+        .args(["--reuid=12345", "--regid=12345", "--clear-groups", "--"])
+        .arg(own)
+        .args(["--exact", test, "--nocapture"])
+        .current_dir("/")
+        .env("HOME", "/nonexistent")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&done.stderr);
+    assert!(
+        done.status.success() && said.contains("1 passed"),
+        "{said}\n{complained}"
+    );
 }

@@ -1,5 +1,6 @@
 //! Programs started for the host. Output is pulled: a host that does not ask makes the program
-//! wait, and nothing piles up here.
+//! wait, and nothing piles up here. Each has a thread from its start to its end, so that one that
+//! takes all the tasks there are can still be heard.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -9,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command as Process, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -23,16 +25,17 @@ pub(super) struct Programs {
     env: Vec<(OsString, OsString)>,
     workspace: PathBuf,
     fence: Fence,
-    open: Mutex<HashMap<u64, Arc<Program>>>,
+    open: Mutex<HashMap<u64, Program>>,
 }
 
 struct Program {
-    /// Its supervisor.
-    pidfd: OwnedFd,
-    streams: Mutex<Streams>,
+    supervisor: Arc<OwnedFd>,
+    /// To its thread: numbers of asks for what comes next.
+    asks: Sender<u64>,
 }
 
 struct Streams {
+    supervisor: Arc<OwnedFd>,
     child: Child,
     stdout: Option<File>,
     stderr: Option<File>,
@@ -60,32 +63,60 @@ impl Programs {
         }
     }
 
-    /// Starts what the first `command` bytes of `body` describe; the rest is its input.
-    pub(super) fn start(&self, handle: u64, command: usize, body: &[u8]) -> Answered {
+    /// Starts what the first `command` bytes of `body` describe, with the rest as its input. Answers
+    /// that, and then whatever [`Self::ask`] asks about it, until it has ended or is closed.
+    pub(super) fn run(
+        &self,
+        handle: u64,
+        command: usize,
+        body: &[u8],
+        answer: impl Fn(u64, Answered),
+    ) {
+        let mut streams = match self.start(command, body) {
+            Ok(streams) => streams,
+            Err(answered) => return answer(handle, answered),
+        };
+        let (asks, asked) = channel();
+        let supervisor = streams.supervisor.clone();
+        self.table().insert(handle, Program { supervisor, asks });
+        answer(handle, (Answer::Done, Vec::new()));
+        for id in asked {
+            let answered = streams.next();
+            let ended = matches!(answered.0, Answer::Exited { .. });
+            if ended {
+                self.table().remove(&handle);
+            }
+            answer(id, answered);
+            if ended {
+                return;
+            }
+        }
+        // Closed, so killed: nobody is left to be told how it ended; waiting lets the kernel forget it.
+        let _ = streams.child.wait();
+    }
+
+    fn start(&self, command: usize, body: &[u8]) -> Result<Streams, Answered> {
         let Some((command, stdin)) = body.split_at_checked(command) else {
-            return failed(Problem::Protocol);
+            return Err(failed(Problem::Protocol));
         };
         let Ok(command) = serde_json::from_slice::<Command>(command) else {
-            return failed(Problem::Protocol);
+            return Err(failed(Problem::Protocol));
         };
         if self.table().len() >= MAX_IN_FLIGHT {
-            return failed(Problem::Busy);
+            return Err(failed(Problem::Busy));
         }
         match self.spawn(&command, stdin) {
-            Ok(program) => {
-                self.table().insert(handle, Arc::new(program));
-                (Answer::Done, Vec::new())
-            }
-            Err(e) if e.kind() == ErrorKind::WouldBlock => failed(Problem::Busy),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => Err(failed(Problem::Busy)),
             Err(e) => {
                 let mut reason = e.to_string().into_bytes();
                 reason.truncate(MAX_REASON);
-                (failed(Problem::Exec).0, reason)
+                Err((failed(Problem::Exec).0, reason))
             }
+            Ok(streams) => Ok(streams),
         }
     }
 
-    fn spawn(&self, command: &Command, stdin: &[u8]) -> std::io::Result<Program> {
+    fn spawn(&self, command: &Command, stdin: &[u8]) -> std::io::Result<Streams> {
         let none = || std::io::Error::new(ErrorKind::InvalidInput, "no program is named");
         let (program, args) = command.argv.split_first().ok_or_else(none)?;
         let mut process = Process::new(program);
@@ -108,7 +139,7 @@ impl Programs {
         self.fence.apply(&mut process);
         let mut child = process.spawn()?;
         let pid = Pid::from_child(&child);
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        let supervisor = Arc::new(rustix::process::pidfd_open(pid, PidfdFlags::empty())?);
         let stdin = child
             .stdin
             .take()
@@ -123,34 +154,23 @@ impl Programs {
         for pipe in pipes {
             rustix::io::ioctl_fionbio(pipe, true)?;
         }
-        Ok(Program {
-            pidfd,
-            streams: Mutex::new(Streams {
-                child,
-                stdout,
-                stderr,
-                stdin,
-                left: command.output,
-                truncated: false,
-                looks: 0,
-            }),
+        Ok(Streams {
+            supervisor,
+            child,
+            stdout,
+            stderr,
+            stdin,
+            left: command.output,
+            truncated: false,
+            looks: 0,
         })
     }
 
-    /// Waits until there is output, or the end.
-    pub(super) fn next(&self, handle: u64) -> Answered {
-        let Some(program) = self.table().get(&handle).cloned() else {
-            return failed(Problem::Protocol);
-        };
-        let mut streams = program
-            .streams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let answered = streams.next(&program.pidfd);
-        if matches!(answered.0, Answer::Exited { .. }) {
-            self.table().remove(&handle);
-        }
-        answered
+    /// Has the ask of this number answered with a program's next output, or its end, as soon as there
+    /// is any. `false` if there is no such program.
+    pub(super) fn ask(&self, handle: u64, id: u64) -> bool {
+        let table = self.table();
+        table.get(&handle).is_some_and(|p| p.asks.send(id).is_ok())
     }
 
     /// Has a program and all below it killed.
@@ -162,19 +182,12 @@ impl Programs {
 
     /// Kills and forgets.
     pub(super) fn close(&self, handle: u64) {
-        let program = self.table().remove(&handle);
-        if let Some(program) = program {
+        if let Some(program) = self.table().remove(&handle) {
             program.kill();
-            let mut streams = program
-                .streams
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            // Nobody is left to be told how it ended; waiting lets the kernel forget it.
-            let _ = streams.child.wait();
         }
     }
 
-    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Program>>> {
+    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Program>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -182,14 +195,15 @@ impl Programs {
 impl Program {
     fn kill(&self) {
         // It may have ended, which is what is wanted.
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::TERM);
+        let _ = rustix::process::pidfd_send_signal(&*self.supervisor, Signal::TERM);
     }
 }
 
 impl Streams {
-    fn next(&mut self, pidfd: &OwnedFd) -> Answered {
+    /// Waits until there is output, or the end.
+    fn next(&mut self) -> Answered {
         loop {
-            let ended = match self.wait(pidfd) {
+            let ended = match self.wait() {
                 Ok(ended) => ended,
                 Err(_) => return failed(Problem::Protocol),
             };
@@ -211,8 +225,8 @@ impl Streams {
     }
 
     /// Waits for anything to do; whether the program has ended.
-    fn wait(&self, pidfd: &OwnedFd) -> rustix::io::Result<bool> {
-        let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];
+    fn wait(&self) -> rustix::io::Result<bool> {
+        let mut fds = vec![PollFd::new(&*self.supervisor, PollFlags::IN)];
         for pipe in self.stdout.iter().chain(&self.stderr) {
             fds.push(PollFd::new(pipe, PollFlags::IN));
         }

@@ -71,7 +71,8 @@ pub(super) fn run(
         .stack_size(STACK)
         .spawn(move || {
             let fenced = context.fence.holds();
-            let protected = fenced || (context.isolated && protect_agent());
+            let protected =
+                fenced || (context.isolated && protect_agent(worker.transfers.folders()));
             let handler: Arc<dyn Handler> = Arc::from(make(context));
             // The reader waits for this; if it is gone there is no one to serve.
             let _ = ready.send((fenced, protected));
@@ -142,13 +143,38 @@ fn read(shared: &Arc<Shared>, mut from: File, jobs: &SyncSender<Job>) -> i32 {
 fn dispatch(shared: &Arc<Shared>, queue: &Receiver<Job>, handler: &Arc<dyn Handler>) {
     for job in queue {
         let id = job.id;
+        // What concerns a program that runs takes no thread of its own: the program may have left
+        // none, and must be heard and ended all the same.
+        match job.ask {
+            Ask::Next { handle } => {
+                if !shared.programs.ask(handle, id) {
+                    let (answer, body) = failed(Problem::Protocol);
+                    shared.answer(id, answer, &body);
+                }
+                continue;
+            }
+            Ask::Kill { handle } => {
+                shared.programs.kill(handle);
+                shared.answer(id, Answer::Done, &[]);
+                continue;
+            }
+            _ => {}
+        }
         let (thread_shared, handler) = (shared.clone(), handler.clone());
         let spawned = std::thread::Builder::new()
             .name("ask".to_owned())
             .stack_size(STACK)
             .spawn(move || {
-                let (answer, body) = serve(&thread_shared, &*handler, job);
-                thread_shared.answer(id, answer, &body);
+                let answer = |id, (answer, body): (Answer, Vec<u8>)| {
+                    thread_shared.answer(id, answer, &body);
+                };
+                match job.ask {
+                    Ask::Exec { command } => {
+                        let command = command as usize;
+                        thread_shared.programs.run(id, command, &job.body, answer);
+                    }
+                    _ => answer(id, serve(&thread_shared, &*handler, job)),
+                }
             });
         if spawned.is_err() {
             // Tools have used up the processes allowed to the sandbox.
@@ -189,12 +215,6 @@ fn serve(shared: &Shared, handler: &dyn Handler, job: Job) -> (Answer, Vec<u8>) 
             done(Ok(()))
         }
         Ask::Delete { path } => done(files.delete(&path)),
-        Ask::Exec { command } => return programs.start(job.id, command as usize, &job.body),
-        Ask::Next { handle } => return programs.next(handle),
-        Ask::Kill { handle } => {
-            programs.kill(handle);
-            done(Ok(()))
-        }
         Ask::Pack { bytes, entries } => return transfers.pack(job.id, bytes, entries),
         Ask::PackNext { handle } => return transfers.next(handle),
         Ask::Unpack { bytes, entries } => return transfers.unpack(job.id, bytes, entries),
@@ -213,7 +233,10 @@ fn serve(shared: &Shared, handler: &dyn Handler, job: Job) -> (Answer, Vec<u8>) 
         Ask::Usage => files
             .usage()
             .map(|(bytes, inodes)| (Answer::Usage { bytes, inodes }, Vec::new())),
-        Ask::Cancel { .. } => return failed(Problem::Protocol),
+        // Taken care of before.
+        Ask::Cancel { .. } | Ask::Exec { .. } | Ask::Next { .. } | Ask::Kill { .. } => {
+            return failed(Problem::Protocol);
+        }
     };
     result.unwrap_or_else(|problem| failed(Problem::File(problem)))
 }

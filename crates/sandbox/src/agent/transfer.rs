@@ -47,6 +47,11 @@ impl Transfers {
         }
     }
 
+    /// The folders.
+    pub(super) fn folders(&self) -> &[(String, OwnedFd)] {
+        &self.folders
+    }
+
     /// Begins an archive.
     pub(super) fn pack(&self, handle: u64, bytes: u64, entries: u64) -> Answered {
         let (piece, pieces) = sync_channel(QUEUE);

@@ -101,7 +101,7 @@ fn check_namespaces(outside: &[(String, PathBuf)]) -> Result<(), String> {
 /// Whether the limits are no higher than they should be.
 fn check_limits(limits: &Limits) -> Result<(), String> {
     let wanted = [
-        (Resource::Core, 0),
+        (Resource::Core, lockdown::CORE),
         (Resource::Fsize, limits.file_bytes),
         (Resource::Nproc, limits.pids.into()),
     ];

@@ -1,6 +1,8 @@
 //! Landlock, best effort: a second opinion on what may be written, and the fence between tools and
 //! the agent. What the kernel really enforced is reported, not assumed.
 
+use std::os::fd::OwnedFd;
+
 use ::landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetStatus, Scope,
@@ -54,18 +56,20 @@ fn try_confine(
 /// Puts the calling thread, and all it starts from now on, into a domain of its own from which the
 /// process's other threads cannot be signalled: what there is where [`crate::agent::Fence`] does not
 /// hold. Whether the kernel enforces it.
-pub(crate) fn protect_agent() -> bool {
-    fence().is_ok_and(|status| status == RulesetStatus::FullyEnforced)
+pub(crate) fn protect_agent(kept: &[(String, OwnedFd)]) -> bool {
+    fence(kept).is_ok_and(|status| status == RulesetStatus::FullyEnforced)
 }
 
-fn fence() -> Result<RulesetStatus, Box<dyn std::error::Error>> {
+fn fence(kept: &[(String, OwnedFd)]) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
     // A domain that does not speak of `Refer` refuses it, and with it links and renames from one
-    // directory to another.
-    let fence = Ruleset::default()
+    // directory to another; the kept folders lie below no `/`.
+    let mut fence = Ruleset::default()
         .handle_access(AccessFs::Refer)?
         .scope(Scope::Signal)?
         .create()?
-        .add_rule(PathBeneath::new(PathFd::new("/")?, AccessFs::Refer))?
-        .restrict_self()?;
-    Ok(fence.ruleset)
+        .add_rule(PathBeneath::new(PathFd::new("/")?, AccessFs::Refer))?;
+    for (_, folder) in kept {
+        fence = fence.add_rule(PathBeneath::new(folder, AccessFs::Refer))?;
+    }
+    Ok(fence.restrict_self()?.ruleset)
 }

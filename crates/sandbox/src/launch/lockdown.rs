@@ -19,6 +19,11 @@ const LOCKED: u64 = 8 << 20;
 /// Signals and timers that wait, of the user inside.
 const SIGNALS: u64 = 8_192;
 
+/// Bytes of a core dump. Where the host gives dumps to a program (`core_pattern` begins with `|`) the
+/// kernel minds no other limit than this one, for which it starts none; and it is less than any file
+/// can be of.
+pub(super) const CORE: u64 = 1;
+
 /// Takes on id 0 of the new namespace, which is an unprivileged id outside.
 pub(super) fn become_inside_root() -> io::Result<()> {
     set_ids(0, 0)
@@ -198,7 +203,7 @@ pub(crate) fn resources(
     let (least, most) = OPEN_FILES;
     let open_files = (ALL_OPEN_FILES / u64::from(limits.pids.max(1))).clamp(least, most);
     let mut all = vec![
-        ("RLIMIT_CORE", Resource::Core, 0),
+        ("RLIMIT_CORE", Resource::Core, CORE),
         ("RLIMIT_NOFILE", Resource::Nofile, open_files),
         ("RLIMIT_MEMLOCK", Resource::Memlock, LOCKED),
         ("RLIMIT_FSIZE", Resource::Fsize, limits.file_bytes),

@@ -1,5 +1,6 @@
-//! The seccomp filters. Two are stacked: the list of numbers (allowed, refused with `EPERM`, and
-//! everything else `ENOSYS`), then refusals by argument (`EPERM`). A call by another architecture's entry (32-bit on x86-64) kills the process.
+//! The seccomp filters. Three are stacked: the list of numbers (allowed, refused with `EPERM`, and
+//! everything else `ENOSYS`), then refusals by argument (`EPERM`), then what is answered as if it had
+//! been done. A call by another architecture's entry (32-bit on x86-64) kills the process.
 //!
 //! Arguments are compared as 32-bit values, as the kernel reads them: comparing 64 bits would let
 //! junk in the upper half pass.
@@ -56,8 +57,8 @@ pub(super) enum SeccompError {
 
 static PREPARED: OnceLock<Filters> = OnceLock::new();
 
-/// Both filters, ready to be installed.
-pub(super) struct Filters([BpfProgram; 2]);
+/// All filters, ready to be installed.
+pub(super) struct Filters([BpfProgram; 3]);
 
 impl Filters {
     /// Translates them, if a [`Filters::prepare`] has not.
@@ -70,12 +71,12 @@ impl Filters {
     pub(super) fn prepare() -> Result<(), SeccompError> {
         if PREPARED.get().is_none() {
             // There is no other thread that might have been first.
-            let _ = PREPARED.set(Self([numbers()?, refusals()?]));
+            let _ = PREPARED.set(Self([numbers()?, refusals()?, pretences()?]));
         }
         Ok(())
     }
 
-    /// Installs both on the only thread; everything started later inherits them.
+    /// Installs all on the only thread; everything started later inherits them.
     pub(super) fn install(&self) -> Result<(), SeccompError> {
         for program in &self.0 {
             seccompiler::apply_filter(program).map_err(SeccompError::Install)?;
@@ -167,6 +168,18 @@ fn refusals() -> Result<BpfProgram, SeccompError> {
     )
 }
 
+/// The limit on core dumps stays what it is (see [`super::lockdown::CORE`]). Programs that keep secrets
+/// set it to 0 and end if they cannot, so they are told they have.
+fn pretences() -> Result<BpfProgram, SeccompError> {
+    let rule = |conditions| SeccompRule::new(conditions).map_err(SeccompError::Compile);
+    let core = libc::RLIMIT_CORE;
+    let own = vec![is(0, 0)?, is(1, core)?, is_not_null(2)?];
+    let mut rules = Rules::from([(libc::SYS_prlimit64, vec![rule(own)?])]);
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(libc::SYS_setrlimit, vec![rule(vec![is(0, core)?])?]);
+    compile(rules, SeccompAction::Allow, SeccompAction::Errno(0))
+}
+
 fn compile(
     rules: Rules,
     otherwise: SeccompAction,
@@ -210,7 +223,11 @@ mod tests {
 
     #[test]
     fn the_filters_compile_and_fit_the_kernel() {
-        for program in [numbers().unwrap(), refusals().unwrap()] {
+        for program in [
+            numbers().unwrap(),
+            refusals().unwrap(),
+            pretences().unwrap(),
+        ] {
             assert!((10..4096).contains(&program.len()), "{}", program.len());
         }
     }

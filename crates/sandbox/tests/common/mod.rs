@@ -61,7 +61,56 @@ pub fn bench_with(name: &str, change: impl FnOnce(&mut NamespaceConfig)) -> Benc
     }
 }
 
-/// A provider whose launcher runs as an ordinary user, from a test that runs as root.
+/// The user and group that stand for anybody's.
+const ORDINARY: u32 = 12345;
+
+/// Runs every test of this program once more as an ordinary user, each in a process of its own. What
+/// an ordinary user cannot have, the tests themselves hold against the report.
+pub fn again_as_an_ordinary_user() {
+    if !is_root() {
+        // All of them run as one already.
+        return;
+    }
+    let own = std::env::current_exe().unwrap();
+    let run = |args: &[&str]| {
+        let user = [format!("--reuid={ORDINARY}"), format!("--regid={ORDINARY}")];
+        let mut command = std::process::Command::new("setpriv");
+        command.args(user).args(["--clear-groups", "--"]).arg(&own);
+        command
+            .args(args)
+            .current_dir("/")
+            .env("HOME", "/nonexistent");
+        let done = command.output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        let complained = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(
+            done.status.success(),
+            "{args:?} as an ordinary user, who must be able to read {}: {said}\n{complained}",
+            own.display()
+        );
+        said
+    };
+    let names = run(&["--list", "--format", "terse"]);
+    let names = names.lines().filter_map(|line| line.strip_suffix(": test"));
+    let names: Vec<_> = names
+        .filter(|name| !name.starts_with("again_as_"))
+        .collect();
+    assert!(!names.is_empty());
+    for name in names {
+        let said = run(&["--exact", name]);
+        assert!(said.contains("1 passed"), "{name}: {said}");
+    }
+}
+
+/// Gives a directory to the user that [`ordinary_user`]'s launchers run as.
+pub fn give_to_ordinary_user(dir: &Path) {
+    std::fs::create_dir_all(dir).unwrap();
+    if is_root() {
+        std::os::unix::fs::chown(dir, Some(ORDINARY), Some(ORDINARY)).unwrap();
+    }
+}
+
+/// A provider whose launcher runs as an ordinary user, from a test that runs as root or as that user.
 pub fn ordinary_user(name: &str) -> Bench {
     ordinary_user_with(name, |_| ())
 }
@@ -72,20 +121,16 @@ pub fn ordinary_user_with(name: &str, change: impl FnOnce(&mut NamespaceConfig))
         change(config);
         config.ids = IdMapping::Single;
         config.control_groups = false;
-        config.launcher = Launcher {
-            program: "/usr/bin/setpriv".into(),
-            args: [
-                "--reuid=12345",
-                "--regid=12345",
-                "--clear-groups",
-                "--",
-                AGENT,
-            ]
-            .map(String::from)
-            .to_vec(),
-        };
+        if is_root() {
+            let user = [format!("--reuid={ORDINARY}"), format!("--regid={ORDINARY}")];
+            let rest = ["--clear-groups", "--", AGENT].map(String::from);
+            config.launcher = Launcher {
+                program: "/usr/bin/setpriv".into(),
+                args: user.into_iter().chain(rest).collect(),
+            };
+        }
     });
-    std::os::unix::fs::chown(bench.dir.path(), Some(12345), Some(12345)).unwrap();
+    give_to_ordinary_user(bench.dir.path());
     bench
 }
 
@@ -119,8 +164,7 @@ pub async fn ordinary_sandbox(bench: &Bench, id: &str) -> Arc<dyn Sandbox> {
 
 /// As [`ordinary_sandbox`], to a spec.
 pub async fn ordinary_sandbox_of(bench: &Bench, spec: SandboxSpec) -> Arc<dyn Sandbox> {
-    std::fs::create_dir_all(&spec.dir).unwrap();
-    std::os::unix::fs::chown(&spec.dir, Some(12345), Some(12345)).unwrap();
+    give_to_ordinary_user(&spec.dir);
     bench.provider.create(&spec).await.unwrap()
 }
 

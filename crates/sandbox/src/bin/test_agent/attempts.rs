@@ -318,13 +318,8 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
         };
         sys!(libc::SYS_setrlimit, libc::RLIMIT_NOFILE, &limit)
     }),
-    ("core size", || {
-        let limit = libc::rlimit {
-            rlim_cur: 1,
-            rlim_max: 1,
-        };
-        sys!(libc::SYS_setrlimit, libc::RLIMIT_CORE, &limit)
-    }),
+    ("core size", || core_limit(1 << 20)),
+    ("core size to a program", || core_limit(0)),
     ("negative nice", || sys!(libc::SYS_setpriority, 0, 0, -10)),
     ("sched fifo", || {
         let priority: c_int = 1;
@@ -373,6 +368,24 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
     ("control open /dev/null", || open(c"/dev/null").min(0)),
     ("control pty", || ioctl_on_pty(0x5413)),
 ];
+
+/// Sets the limit on core dumps. Success is that it then is the limit.
+fn core_limit(bytes: u64) -> c_long {
+    let mut limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    sys!(libc::SYS_setrlimit, libc::RLIMIT_CORE, &limit);
+    sys!(libc::SYS_prlimit64, 0, libc::RLIMIT_CORE, &limit, NULL);
+    if sys!(libc::SYS_prlimit64, 0, libc::RLIMIT_CORE, NULL, &mut limit) == 0
+        && limit.rlim_cur != bytes
+    {
+        // SAFETY: the calling thread's own.
+        unsafe { *libc::__errno_location() = libc::EPERM };
+        return -1;
+    }
+    0
+}
 
 fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_long {
     sys!(libc::SYS_socket, family, kind, protocol)
