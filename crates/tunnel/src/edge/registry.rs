@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -12,7 +12,10 @@ use http_body_util::Empty;
 use hyper::client::conn::http2::SendRequest;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
+
+use crate::transport::settings;
 
 /// Handshakes in a row that may fail before a connection is used only when there is no other.
 const UNHEALTHY: u32 = 3;
@@ -53,6 +56,8 @@ pub(super) struct Link {
 pub(super) enum Opened {
     Stream(TokioIo<Upgraded>),
     Refused(StatusCode),
+    /// The stream was reset, and the connection is there still.
+    Reset,
     Gone,
 }
 
@@ -91,7 +96,10 @@ impl Link {
         };
         let response = response.await;
         let Some(response) = response else {
-            return Opened::Gone;
+            return match self.sender.is_closed() {
+                true => Opened::Gone,
+                false => Opened::Reset,
+            };
         };
         if response.status() != StatusCode::OK {
             return Opened::Refused(response.status());
@@ -115,12 +123,20 @@ impl Link {
     }
 }
 
+/// Streams of a connection: each holds one, and so does the registry.
+fn streams(link: &Arc<Link>) -> usize {
+    Arc::strong_count(link) - 1
+}
+
+/// What is open of one tunnel.
 #[derive(Default)]
 struct Open {
     links: Vec<Arc<Link>>,
     /// Streams, by what they rely on.
     trusts: Vec<(Vec<String>, CancellationToken)>,
-    streams: Arc<AtomicUsize>,
+    streams: usize,
+    /// How TLS is spoken with its gateways as long as these are trusted.
+    config: Option<(Vec<String>, Arc<ClientConfig>)>,
 }
 
 impl Open {
@@ -134,12 +150,29 @@ impl Open {
         self.trusts.push((trusted.to_vec(), over.clone()));
         over
     }
+
+    /// Ends everything; the streams are counted until they are gone.
+    fn end(&mut self) {
+        self.links.drain(..).for_each(|link| link.over.cancel());
+        self.trusts.drain(..).for_each(|(_, over)| over.cancel());
+        self.config = None;
+    }
+}
+
+type Tunnels = HashMap<TunnelId, Open>;
+
+/// Forgets a tunnel of which nothing is open.
+fn tidy(tunnels: &mut Tunnels, tunnel: &TunnelId) {
+    let unused = |open: &Open| open.links.is_empty() && open.streams == 0;
+    if tunnels.get(tunnel).is_some_and(unused) {
+        tunnels.remove(tunnel);
+    }
 }
 
 /// All tunnels that have something open, and when each was changed.
 #[derive(Default)]
 pub(super) struct Registry {
-    tunnels: Mutex<HashMap<TunnelId, Open>>,
+    tunnels: Mutex<Tunnels>,
     changes: Mutex<Changes>,
 }
 
@@ -158,9 +191,19 @@ pub(super) enum NoPlace {
     Changed,
 }
 
+/// The connection to try next.
+pub(super) enum Next {
+    Link(Arc<Link>),
+    /// All that are left have as many streams as they may.
+    Full,
+    /// None is left.
+    None,
+}
+
 /// A stream's place among those of its tunnel.
 pub(super) struct Place {
-    streams: Arc<AtomicUsize>,
+    registry: Arc<Registry>,
+    tunnel: TunnelId,
     over: CancellationToken,
 }
 
@@ -172,7 +215,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.streams.fetch_sub(1, Ordering::Relaxed);
+        let mut tunnels = self.registry.lock();
+        if let Some(open) = tunnels.get_mut(&self.tunnel) {
+            open.streams = open.streams.saturating_sub(1);
+        }
+        tidy(&mut tunnels, &self.tunnel);
     }
 }
 
@@ -206,11 +253,12 @@ impl Registry {
             return false;
         }
         let open = tunnels.entry(tunnel.clone()).or_default();
-        open.links.retain(|l| !l.sender.is_closed());
-        let room = open.links.len() < max;
+        let live = open.links.iter().filter(|l| !l.sender.is_closed());
+        let room = live.count() < max;
         if room {
             open.links.push(link);
         }
+        tidy(&mut tunnels, tunnel);
         room
     }
 
@@ -218,25 +266,52 @@ impl Registry {
         let mut tunnels = self.lock();
         if let Some(open) = tunnels.get_mut(tunnel) {
             open.links.retain(|l| l.id != id);
-            if open.links.is_empty() && open.streams.load(Ordering::Relaxed) == 0 {
-                tunnels.remove(tunnel);
-            }
         }
+        tidy(&mut tunnels, tunnel);
     }
 
     /// The connection to try next: a healthy one before any other, and of those the one with the least
     /// to do.
-    pub(super) fn pick(&self, tunnel: &TunnelId, tried: &[String]) -> Option<Arc<Link>> {
+    pub(super) fn pick(&self, tunnel: &TunnelId, tried: &[String]) -> Next {
         let tunnels = self.lock();
-        let links = tunnels.get(tunnel)?.links.iter();
-        let left = links.filter(|l| !l.sender.is_closed() && !tried.contains(&l.id));
-        let load = |l: &&Arc<Link>| (!l.is_healthy(), Arc::strong_count(l));
-        left.min_by_key(load).map(Arc::clone)
+        let links = tunnels.get(tunnel).map_or(&[][..], |o| &o.links);
+        let left = |l: &&Arc<Link>| !l.sender.is_closed() && !tried.contains(&l.id);
+        let room = |l: &&Arc<Link>| streams(l) < settings::MAX_STREAMS as usize;
+        let load = |l: &&Arc<Link>| (!l.is_healthy(), streams(l));
+        let picked = links.iter().filter(left).filter(room).min_by_key(load);
+        match picked {
+            Some(link) => Next::Link(Arc::clone(link)),
+            None if links.iter().any(|l| left(&l)) => Next::Full,
+            None => Next::None,
+        }
+    }
+
+    /// How TLS is spoken with the gateways of a tunnel: what was made for the same `trusted` before, if
+    /// a gateway is connected since.
+    pub(super) fn config(
+        &self,
+        tunnel: &TunnelId,
+        trusted: &[String],
+        make: impl FnOnce() -> Result<Arc<ClientConfig>, rustls::Error>,
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let mut tunnels = self.lock();
+        let Some(open) = tunnels.get_mut(tunnel) else {
+            drop(tunnels);
+            return make();
+        };
+        if let Some((then, config)) = &open.config
+            && then == trusted
+        {
+            return Ok(Arc::clone(config));
+        }
+        let made = make()?;
+        open.config = Some((trusted.to_vec(), Arc::clone(&made)));
+        Ok(made)
     }
 
     /// A place for one more stream to a tunnel that was looked up `since`.
     pub(super) fn place(
-        &self,
+        self: &Arc<Self>,
         tunnel: &TunnelId,
         trusted: &[String],
         max: usize,
@@ -247,12 +322,13 @@ impl Registry {
             return Err(NoPlace::Changed);
         }
         let open = tunnels.entry(tunnel.clone()).or_default();
-        if open.streams.load(Ordering::Relaxed) >= max {
+        if open.streams >= max {
             return Err(NoPlace::Busy);
         }
-        open.streams.fetch_add(1, Ordering::Relaxed);
+        open.streams += 1;
         Ok(Place {
-            streams: Arc::clone(&open.streams),
+            registry: Arc::clone(self),
+            tunnel: tunnel.clone(),
             over: open.over(trusted),
         })
     }
@@ -279,6 +355,7 @@ impl Registry {
     pub(super) fn retrust(&self, tunnel: &TunnelId, trusted: &[String]) {
         let mut tunnels = self.lock();
         if let Some(open) = tunnels.get_mut(tunnel) {
+            open.config.take_if(|(then, _)| then != trusted);
             open.trusts.retain(|(then, over)| {
                 let stays = then.iter().all(|t| trusted.contains(t));
                 if !stays {
@@ -291,11 +368,18 @@ impl Registry {
 
     /// Ends everything of a tunnel.
     pub(super) fn end(&self, tunnel: &TunnelId) {
-        let open = self.lock().remove(tunnel);
-        if let Some(open) = open {
-            open.links.iter().for_each(|link| link.over.cancel());
-            open.trusts.iter().for_each(|(_, over)| over.cancel());
+        let mut tunnels = self.lock();
+        if let Some(open) = tunnels.get_mut(tunnel) {
+            open.end();
         }
+        tidy(&mut tunnels, tunnel);
+    }
+
+    /// Ends everything.
+    pub(super) fn end_all(&self) {
+        let mut tunnels = self.lock();
+        tunnels.values_mut().for_each(Open::end);
+        tunnels.retain(|_, open| open.streams > 0);
     }
 
     pub(super) fn connections(&self, tunnel: &TunnelId) -> Vec<ConnectionInfo> {
@@ -308,8 +392,7 @@ impl Registry {
             source: link.source,
             token: link.token.clone(),
             since: link.since,
-            // Each stream holds one, and so does the registry.
-            streams: Arc::strong_count(link) - 1,
+            streams: streams(link),
             healthy: link.is_healthy(),
         };
         live.map(info).collect()
@@ -319,7 +402,52 @@ impl Registry {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TunnelId, Open>> {
+    fn lock(&self) -> MutexGuard<'_, Tunnels> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Result<Arc<ClientConfig>, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?;
+        let roots = rustls::RootCertStore::empty();
+        let config = builder.with_root_certificates(roots).with_no_client_auth();
+        Ok(Arc::new(config))
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_a_tunnel_of_which_nothing_is_open() {
+        let registry = Arc::new(Registry::default());
+        let tunnel: TunnelId = "tnl_1".parse().unwrap();
+        let trusted = ["a".to_owned()];
+        let place = || registry.place(&tunnel, &trusted, 2, 0).ok().unwrap();
+        let (first, second) = (place(), place());
+        assert!(registry.place(&tunnel, &trusted, 2, 0).is_err());
+        registry.end(&tunnel);
+        assert!(registry.place(&tunnel, &trusted, 2, 0).is_err());
+        drop(first);
+        assert_eq!(registry.lock().len(), 1);
+        drop(second);
+        assert!(registry.lock().is_empty());
+    }
+
+    #[test]
+    fn how_tls_is_spoken_is_kept_for_the_same_authorities_alone() {
+        let registry = Arc::new(Registry::default());
+        let tunnel: TunnelId = "tnl_1".parse().unwrap();
+        let (one, other) = (["a".to_owned()], ["b".to_owned()]);
+        let _place = registry.place(&tunnel, &one, 1, 0).ok().unwrap();
+        let get = |trusted: &[String]| registry.config(&tunnel, trusted, config).unwrap();
+        let first = get(&one);
+        assert!(Arc::ptr_eq(&first, &get(&one)));
+        let changed = get(&other);
+        assert!(!Arc::ptr_eq(&first, &changed));
+        registry.retrust(&tunnel, &one);
+        assert!(!Arc::ptr_eq(&changed, &get(&other)));
     }
 }

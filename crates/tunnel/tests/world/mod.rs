@@ -1,4 +1,5 @@
 //! An edge, a gateway, and a server behind it.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 pub const TOKEN: &str = "tunnel-token";
+/// Opens the tunnel of another tenant.
+pub const OTHER: &str = "other-token";
 
 /// What the store would say.
 pub struct Table {
@@ -60,6 +63,13 @@ impl Table {
 #[async_trait]
 impl Directory for Table {
     async fn by_token(&self, sha256: [u8; 32]) -> Result<Option<TokenGrant>, DirectoryError> {
+        if <[u8; 32]>::from(Sha256::digest(OTHER)) == sha256 {
+            return Ok(Some(TokenGrant {
+                tunnel: "tnl_2".parse().unwrap(),
+                domain: "xyz.tunnel.test".to_owned(),
+                token: "ttok_2".parse().unwrap(),
+            }));
+        }
         let token = self.state.lock().unwrap().0.clone();
         let good = token.is_some_and(|t| <[u8; 32]>::from(Sha256::digest(t)) == sha256);
         Ok(good.then(|| TokenGrant {
@@ -74,6 +84,13 @@ impl Directory for Table {
         if let Some((looked, may_go)) = held {
             let _ = looked.send(());
             let _ = may_go.await;
+        }
+        if domain == "xyz.tunnel.test" {
+            return Ok(Some(Tunnel {
+                id: "tnl_2".parse().unwrap(),
+                workspace: "wrkspc_2".parse().unwrap(),
+                authorities,
+            }));
         }
         let there = token.is_some() && domain == "abc.tunnel.test";
         Ok(there.then(|| Tunnel {
@@ -157,6 +174,13 @@ impl Upstream {
     }
 }
 
+/// How a gateway gets to its edge.
+pub struct Way {
+    pub edge: SocketAddr,
+    pub fingerprint: String,
+    pub proxy: Option<SocketAddr>,
+}
+
 pub struct World {
     pub edge: Edge,
     pub directory: Arc<Table>,
@@ -168,6 +192,7 @@ pub struct World {
     server: Arc<Upstream>,
     board: Arc<Board>,
     stop_edge: CancellationToken,
+    edge_idle: CancellationToken,
     edge_task: Option<tokio::task::JoinHandle<()>>,
     stop_gateway: CancellationToken,
     gateway_over: CancellationToken,
@@ -175,6 +200,11 @@ pub struct World {
 
 impl World {
     pub async fn start() -> Self {
+        Self::start_with(options(), |direct| direct).await
+    }
+
+    /// One whose edge has these options, and whose gateway goes another way than the direct one.
+    pub async fn start_with(options: Options, way: impl FnOnce(Way) -> Way) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ids = IdSource::system();
         let now = ids.clock().now();
@@ -211,14 +241,24 @@ impl World {
         let identity = Identity::own(dir.path()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (edge, stop_edge, edge_task) = edge(&directory, &ids, listener, &identity);
+        let (edge, [stop_edge, edge_idle], edge_task) =
+            edge(&directory, options, &ids, listener, &identity);
         std::fs::write(dir.path().join("token"), TOKEN).unwrap();
         let d = dir.path().display();
+        let Way {
+            edge: to,
+            fingerprint,
+            proxy,
+        } = way(Way {
+            edge: address,
+            fingerprint: identity.fingerprint(),
+            proxy: None,
+        });
+        let proxy = proxy.map_or_else(String::new, |p| format!(", proxy: '{p}'"));
         let text = format!(
             "tunnel_domain: abc.tunnel.test\ntls: {{cert_file: {d}/tls.crt, key_file: {d}/tls.key}}\n\
              routes: {{app: 'http://{upstream}'}}\nupstream: {{allowed_ips: [127.0.0.1]}}\n\
-             edge: {{address: '{address}', fingerprint: {}, token_file: {d}/token}}\n",
-            identity.fingerprint()
+             edge: {{address: '{to}', fingerprint: {fingerprint}, token_file: {d}/token{proxy}}}\n"
         );
         let start = Start {
             config: config::parse(&text).unwrap(),
@@ -246,6 +286,7 @@ impl World {
             server,
             board,
             stop_edge,
+            edge_idle,
             edge_task: Some(edge_task),
             stop_gateway,
             gateway_over,
@@ -254,7 +295,7 @@ impl World {
         world
     }
 
-    async fn connected(&self) {
+    pub async fn connected(&self) {
         let both = async {
             while self.edge.connections(&self.tunnel).len() < 2 {
                 tokio::task::yield_now().await;
@@ -306,30 +347,78 @@ impl World {
         self.server.seen.load(Ordering::SeqCst)
     }
 
+    /// What is answered to this at the door.
     pub async fn register(&self, head: &str) -> String {
-        let identity = Identity::own(self.dir.path()).unwrap();
-        let pinned =
-            freehold_tunnel::transport::trust::fingerprint(&identity.fingerprint()).unwrap();
-        let config = Trust::Fingerprint(pinned).client_config().unwrap();
-        let tcp = TcpStream::connect(self.address).await.unwrap();
-        let name = ServerName::try_from("edge").unwrap();
-        let connector = tokio_rustls::TlsConnector::from(config);
-        let mut stream = connector.connect(name, tcp).await.unwrap();
+        let mut stream = self.knock().await;
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer).await;
         answer
     }
 
+    /// Registers with a token, and hands over the connection with what was answered.
+    pub async fn enter(&self, token: &str) -> (TlsStream<TcpStream>, String) {
+        let mut stream = self.knock().await;
+        let head = format!(
+            "POST /v1/tunnel-connect HTTP/1.1\r\nUpgrade: mtun/1\r\nGateway-Id: hostile\r\n\
+             Authorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        (stream, String::from_utf8(answer).unwrap())
+    }
+
+    /// How gateways trust the edge.
+    pub fn trust(&self) -> Trust {
+        let identity = Identity::own(self.dir.path()).unwrap();
+        let pinned = freehold_tunnel::transport::trust::fingerprint(&identity.fingerprint());
+        Trust::Fingerprint(pinned.unwrap())
+    }
+
+    /// Where the honest gateway's files are.
+    pub fn files(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// TLS with the edge, as gateways have it before they say who they are.
+    pub async fn knock(&self) -> TlsStream<TcpStream> {
+        let tcp = TcpStream::connect(self.address).await.unwrap();
+        self.shake(tcp).await.unwrap()
+    }
+
+    /// The same over a connection of one's own.
+    pub async fn shake(&self, tcp: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        let config = self.trust().client_config().unwrap();
+        let name = ServerName::try_from("edge").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(config);
+        connector.connect(name, tcp).await
+    }
+
     pub async fn restart_edge(&mut self) {
         self.stop_edge.cancel();
-        self.edge_task.take().unwrap().await.unwrap();
+        self.edge_is_idle().await;
         let identity = Identity::own(self.dir.path()).unwrap();
         let listener = TcpListener::bind(self.address).await.unwrap();
         let ids = IdSource::system();
-        let (edge, stop, task) = edge(&self.directory, &ids, listener, &identity);
-        (self.edge, self.stop_edge, self.edge_task) = (edge, stop, Some(task));
+        let (edge, [stop, idle], task) =
+            edge(&self.directory, options(), &ids, listener, &identity);
+        (self.edge, self.stop_edge, self.edge_idle) = (edge, stop, idle);
+        self.edge_task = Some(task);
         self.connected().await;
+    }
+
+    /// The edge's server is told to stop, and has requests to finish.
+    pub fn stop_edge(&self) {
+        self.stop_edge.cancel();
+    }
+
+    /// It has finished them; when this returns the edge has stopped.
+    pub async fn edge_is_idle(&mut self) {
+        self.edge_idle.cancel();
+        self.edge_task.take().unwrap().await.unwrap();
     }
 
     pub fn write_token(&self, token: &str) {
@@ -354,23 +443,30 @@ impl World {
     }
 }
 
+/// What the edges here have.
+pub fn options() -> Options {
+    Options {
+        register: Duration::from_secs(2),
+        ..Options::new("tunnel.test")
+    }
+}
+
 fn edge(
     directory: &Arc<Table>,
+    options: Options,
     ids: &IdSource,
     listener: TcpListener,
     identity: &Identity,
-) -> (Edge, CancellationToken, tokio::task::JoinHandle<()>) {
-    let options = Options {
-        register: Duration::from_secs(2),
-        ..Options::new("tunnel.test")
-    };
+) -> (Edge, [CancellationToken; 2], tokio::task::JoinHandle<()>) {
     let edge = Edge::new(Arc::clone(directory) as _, options, ids.clone());
-    let stop = CancellationToken::new();
-    let (serving, stopping) = (edge.clone(), stop.clone());
+    let (stop, idle) = (CancellationToken::new(), CancellationToken::new());
+    let (serving, stopping, until) = (edge.clone(), stop.clone(), idle.clone());
     let identity = identity.clone();
-    let task =
-        tokio::spawn(async move { serving.serve(listener, &identity, stopping).await.unwrap() });
-    (edge, stop, task)
+    let task = tokio::spawn(async move {
+        let served = serving.serve(listener, &identity, stopping, until);
+        served.await.unwrap();
+    });
+    (edge, [stop, idle], task)
 }
 
 /// One request and its answer, up to its end.

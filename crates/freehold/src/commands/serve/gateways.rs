@@ -48,7 +48,8 @@ pub(super) fn edge(settings: &TunnelSettings, store: &Store, ids: &IdSource) -> 
     Edge::new(directory, Options::new(&settings.domain), ids.clone())
 }
 
-/// Takes gateways' connections until `stop`, which a failure is, too.
+/// Takes gateways' connections until `stop`, which a failure is, too, and keeps them until the server is
+/// `idle`.
 ///
 /// # Errors
 /// The certificate and its key do not fit.
@@ -56,11 +57,12 @@ pub(super) async fn serve(
     gateways: Option<Gateways>,
     edge: &Edge,
     stop: CancellationToken,
+    idle: CancellationToken,
 ) -> Result<(), Failure> {
     let Some(gateways) = gateways else {
         return Ok(());
     };
-    let served = edge.serve(gateways.listener, &gateways.identity, stop.clone());
+    let served = edge.serve(gateways.listener, &gateways.identity, stop.clone(), idle);
     served.await.map_err(|e| {
         stop.cancel();
         unusable(&e)
