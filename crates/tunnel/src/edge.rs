@@ -80,6 +80,9 @@ pub struct Options {
     pub register: Duration,
     /// Longest time until a gateway has taken a stream, and of the inner handshake.
     pub open: Duration,
+    /// So long after its start a dial waits for a tunnel's first gateway: those of the server that was
+    /// here before are on their way.
+    pub arrival: Duration,
     /// Connections of gateways that have not registered yet.
     pub half_open: usize,
     /// Of these, connections from one address, or from one /64 of IPv6.
@@ -101,6 +104,7 @@ impl Options {
             register: Duration::from_secs(5),
             // Two such steps, and another gateway may still be tried before a caller gives up.
             open: Duration::from_secs(4),
+            arrival: Duration::from_secs(5),
             half_open: 256,
             half_open_of_one: 32,
             ping: settings::PING,
@@ -124,7 +128,7 @@ impl Edge {
     pub fn new(directory: Arc<dyn Directory>, options: Options, ids: IdSource) -> Self {
         Self {
             directory,
-            registry: Arc::default(),
+            registry: Arc::new(Registry::new(options.arrival)),
             options: Arc::new(options),
             ids,
         }

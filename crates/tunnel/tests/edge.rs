@@ -59,6 +59,23 @@ async fn a_server_that_stops_finishes_its_requests_over_the_gateways_it_has() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_just_started_waits_for_its_gateways() {
+    let options = Options {
+        arrival: PATIENCE,
+        ..options()
+    };
+    let mut world = World::start_with(options, |direct| direct).await;
+    world.replace_edge().await;
+    assert!(world.get("/").await.unwrap().contains("200"));
+    // Only for them: what is nobody's is told at once.
+    let failed = world
+        .edge
+        .dial(&world.workspace, "app.zzz.tunnel.test")
+        .await;
+    assert_eq!(failed.err(), Some(DialFailure::Unknown));
+}
+
+#[tokio::test]
 async fn a_gateway_that_shares_its_address_with_a_guesser_is_let_in() {
     let world = World::start().await;
     let mut last = String::new();

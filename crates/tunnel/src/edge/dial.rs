@@ -80,6 +80,7 @@ impl Edge {
             trusted,
             since,
         };
+        self.registry.arrival(&found.tunnel.id).await;
         let mut tried = Vec::new();
         let mut last = DialFailure::NoGateway;
         loop {

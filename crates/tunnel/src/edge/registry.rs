@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use freehold_base::{Timestamp, TunnelId, TunnelTokenId};
@@ -13,6 +14,8 @@ use hyper::client::conn::http2::SendRequest;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::transport::settings;
@@ -170,10 +173,12 @@ fn tidy(tunnels: &mut Tunnels, tunnel: &TunnelId) {
 }
 
 /// All tunnels that have something open, and when each was changed.
-#[derive(Default)]
 pub(super) struct Registry {
     tunnels: Mutex<Tunnels>,
     changes: Mutex<Changes>,
+    /// Until when gateways of a server before this one may be expected.
+    expected: Instant,
+    arrived: Notify,
 }
 
 /// Counts changes, and notes for each tunnel the last one.
@@ -224,6 +229,16 @@ impl Drop for Place {
 }
 
 impl Registry {
+    /// Nothing is open, and for so long gateways may be expected.
+    pub(super) fn new(arrival: Duration) -> Self {
+        Self {
+            tunnels: Mutex::default(),
+            changes: Mutex::default(),
+            expected: Instant::now() + arrival,
+            arrived: Notify::new(),
+        }
+    }
+
     /// To be asked before a tunnel is looked up.
     pub(super) fn now(&self) -> u64 {
         self.changes().count
@@ -257,6 +272,7 @@ impl Registry {
         let room = live.count() < max;
         if room {
             open.links.push(link);
+            self.arrived.notify_waiters();
         }
         tidy(&mut tunnels, tunnel);
         room
@@ -284,6 +300,23 @@ impl Registry {
             None if links.iter().any(|l| left(&l)) => Next::Full,
             None => Next::None,
         }
+    }
+
+    /// Waits for the tunnel's first gateway, as long as one may be expected.
+    pub(super) async fn arrival(&self, tunnel: &TunnelId) {
+        let arrival = async {
+            loop {
+                // Listened for before it is looked: none is missed.
+                let arrived = self.arrived.notified();
+                tokio::pin!(arrived);
+                arrived.as_mut().enable();
+                if !matches!(self.pick(tunnel, &[]), Next::None) {
+                    return;
+                }
+                arrived.await;
+            }
+        };
+        let _ = tokio::time::timeout_at(self.expected, arrival).await;
     }
 
     /// How TLS is spoken with the gateways of a tunnel: what was made for the same `trusted` before, if
@@ -422,7 +455,7 @@ mod tests {
 
     #[test]
     fn nothing_is_remembered_of_a_tunnel_of_which_nothing_is_open() {
-        let registry = Arc::new(Registry::default());
+        let registry = Arc::new(Registry::new(Duration::ZERO));
         let tunnel: TunnelId = "tnl_1".parse().unwrap();
         let trusted = ["a".to_owned()];
         let place = || registry.place(&tunnel, &trusted, 2, 0).ok().unwrap();
@@ -438,7 +471,7 @@ mod tests {
 
     #[test]
     fn how_tls_is_spoken_is_kept_for_the_same_authorities_alone() {
-        let registry = Arc::new(Registry::default());
+        let registry = Arc::new(Registry::new(Duration::ZERO));
         let tunnel: TunnelId = "tnl_1".parse().unwrap();
         let (one, other) = (["a".to_owned()], ["b".to_owned()]);
         let _place = registry.place(&tunnel, &one, 1, 0).ok().unwrap();

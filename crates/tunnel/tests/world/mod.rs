@@ -191,6 +191,7 @@ pub struct World {
     dir: tempfile::TempDir,
     server: Arc<Upstream>,
     board: Arc<Board>,
+    options: Options,
     stop_edge: CancellationToken,
     edge_idle: CancellationToken,
     edge_task: Option<tokio::task::JoinHandle<()>>,
@@ -242,7 +243,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (edge, [stop_edge, edge_idle], edge_task) =
-            edge(&directory, options, &ids, listener, &identity);
+            edge(&directory, options.clone(), &ids, listener, &identity);
         std::fs::write(dir.path().join("token"), TOKEN).unwrap();
         let d = dir.path().display();
         let Way {
@@ -285,6 +286,7 @@ impl World {
             dir,
             server,
             board,
+            options,
             stop_edge,
             edge_idle,
             edge_task: Some(edge_task),
@@ -397,17 +399,28 @@ impl World {
         connector.connect(name, tcp).await
     }
 
+    /// An edge in place of this one, with the gateway connected.
     pub async fn restart_edge(&mut self) {
+        self.replace_edge().await;
+        self.connected().await;
+    }
+
+    /// An edge in place of this one; the gateway has yet to find out.
+    pub async fn replace_edge(&mut self) {
         self.stop_edge.cancel();
         self.edge_is_idle().await;
         let identity = Identity::own(self.dir.path()).unwrap();
         let listener = TcpListener::bind(self.address).await.unwrap();
         let ids = IdSource::system();
-        let (edge, [stop, idle], task) =
-            edge(&self.directory, options(), &ids, listener, &identity);
+        let (edge, [stop, idle], task) = edge(
+            &self.directory,
+            self.options.clone(),
+            &ids,
+            listener,
+            &identity,
+        );
         (self.edge, self.stop_edge, self.edge_idle) = (edge, stop, idle);
         self.edge_task = Some(task);
-        self.connected().await;
     }
 
     /// The edge's server is told to stop, and has requests to finish.
@@ -447,6 +460,7 @@ impl World {
 pub fn options() -> Options {
     Options {
         register: Duration::from_secs(2),
+        arrival: Duration::ZERO,
         ..Options::new("tunnel.test")
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use freehold_base::IdSource;
 use freehold_server::StoreDirectory;
@@ -45,7 +46,11 @@ impl Gateways {
 /// The edge of this process. Also without gateways it says which hosts are behind tunnels.
 pub(super) fn edge(settings: &TunnelSettings, store: &Store, ids: &IdSource) -> Edge {
     let directory = Arc::new(StoreDirectory(store.clone()));
-    Edge::new(directory, Options::new(&settings.domain), ids.clone())
+    let mut options = Options::new(&settings.domain);
+    if settings.listen.is_none() {
+        options.arrival = Duration::ZERO;
+    }
+    Edge::new(directory, options, ids.clone())
 }
 
 /// Takes gateways' connections until `stop`, which a failure is, too, and keeps them until the server is
