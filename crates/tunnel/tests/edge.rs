@@ -169,6 +169,11 @@ async fn an_archived_tunnel_takes_everything_along() {
     assert!(cut.is_err() && answer.is_empty(), "{answer:?}");
     ends("the kept connection to end", &mut kept).await;
     ends("the gateway's connection to end", &mut mute).await;
+    // The honest one's, too, although streams are held that nobody lets go.
+    let refused = |e: &Option<(_, String)>| e.as_ref().is_some_and(|(_, e)| e.contains("token"));
+    world
+        .until("the gateway to come back", |s| refused(&s.last_error))
+        .await;
     assert!(world.edge.connections(&world.tunnel).is_empty());
     assert_eq!(world.dial().await.err(), Some(DialFailure::Unknown));
 }

@@ -47,7 +47,9 @@ pub(super) async fn serve(
             },
         };
         let Some(place) = half_open.place(Source::from(source.ip())) else {
-            tracing::warn!(%source, "too many connections that have not said who they are");
+            if half_open.is_news() {
+                tracing::warn!(%source, "too many connections that have not said who they are");
+            }
             continue;
         };
         let (edge, acceptor, wrong) = (edge.clone(), acceptor.clone(), Arc::clone(&wrong));

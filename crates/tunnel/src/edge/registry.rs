@@ -186,7 +186,12 @@ pub(super) struct Registry {
 struct Changes {
     count: u64,
     last: HashMap<TunnelId, u64>,
+    /// Which were before this one is forgotten: every tunnel may have been changed until then.
+    forgotten: u64,
 }
+
+/// Changed tunnels that are remembered.
+const MAX_CHANGED: usize = 10_000;
 
 /// Why there is no place.
 pub(super) enum NoPlace {
@@ -249,15 +254,18 @@ impl Registry {
         let mut changes = self.changes();
         changes.count += 1;
         let count = changes.count;
+        if changes.last.len() >= MAX_CHANGED {
+            changes.last.clear();
+            changes.forgotten = count;
+        }
         changes.last.insert(tunnel.clone(), count);
     }
 
     /// Whether the tunnel was changed `since`.
     pub(super) fn is_stale(&self, tunnel: &TunnelId, since: u64) -> bool {
-        self.changes()
-            .last
-            .get(tunnel)
-            .is_some_and(|at| *at > since)
+        let changes = self.changes();
+        let last = changes.last.get(tunnel).copied().unwrap_or(0);
+        last.max(changes.forgotten) > since
     }
 
     /// Takes a connection, unless the tunnel has as many as it may, or was changed `since` its token was
@@ -467,6 +475,23 @@ mod tests {
         assert_eq!(registry.lock().len(), 1);
         drop(second);
         assert!(registry.lock().is_empty());
+    }
+
+    #[test]
+    fn a_change_is_known_however_many_come_after_it() {
+        let registry = Registry::new(Duration::ZERO);
+        let changed: TunnelId = "tnl_changed".parse().unwrap();
+        let quiet: TunnelId = "tnl_quiet".parse().unwrap();
+        let before = registry.now();
+        registry.note_change(&changed);
+        assert!(registry.is_stale(&changed, before) && !registry.is_stale(&quiet, before));
+        for i in 0..MAX_CHANGED + 10 {
+            registry.note_change(&format!("tnl_{i}").parse().unwrap());
+        }
+        assert!(registry.is_stale(&changed, before));
+        assert!(registry.changes().last.len() <= MAX_CHANGED);
+        let now = registry.now();
+        assert!(!registry.is_stale(&changed, now) && !registry.is_stale(&quiet, now));
     }
 
     #[test]

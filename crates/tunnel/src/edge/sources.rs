@@ -31,6 +31,7 @@ pub(super) struct HalfOpen {
     max: usize,
     max_of_one: usize,
     open: Mutex<HashMap<Source, usize>>,
+    complained: Mutex<Option<Instant>>,
 }
 
 /// A place among them.
@@ -45,7 +46,18 @@ impl HalfOpen {
             max,
             max_of_one,
             open: Mutex::default(),
+            complained: Mutex::default(),
         })
+    }
+
+    /// Whether it is worth saying that there was no place: whoever knocks decides how often there is none.
+    pub(super) fn is_news(&self) -> bool {
+        let mut complained = lock(&self.complained);
+        let is_news = complained.is_none_or(|at| at.elapsed() >= WINDOW);
+        if is_news {
+            *complained = Some(Instant::now());
+        }
+        is_news
     }
 
     /// `None` if there are as many as there may be, of all or of this one.
@@ -131,6 +143,7 @@ mod tests {
         let other = places.place(source("10.0.0.2"));
         assert!(other.is_some());
         assert!(places.place(source("10.0.0.3")).is_none());
+        assert!(places.is_news() && !places.is_news());
         drop(first);
         assert!(places.place(source("10.0.0.1")).is_some());
         drop((second, other));
