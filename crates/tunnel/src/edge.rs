@@ -78,7 +78,7 @@ pub struct Options {
     pub domain: String,
     /// Longest time of each step of a gateway's registration.
     pub register: Duration,
-    /// Longest time until a gateway has taken a stream, and of the inner handshake.
+    /// Longest time until a gateway has taken a stream and done the inner handshake on it.
     pub open: Duration,
     /// So long after its start a dial waits for a tunnel's first gateway: those of the server that was
     /// here before are on their way.
@@ -102,7 +102,7 @@ impl Options {
         Self {
             domain: domain.into(),
             register: Duration::from_secs(5),
-            // Two such steps, and another gateway may still be tried before a caller gives up.
+            // Two may hang, and another may still be tried before a caller gives up.
             open: Duration::from_secs(4),
             arrival: Duration::from_secs(5),
             half_open: 256,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use freehold_base::WorkspaceId;
 use http::StatusCode;
 use rustls::pki_types::ServerName;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -123,8 +123,9 @@ impl Edge {
     ) -> Result<TlsStream<Guarded>, DialFailure> {
         let (tunnel, since) = (&found.tunnel.id, found.since);
         let name = ServerName::try_from(host.to_owned()).map_err(|_| DialFailure::Unknown)?;
-        let stream = self.open(found, link, host).await?;
-        let shaken = timeout(self.options.open, connector.connect(name, stream)).await;
+        let until = Instant::now() + self.options.open;
+        let stream = self.open(found, link, host, until).await?;
+        let shaken = timeout_at(until, connector.connect(name, stream)).await;
         let failure = match shaken {
             Ok(Ok(mut stream)) => {
                 link.succeeded();
@@ -161,6 +162,7 @@ impl Edge {
         found: &Found,
         link: &Arc<Link>,
         host: &str,
+        until: Instant,
     ) -> Result<Guarded, DialFailure> {
         let (tunnel, max) = (&found.tunnel, self.options.max_streams);
         let place = self
@@ -171,7 +173,7 @@ impl Edge {
             NoPlace::Changed => DialFailure::Changed,
         })?;
         let record = Record::new(tunnel.id.clone(), tunnel.workspace.clone(), host);
-        let failure = match timeout(self.options.open, link.open(host)).await {
+        let failure = match timeout_at(until, link.open(host)).await {
             Ok(Opened::Stream(stream)) => {
                 return Ok(Guarded::new(stream, record, place, Arc::clone(link)));
             }

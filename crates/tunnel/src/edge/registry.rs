@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,9 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::transport::settings;
 
-/// Handshakes in a row that may fail before a connection is used only when there is no other.
-const UNHEALTHY: u32 = 3;
-
 /// A gateway's connection, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionInfo {
@@ -38,7 +35,7 @@ pub struct ConnectionInfo {
     pub since: Timestamp,
     /// Streams that are open.
     pub streams: usize,
-    /// Whether its last handshakes worked.
+    /// Whether its last stream worked: if not, it is used when there is no other.
     pub healthy: bool,
 }
 
@@ -52,7 +49,8 @@ pub(super) struct Link {
     pub(super) sender: SendRequest<Empty<Bytes>>,
     /// Ends it.
     pub(super) over: CancellationToken,
-    failures: AtomicU32,
+    /// Its last stream came to nothing.
+    failed: AtomicBool,
 }
 
 /// How opening a stream went.
@@ -81,7 +79,7 @@ impl Link {
             since,
             sender,
             over: CancellationToken::new(),
-            failures: AtomicU32::new(0),
+            failed: AtomicBool::new(false),
         }
     }
 
@@ -114,15 +112,15 @@ impl Link {
     }
 
     pub(super) fn succeeded(&self) {
-        self.failures.store(0, Ordering::Relaxed);
+        self.failed.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn failed(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.failed.store(true, Ordering::Relaxed);
     }
 
     fn is_healthy(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) < UNHEALTHY
+        !self.failed.load(Ordering::Relaxed)
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freehold_base::hex;
+use freehold_tunnel::gateway::Status;
 use freehold_tunnel::transport::connect::{Incoming, Target, connect};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use sha2::{Digest, Sha256};
@@ -209,6 +210,8 @@ pub enum Attack {
     Flood(Vec<u8>, Vec<u8>),
     /// This, and then it is over.
     Once(Vec<u8>),
+    /// This in place of the welcome, and then it is over.
+    Answer(Vec<u8>),
 }
 
 impl FalseEdge {
@@ -250,9 +253,12 @@ impl FalseEdge {
 
     /// Ends one of the gateway's connections, and attacks the one that it opens instead. Returns when
     /// that has ended.
-    pub async fn attack(&self, what: &str, attack: Attack) {
+    pub async fn attack(&self, world: &World, what: &str, attack: Attack) {
         let both = || self.shared.passed_on.lock().unwrap().len() >= 2;
         until("the gateway's connections", both).await;
+        // One that is ended before its welcome is not lost but refused, and the gateway comes back later.
+        let welcome = |s: &Status| s.connections.values().all(|c| c.id.is_some());
+        world.until("their welcome", welcome).await;
         let (over, is_over) = oneshot::channel();
         self.shared
             .attacks
@@ -278,8 +284,15 @@ impl Shared {
             let answer = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: mtun/1\r\nmtun-welcome: {welcome}\r\n\r\n"
             );
-            stream.write_all(answer.as_bytes()).await.ok()?;
+            let answer = match &attack {
+                Attack::Answer(other) => other,
+                _ => answer.as_bytes(),
+            };
+            let _ = stream.write_all(answer).await;
             match attack {
+                Attack::Answer(_) => {
+                    let _ = stream.shutdown().await;
+                }
                 Attack::UntilItEnds(bytes) => {
                     let _ = stream.write_all(&bytes).await;
                     let _ = stream.flush().await;
