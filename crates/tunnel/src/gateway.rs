@@ -4,6 +4,8 @@
 mod audit;
 pub mod certificate;
 pub mod config;
+pub mod files;
+pub mod limits;
 pub mod proxy;
 pub mod run;
 pub mod setup;
@@ -11,5 +13,6 @@ pub mod status;
 pub mod upstream;
 
 pub use config::{Config, ConfigError};
+pub use limits::Limits;
 pub use run::{Gateway, Start};
 pub use status::Status;

@@ -65,7 +65,7 @@ async fn a_server_that_has_just_started_waits_for_its_gateways() {
         ..options()
     };
     let mut world = World::start_with(options, |direct| direct).await;
-    world.replace_edge().await;
+    world.restart_edge_alone().await;
     assert!(world.get("/").await.unwrap().contains("200"));
     // Only for them: what is nobody's is told at once.
     let failed = world

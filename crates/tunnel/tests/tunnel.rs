@@ -57,29 +57,38 @@ async fn requests_that_can_be_read_in_two_ways_are_refused() {
             format!("POST / HTTP/1.1\r\n{host}Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
             "400",
         ),
+        (
+            format!(
+                "POST / HTTP/1.1\r\n{host}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 0\r\n\r\nGET /smuggled HTTP/1.1\r\n{host}\r\n"
+            ),
+            "400",
+        ),
+        (
+            format!(
+                "POST / HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n\
+                 0\r\n\r\n"
+            ),
+            "400",
+        ),
+        (
+            format!("POST / HTTP/1.1\r\n{host}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+            "400",
+        ),
+        (format!("GET / HTTP/1.1\n{host}\n"), "400"),
+        (format!("GET / HTTP/1.0\r\n{host}\r\n"), "400"),
         (format!("GET / HTTP/1.1\r\n{host}A: b\r\n c\r\n\r\n"), "400"),
         (format!("GET / HTTP/1.1\r\n{host}A: b\0c\r\n\r\n"), "400"),
         (format!("GET / HTTP/1.1\r\n{host}{big}\r\n"), "431"),
     ] {
         let answer = world.raw(&request).await;
-        let got = answer.get(9..12).unwrap_or("none");
-        assert!(
-            got == status || (status == "400" && got == "none"),
+        assert_eq!(
+            answer.get(9..12),
+            Some(status),
             "{request:.80}: {answer:.80}"
         );
     }
     assert_eq!(world.seen(), 0, "something was passed on");
-    // Two lengths of different kinds: the body is read by one, and sent on with that one alone.
-    let both = format!(
-        "POST / HTTP/1.1\r\n{host}Connection: close\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
-         0\r\n\r\nGET /smuggled HTTP/1.1\r\n{host}\r\n"
-    );
-    let answer = world.raw(&both).await.to_lowercase();
-    assert!(
-        !answer.contains("content-length: 5") && !answer.contains("smuggled"),
-        "{answer}"
-    );
-    assert!(world.seen() <= 1, "two requests were made of one");
 }
 
 #[tokio::test]

@@ -12,9 +12,8 @@ pub(crate) enum GatewayCommand {
     Run(GatewayFile),
     /// Show connections, routes, certificate and last error of a gateway that runs
     Status {
-        /// The gateway's status_file
-        #[arg(long, value_name = "FILE")]
-        file: PathBuf,
+        #[command(flatten)]
+        from: StatusSource,
         #[command(flatten)]
         output: Output,
     },
@@ -28,6 +27,17 @@ pub(crate) enum GatewayCommand {
     /// Make what a gateway needs: tunnel, authority, certificate, token
     #[command(subcommand)]
     Setup(SetupCommand),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct StatusSource {
+    /// The gateway's status_file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The gateway's status_addr
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -21,7 +21,7 @@ pub(crate) use args::{
     TailArgs, WorkspaceCommand,
 };
 pub(crate) use environments::{EnvironmentCommand, EnvironmentKeyCommand, WorkCommand};
-pub(crate) use gateway::{GatewayCommand, GatewayFile, SetupCommand};
+pub(crate) use gateway::{GatewayCommand, GatewayFile, SetupCommand, StatusSource};
 pub(crate) use mcp::{ClassArg, ConfirmArg, DefinitionArgs, McpCommand, ServerArgs, ToolArgs};
 pub(crate) use skills::SkillCommand;
 pub(crate) use tunnels::{TunnelCertificateCommand, TunnelCommand, TunnelTokenCommand};

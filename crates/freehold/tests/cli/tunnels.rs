@@ -7,7 +7,7 @@ use std::time::Duration;
 use freehold_base::{IdSource, Secret};
 use freehold_client::{Client, Options};
 use freehold_tunnel::gateway::upstream::SystemResolver;
-use freehold_tunnel::gateway::{Gateway, Start, config, setup};
+use freehold_tunnel::gateway::{Gateway, Limits, Start, config, setup};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -153,6 +153,7 @@ async fn gateway(
         token: None,
         resolver: Arc::new(SystemResolver),
         ids,
+        limits: Limits::default(),
     };
     let gateway = Gateway::new(start).unwrap();
     let stop = stop.clone();
@@ -220,4 +221,66 @@ async fn an_mcp_server_behind_a_gateway_is_reached_until_the_tunnel_is_archived(
     let (status, said) = w.server.stop();
     assert!(status.success(), "{said}");
     assert!(!said.contains(&token) && !said.contains("a-secret"));
+}
+
+#[test]
+fn a_setup_that_was_cut_short_is_healed_by_the_next() {
+    let w = World::start();
+    let dir = w.home.path().join("gateway");
+    let output = format!("dir:{}", dir.display());
+    let init = |more: &[&str]| {
+        let words = [&["gateway", "setup", "init", "--output", &output], more].concat();
+        let ran = w.server.run(w.home.path(), &words);
+        assert!(ran.status.success(), "{}", stderr(&ran));
+        stdout(&ran)
+    };
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+    let fits = || setup::certificate_fits(&dir, &read(setup::TUNNEL_DOMAIN));
+    let said = init(&[]);
+    assert!(said.contains("ca.crt registered") && fits(), "{said}");
+    let (id, ca, cert) = (
+        read(setup::TUNNEL_ID),
+        read(setup::CA_CERT),
+        read(setup::CERT),
+    );
+    // Whole: nothing is made again.
+    assert!(init(&[]).contains("is registered already"));
+    assert_eq!(
+        (read(setup::CA_CERT), read(setup::CERT)),
+        (ca.clone(), cert.clone())
+    );
+    // Ended between a new key and its certificate.
+    let key = tempfile::tempdir().unwrap();
+    let now = IdSource::system().clock().now();
+    setup::new_authority(key.path(), "x", now).unwrap();
+    std::fs::copy(key.path().join(setup::CA_KEY), dir.join(setup::KEY)).unwrap();
+    assert!(!fits());
+    init(&[]);
+    assert!(fits());
+    assert_eq!(
+        (read(setup::TUNNEL_ID), read(setup::CA_CERT)),
+        (id.clone(), ca.clone())
+    );
+    // Ended within the making of an authority.
+    std::fs::remove_file(dir.join(setup::CA_CERT)).unwrap();
+    assert!(init(&[]).contains("ca.crt registered"));
+    assert!(fits() && read(setup::TUNNEL_ID) == id && read(setup::CA_CERT) != ca);
+    // Another tunnel has an authority and a certificate of its own.
+    let second = w.run(&["create"]);
+    let ca = read(setup::CA_CERT);
+    init(&["--tunnel-id", &second]);
+    assert!(fits() && read(setup::TUNNEL_ID) == second && read(setup::CA_CERT) != ca);
+    // The authority's key is another's: said, and nothing is changed.
+    std::fs::copy(key.path().join(setup::CA_KEY), dir.join(setup::CA_KEY)).unwrap();
+    let cert = read(setup::CERT);
+    for words in [
+        &["gateway", "setup", "init", "--output", &output][..],
+        &["gateway", "setup", "renew-cert", "--output", &output],
+    ] {
+        let ran = w.server.run(w.home.path(), words);
+        assert!(!ran.status.success(), "{words:?}");
+        let says = "ca.key does not belong to ca.crt";
+        assert!(stderr(&ran).contains(says), "{}", stderr(&ran));
+    }
+    assert_eq!(read(setup::CERT), cert);
 }

@@ -77,6 +77,26 @@ impl Certificate {
         })
     }
 
+    /// Whether it is for anything directly below a domain.
+    pub fn is_below(&self, domain: &str) -> bool {
+        let below = |name: &String| {
+            let label = name.strip_suffix(domain).and_then(|l| l.strip_suffix('.'));
+            label.is_some_and(|label| !label.contains('.'))
+        };
+        self.now.load().names.iter().any(below)
+    }
+
+    /// The certificate itself.
+    pub fn der(&self) -> CertificateDer<'static> {
+        let now = self.now.load();
+        // There is one, or it was not loaded.
+        now.key
+            .cert
+            .first()
+            .cloned()
+            .unwrap_or_else(|| Vec::new().into())
+    }
+
     /// Whether it says by its key who signed it, as it must.
     pub fn names_issuer(&self) -> bool {
         self.now.load().names_issuer

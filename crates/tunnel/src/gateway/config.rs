@@ -1,13 +1,20 @@
 //! The gateway's configuration file (contract 60 §6), and what ours has besides.
 
+mod addresses;
+mod duration;
+mod fixed;
+mod route;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
 use serde::Deserialize;
-use url::Url;
+
+pub use addresses::Addresses;
+pub use duration::duration;
+pub use route::Route;
 
 /// The file as it is written.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,7 +30,7 @@ struct File {
     #[serde(default)]
     tunnel_domain: Option<String>,
     tls: TlsFiles,
-    routes: BTreeMap<String, String>,
+    routes: route::Map,
     #[serde(default)]
     upstream: Upstream,
     // What follows is ours.
@@ -33,6 +40,8 @@ struct File {
     preserve_host: Vec<String>,
     #[serde(default)]
     status_addr: Option<SocketAddr>,
+    #[serde(default)]
+    status_public: bool,
     #[serde(default)]
     status_file: Option<PathBuf>,
     #[serde(default)]
@@ -72,64 +81,8 @@ struct EdgeFile {
     connections: Option<u32>,
 }
 
-/// Where a request goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// `https`; otherwise `http`.
-    pub tls: bool,
-    /// Its host.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// The host that was called stays in `Host`.
-    pub preserve_host: bool,
-}
-
-impl Route {
-    /// `host:port`, as `Host` has it.
-    pub fn authority(&self) -> String {
-        let host = match self.host.contains(':') {
-            true => format!("[{}]", self.host),
-            false => self.host.clone(),
-        };
-        let usual = if self.tls { 443 } else { 80 };
-        match self.port == usual {
-            true => host,
-            false => format!("{host}:{}", self.port),
-        }
-    }
-}
-
-/// Addresses that upstreams may have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Addresses {
-    /// These.
-    Only(Vec<Ipv4Net>),
-    /// All but those that are nobody's.
-    Any,
-}
-
-/// Private addresses of RFC 1918: what is allowed unless the file says otherwise.
-const PRIVATE: [&str; 3] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
-
-impl Addresses {
-    /// Whether an upstream may have this address. IPv4 only, in whatever clothes.
-    pub fn permit(&self, ip: IpAddr) -> bool {
-        let IpAddr::V4(ip) = ip else {
-            return false;
-        };
-        let nobodys =
-            ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() || ip.octets()[0] == 0;
-        !nobodys
-            && match self {
-                Self::Any => true,
-                Self::Only(nets) => nets.iter().any(|net| net.contains(&ip)),
-            }
-    }
-}
-
 /// A configuration that can be used.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Where logs begin.
     pub log_level: String,
@@ -165,7 +118,7 @@ pub struct Config {
     pub status_file: Option<PathBuf>,
     /// Whether audit records hold arguments; otherwise their hash.
     pub log_arguments: bool,
-    /// Settings that were read and do nothing.
+    /// Settings that were read and do nothing, or less than they seem to.
     pub notes: Vec<String>,
 }
 
@@ -183,16 +136,9 @@ fn wrong<T>(text: impl Into<String>) -> Result<T, ConfigError> {
 /// # Errors
 /// What is wrong with it, with the place where that is known.
 pub fn parse(text: &str) -> Result<Config, ConfigError> {
-    let file: File = serde_saphyr::from_str(text).map_err(|error| {
-        let said = error.to_string();
-        // The contract's text for the most common mistake.
-        match said.contains("routes") && said.contains("sequence") {
-            true => ConfigError(format!(
-                "cannot unmarshal !!seq into map[string]string: {said}"
-            )),
-            false => ConfigError(said),
-        }
-    })?;
+    // Without the lines around it: a token may be there that somebody put into the wrong place.
+    let file: File = serde_saphyr::from_str(text)
+        .map_err(|error| ConfigError(error.without_snippet().to_string()))?;
     let mut notes = Vec::new();
     if file.listen_addr.is_some() {
         notes.push("listen_addr is not used: nobody connects to this gateway".to_owned());
@@ -200,25 +146,25 @@ pub fn parse(text: &str) -> Result<Config, ConfigError> {
     let domain = file
         .tunnel_domain
         .map(|d| d.trim_end_matches('.').to_ascii_lowercase());
-    if file.routes.is_empty() {
+    if file.routes.0.is_empty() {
         return wrong("routes: at least one is needed");
     }
     let mut routes = BTreeMap::new();
-    for (name, target) in &file.routes {
+    for (name, target) in &file.routes.0 {
         let key = name.trim_end_matches('.').to_ascii_lowercase();
         if !key.contains('.') && domain.is_none() {
             return wrong(format!(
                 "routes.{name}: tunnel_domain is needed for a bare subdomain"
             ));
         }
-        let mut route = route(name, target)?;
+        let mut route = route::parse(name, target)?;
         route.preserve_host = file.preserve_host.contains(name);
         routes.insert(key, route);
     }
     if let Some(unknown) = file
         .preserve_host
         .iter()
-        .find(|n| !file.routes.contains_key(*n))
+        .find(|n| !file.routes.0.contains_key(*n))
     {
         return wrong(format!("preserve_host: there is no route '{unknown}'"));
     }
@@ -244,18 +190,31 @@ pub fn parse(text: &str) -> Result<Config, ConfigError> {
     if !["debug", "info", "warn", "error"].contains(&log_level.as_str()) {
         return wrong("log_level: must be debug, info, warn or error");
     }
+    if let (Some(address), false) = (file.status_addr, file.status_public)
+        && !address.ip().is_loopback()
+    {
+        return wrong(
+            "status_addr: it is not an address of this host alone; status_public: true allows that",
+        );
+    }
+    let addresses = addresses::parse(&file.upstream)?;
+    notes.extend(
+        addresses.in_vain().map(|net| {
+            format!("upstream.allowed_ips: {net} is never used, whatever the file says")
+        }),
+    );
     Ok(Config {
         log_level,
         shutdown_timeout: match &file.shutdown_timeout {
             None => Duration::from_secs(30),
             Some(text) => duration(text).ok_or_else(|| {
-                ConfigError("shutdown_timeout: must be like 30s or 2m".to_owned())
+                ConfigError("shutdown_timeout: must be like 30s or 1m30s".to_owned())
             })?,
         },
         tunnel_domain: domain,
         certificate: (file.tls.cert_file, file.tls.key_file),
         routes,
-        addresses: addresses(&file.upstream)?,
+        addresses,
         upstream_ca: file.upstream.tls.ca_file,
         upstream_system_cas: file.upstream.tls.include_system_cas,
         edge: file.edge.address.map(|a| with_port(&a)),
@@ -280,77 +239,6 @@ fn with_port(address: &str) -> String {
         true => address.to_owned(),
         false => format!("{address}:443"),
     }
-}
-
-fn route(name: &str, target: &str) -> Result<Route, ConfigError> {
-    let invalid = || {
-        ConfigError(format!(
-            "routes.{name}: invalid upstream (must be scheme://host:port)"
-        ))
-    };
-    let url = Url::parse(target).map_err(|_| invalid())?;
-    let tls = match url.scheme() {
-        "https" => true,
-        "http" => false,
-        _ => return Err(invalid()),
-    };
-    // The parser drops a port that is the scheme's own, and adds a path that is not there; and it
-    // takes numbers for addresses in ways that nobody expects.
-    let rest = target
-        .split_once("://")
-        .map(|(_, rest)| rest)
-        .ok_or_else(invalid)?;
-    let (host, port) = rest.rsplit_once(':').ok_or_else(invalid)?;
-    let port: u16 = port.parse().map_err(|_| invalid())?;
-    // A name whose last label begins with a digit is an address to some, in one form or another.
-    let last = host.rsplit('.').next().unwrap_or_default();
-    let numeric = last.starts_with(|c: char| c.is_ascii_digit());
-    let plain = !host.is_empty() && !host.contains(['/', '@', '?', '#', '%', '[', ']']);
-    if port == 0 || !plain || (numeric && host.parse::<Ipv4Addr>().is_err()) {
-        return Err(invalid());
-    }
-    Ok(Route {
-        tls,
-        host: host.to_ascii_lowercase(),
-        port,
-        preserve_host: false,
-    })
-}
-
-fn addresses(upstream: &Upstream) -> Result<Addresses, ConfigError> {
-    match (&upstream.allowed_ips, upstream.disable_ip_validation) {
-        (Some(_), true) => {
-            wrong("upstream: allowed_ips and disable_ip_validation exclude one another")
-        }
-        (None, true) => Ok(Addresses::Any),
-        (given, false) => {
-            let default: Vec<String> = PRIVATE.iter().map(|n| (*n).to_owned()).collect();
-            let nets = given.as_ref().unwrap_or(&default).iter().map(|text| {
-                let net = text.parse::<Ipv4Net>().ok();
-                net.or_else(|| text.parse::<Ipv4Addr>().ok().map(Into::into))
-                    .ok_or_else(|| {
-                        ConfigError(format!(
-                            "upstream.allowed_ips: '{text}' is not an IPv4 address or network"
-                        ))
-                    })
-            });
-            nets.collect::<Result<_, _>>().map(Addresses::Only)
-        }
-    }
-}
-
-/// `90s`, `15m`, `2160h`.
-pub fn duration(text: &str) -> Option<Duration> {
-    let unit = text.chars().last()?;
-    let number: u64 = text[..text.len() - unit.len_utf8()].parse().ok()?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 60 * 60,
-        'd' => 24 * 60 * 60,
-        _ => return None,
-    };
-    number.checked_mul(seconds).map(Duration::from_secs)
 }
 
 #[cfg(test)]
@@ -397,7 +285,12 @@ mod tests {
     fn mistakes_are_named() {
         for (routes, says) in [
             ("routes: {}", "at least one"),
-            ("routes: [a]", "map"),
+            (
+                "routes: [a]",
+                "cannot unmarshal !!seq into map[string]string",
+            ),
+            ("routes: a", "map"),
+            ("routes: {a: 'http://h:1', a: 'http://h:2'}", "duplicate"),
             (
                 "routes: {a: 'http://h'}",
                 "invalid upstream (must be scheme://host:port)",
@@ -419,6 +312,14 @@ mod tests {
                 "preserve_host",
             ),
             (
+                "routes: {a: 'http://h:1'}\nstatus_addr: 0.0.0.0:9090",
+                "status_public",
+            ),
+            (
+                "routes: {a: 'http://h:1'}\nstatus_addr: localhost:9090",
+                "socket address",
+            ),
+            (
                 "routes: {a: 'http://h:1'}\nedge: {connections: 9}",
                 "edge.connections",
             ),
@@ -438,21 +339,21 @@ mod tests {
             let said = refused(&format!("{HEAD}{routes}\n"));
             assert!(said.contains(says), "{routes}: {said}");
         }
+        let token = refused(&format!(
+            "{HEAD}routes: {{a: 'http://h:1'}}\nedge: {{token: secret}}\n"
+        ));
+        assert!(
+            token.contains("token") && !token.contains("secret"),
+            "{token}"
+        );
+        let public = "routes: {a: 'http://h:1'}\nstatus_addr: 0.0.0.0:9090\nstatus_public: true\n";
+        assert!(
+            parse(&format!("{HEAD}{public}"))
+                .unwrap()
+                .status_addr
+                .is_some()
+        );
         let bare = refused("tls: {cert_file: /c, key_file: /k}\nroutes: {a: 'http://h:1'}");
         assert!(bare.contains("tunnel_domain"), "{bare}");
-    }
-
-    #[test]
-    fn nobodys_addresses_are_never_permitted() {
-        for ip in [
-            "0.0.0.0",
-            "0.1.2.3",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::ffff:10.0.0.1",
-        ] {
-            assert!(!Addresses::Any.permit(ip.parse().unwrap()), "{ip}");
-        }
-        assert!(Addresses::Any.permit("127.0.0.1".parse().unwrap()));
     }
 }

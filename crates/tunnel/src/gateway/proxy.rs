@@ -1,55 +1,46 @@
 //! From a stream that the edge opened to the server it is for: inner TLS, one HTTP/1.1 request after
 //! another, each to the route of the host it names.
 
+mod gate;
+mod headers;
+mod pool;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING,
-    UPGRADE,
-};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming as Body;
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::audit::{Cut, Record, Watched};
+use super::audit::{self, Cut, Record, Watched};
 use super::config::Route;
-use super::upstream::{Stream, UpstreamError, Upstreams};
+use super::limits::Limits;
+use super::status::Board;
+use super::upstream::{UpstreamError, Upstreams};
+use gate::{Gate, MAX_HEAD};
+use headers::{check, request_id, strip};
+use pool::Connector;
 
-/// Longest wait for the inner handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Longest wait for a request's head, and of a body's silence.
-const HEAD: Duration = Duration::from_secs(30);
-/// Longest wait for an answer's head.
-const ANSWER: Duration = Duration::from_secs(120);
-/// Longest silence of an answer: event streams may have nothing to say.
-const SILENCE: Duration = Duration::from_secs(300);
-/// How long a kept connection is still listened to when the gateway stops: closed at once, it would
-/// take a request along that is already on its way. The next answer says that it is the last; the
-/// connector of the server keeps no idle connection for so long.
-const LAST_WORD: Duration = Duration::from_secs(7);
-/// Largest head, bytes.
-const MAX_HEAD: usize = 32 << 10;
 /// Largest request, bytes.
 const MAX_BODY: u64 = 32 << 20;
 /// Largest answer, bytes.
 const MAX_ANSWER: u64 = 4 << 30;
+/// How long a kept connection to a server may be idle.
+const KEPT: Duration = Duration::from_secs(60);
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 type Out = BoxBody<Bytes, Cut>;
 
@@ -75,7 +66,7 @@ impl Table {
             targets: targets.into(),
         };
         let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(KEPT)
             .pool_max_idle_per_host(32)
             .pool_timer(TokioTimer::new())
             .http1_max_buf_size(4 * MAX_HEAD)
@@ -116,104 +107,145 @@ pub fn host_of(authority: &str) -> Option<String> {
     (!host.is_empty() && host.bytes().all(fits)).then_some(host)
 }
 
-/// Serves a stream to its end.
-///
-/// # Errors
-/// What ended it before its time; there was no answer then.
-pub async fn serve(
-    table: Arc<Table>,
-    acceptor: TlsAcceptor,
-    authority: &str,
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    drain: CancellationToken,
-) -> io::Result<()> {
-    let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
-    let host = host_of(authority).ok_or_else(|| invalid("no host"))?;
-    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
-        .await
-        .map_err(|_| invalid("tls handshake failed: too slow"))?
-        .map_err(|e| invalid(&format!("tls handshake failed: {e}")))?;
-    if stream.get_ref().1.server_name() != Some(host.as_str()) {
-        return Err(invalid(
-            "tls handshake failed: it names another host than the stream",
-        ));
-    }
-    let last = drain.clone();
-    let service = service_fn(move |request| {
-        let (table, host, last) = (Arc::clone(&table), host.clone(), last.clone());
-        async move {
-            let mut response = answer(&table, &host, request).await;
-            if last.is_cancelled() {
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, close);
+/// Why a stream ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum Unserved {
+    /// Caller and gateway did not agree on TLS; nothing of HTTP was read.
+    #[error("tls handshake failed: {0}")]
+    Handshake(String),
+    /// A request that can be read in more than one way; it was answered with 400.
+    #[error("request refused: {0}")]
+    Unclear(&'static str),
+    /// The connection broke, or nothing came for too long.
+    #[error("{0}")]
+    Broken(hyper::Error),
+}
+
+/// How streams are served.
+#[derive(Clone)]
+pub struct Serving {
+    /// The routes, looked up anew for each request: one that is gone serves nobody any more.
+    pub table: Arc<ArcSwap<Table>>,
+    /// The end of the inner TLS.
+    pub acceptor: TlsAcceptor,
+    /// How long what may take.
+    pub limits: Limits,
+    /// Once cancelled, each answer is its connection's last.
+    pub drain: CancellationToken,
+    /// Where requests are counted.
+    pub board: Arc<Board>,
+}
+
+impl Serving {
+    /// Serves a stream to its end.
+    ///
+    /// # Errors
+    /// [`Unserved`].
+    pub async fn serve(
+        self,
+        authority: &str,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<(), Unserved> {
+        let failed = |why: &str| Unserved::Handshake(why.to_owned());
+        let host = host_of(authority).ok_or_else(|| failed("the stream names no host"))?;
+        let accepting = self.acceptor.accept(stream);
+        let stream = tokio::time::timeout(self.limits.handshake, accepting)
+            .await
+            .map_err(|_| failed("too slow"))?
+            .map_err(|e| failed(&e.to_string()))?;
+        if stream.get_ref().1.server_name() != Some(host.as_str()) {
+            return Err(failed("it names another host than the stream"));
+        }
+        let stream = Gate::new(stream);
+        let unclear = stream.reason();
+        let (limits, drain) = (self.limits, self.drain.clone());
+        let (called, board) = (host.clone(), Arc::clone(&self.board));
+        let service = service_fn(move |request| {
+            let (serving, host) = (self.clone(), called.clone());
+            async move { Ok::<_, Infallible>(serving.respond(&host, request).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let idle = async {
+            drain.cancelled().await;
+            tokio::time::sleep(limits.last_word).await;
+        };
+        let served = tokio::select! {
+            served = &mut connection => served,
+            () = idle => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let idle = async {
-        drain.cancelled().await;
-        tokio::time::sleep(LAST_WORD).await;
-    };
-    let served = tokio::select! {
-        served = &mut connection => served,
-        () = idle => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    served.map_err(|e| invalid(&e.to_string()))
-}
-
-async fn answer(table: &Arc<Table>, host: &str, request: Request<Body>) -> Response<Out> {
-    let record = Record {
-        request_id: request_id(request.headers()),
-        host: host.to_owned(),
-        method: request.method().to_string(),
-        sent: Arc::default(),
-        received: Arc::default(),
-        begun: Instant::now(),
-        arguments: table.log_arguments,
-    };
-    let forwarded = forward(table, host, request, &record).await;
-    match forwarded {
-        Ok(response) => {
-            let status = response.status().as_u16();
-            let received = Arc::clone(&record.received);
-            response.map(|body| {
-                Watched::new(body, received, MAX_ANSWER, SILENCE)
-                    .at_end(move || record.write(status, None))
-                    .boxed()
-            })
-        }
-        Err((status, why)) => {
-            record.write(status.as_u16(), Some(&why));
-            tracing::warn!(host, status = status.as_u16(), why, "request not forwarded");
-            let body = Full::new(Bytes::from(format!("{why}\n")));
-            let mut response = Response::new(body.map_err(|e| match e {}).boxed());
-            *response.status_mut() = status;
-            response
+        };
+        match unclear.get() {
+            Some(why) => {
+                audit::unclear(&board, &host, why);
+                Err(Unserved::Unclear(why))
+            }
+            None => served.map_err(Unserved::Broken),
         }
     }
-}
 
-/// The caller's name of the request, or none.
-fn request_id(headers: &HeaderMap) -> String {
-    let id = headers.get("x-request-id").and_then(|v| v.to_str().ok());
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let id = id.filter(|id| id.len() <= 128 && id.chars().all(fits));
-    id.unwrap_or_default().to_owned()
+    async fn respond(&self, host: &str, request: Request<Body>) -> Response<Out> {
+        let table = self.table.load_full();
+        // Where such a body ends only its reader knows; the gate lets no request in behind it.
+        let unbounded = request.headers().contains_key(TRANSFER_ENCODING);
+        let mut response = self.answer(&table, host, request).await;
+        if unbounded || self.drain.is_cancelled() {
+            response.headers_mut().insert(CONNECTION, CLOSE);
+        }
+        response
+    }
+
+    async fn answer(&self, table: &Table, host: &str, request: Request<Body>) -> Response<Out> {
+        let record = Record {
+            request_id: request_id(request.headers()),
+            host: host.to_owned(),
+            method: request.method().to_string(),
+            headers: audit::noted(request.headers()),
+            sent: Arc::default(),
+            received: Arc::default(),
+            begun: Instant::now(),
+            arguments: table.log_arguments,
+            board: Arc::clone(&self.board),
+        };
+        let forwarded = forward(table, &self.limits, host, request, &record).await;
+        match forwarded {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                let received = Arc::clone(&record.received);
+                let silence = self.limits.answer_silence;
+                response.map(|body| {
+                    Watched::new(body, received, MAX_ANSWER, silence)
+                        .at_end(move || record.write(status, None))
+                        .boxed()
+                })
+            }
+            Err((status, why)) => {
+                record.write(status.as_u16(), Some(&why));
+                tracing::warn!(host, status = status.as_u16(), why, "request not forwarded");
+                let body = Full::new(Bytes::from(format!("{why}\n")));
+                let mut response = Response::new(body.map_err(|e| match e {}).boxed());
+                *response.status_mut() = status;
+                if status.is_client_error() {
+                    // A caller that got this wrong begins anew, with a stream that has a route.
+                    response.headers_mut().insert(CONNECTION, CLOSE);
+                }
+                response
+            }
+        }
+    }
 }
 
 type Refused = (StatusCode, String);
 
 async fn forward(
-    table: &Arc<Table>,
+    table: &Table,
+    limits: &Limits,
     host: &str,
     request: Request<Body>,
     record: &Record,
@@ -245,9 +277,9 @@ async fn forward(
         .headers
         .insert("x-forwarded-proto", HeaderValue::from_static("https"));
     let sent = Arc::clone(&record.sent);
-    let body = Watched::new(body, sent, MAX_BODY, HEAD).looked_at();
+    let body = Watched::new(body, sent, MAX_BODY, limits.body_silence).looked_at();
     let request = Request::from_parts(parts, body);
-    let sent = tokio::time::timeout(ANSWER, table.client.request(request)).await;
+    let sent = tokio::time::timeout(limits.answer, table.client.request(request)).await;
     let mut response = match sent {
         Err(_) => return no(StatusCode::GATEWAY_TIMEOUT, "the upstream does not answer"),
         Ok(Err(error)) => return Err(failed(&error)),
@@ -256,75 +288,6 @@ async fn forward(
     strip(response.headers_mut());
     *response.version_mut() = http::Version::HTTP_11;
     Ok(response)
-}
-
-/// Refuses what two readers could read differently, and what names another host than the stream.
-fn check(host: &str, request: &Request<Body>) -> Result<(), Refused> {
-    let no = |status, why: &str| Err((status, why.to_owned()));
-    let headers = request.headers();
-    if *request.method() == Method::CONNECT || request.uri().authority().is_some() {
-        return no(StatusCode::BAD_REQUEST, "only a path may be asked for");
-    }
-    let mut hosts = headers.get_all(HOST).iter();
-    let (Some(named), None) = (hosts.next(), hosts.next()) else {
-        return no(StatusCode::BAD_REQUEST, "exactly one Host is needed");
-    };
-    let named = named.to_str().unwrap_or_default();
-    let named = named.strip_suffix(":443").unwrap_or(named);
-    let named = named.strip_suffix('.').unwrap_or(named);
-    if !named.eq_ignore_ascii_case(host) {
-        return no(
-            StatusCode::MISDIRECTED_REQUEST,
-            "Host is not the host of the connection",
-        );
-    }
-    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
-    let encodings = headers.get_all(TRANSFER_ENCODING).iter().count();
-    if lengths + encodings > 1 {
-        return no(
-            StatusCode::BAD_REQUEST,
-            "the length of the body is not clear",
-        );
-    }
-    Ok(())
-}
-
-/// Takes away what is between two neighbours only, and what only a proxy may say.
-fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [CONNECTION, UPGRADE, FORWARDED] {
-        headers.remove(name);
-    }
-    for name in [
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authorization",
-        "proxy-authenticate",
-        "te",
-        "trailer",
-        "via",
-    ] {
-        headers.remove(name);
-    }
-    // The body is framed anew by whoever sends it on.
-    headers.remove(TRANSFER_ENCODING);
-    let forwarding: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("x-forwarded-") || name.as_str() == "x-real-ip")
-        .cloned()
-        .collect();
-    for name in forwarding {
-        headers.remove(name);
-    }
 }
 
 fn failed(error: &hyper_util::client::legacy::Error) -> Refused {
@@ -346,70 +309,4 @@ fn failed(error: &hyper_util::client::legacy::Error) -> Refused {
         StatusCode::BAD_GATEWAY,
         "the upstream's answer is not HTTP".to_owned(),
     )
-}
-
-/// Opens the connections of the routes.
-#[derive(Clone)]
-struct Connector {
-    upstreams: Arc<Upstreams>,
-    targets: Arc<[Route]>,
-}
-
-impl tower_service::Service<Uri> for Connector {
-    type Response = Wire;
-    type Error = UpstreamError;
-    type Future = BoxFuture<'static, Result<Wire, UpstreamError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let number = uri
-            .host()
-            .and_then(|h| h.strip_suffix(".route")?.parse::<usize>().ok());
-        let (upstreams, targets) = (Arc::clone(&self.upstreams), Arc::clone(&self.targets));
-        Box::pin(async move {
-            let route = number.and_then(|n| targets.get(n));
-            let route = route.ok_or_else(|| UpstreamError::Dns("the route".to_owned()))?;
-            upstreams
-                .connect(route)
-                .await
-                .map(|io| Wire(TokioIo::new(io)))
-        })
-    }
-}
-
-struct Wire(TokioIo<Box<dyn Stream>>);
-
-impl Connection for Wire {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl Read for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl Write for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }

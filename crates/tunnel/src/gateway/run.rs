@@ -1,39 +1,34 @@
 //! The gateway at work: several connections to the edge, each opened again when it is lost, and a
 //! watch over the files it was made from.
 
+mod keep;
+mod watch;
+
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use freehold_base::{EventId, IdSource, Secret};
-use http::StatusCode;
 use rustls::ClientConfig;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::certificate::Certificate;
-use super::config::{self, Config};
-use super::proxy::{self, Table};
-use super::status::{Board, ConnectionStatus};
+use super::config::Config;
+use super::files::too_open;
+use super::limits::Limits;
+use super::proxy::{Serving, Table, Unserved};
+use super::status::{self, Board};
 use super::upstream::{self, Resolve, Upstreams};
-use crate::transport::connect::{ConnectError, Incoming, Target, connect};
+use crate::transport::connect::Incoming;
 use crate::transport::trust::Trust;
-
-/// Between two looks at the files.
-const LOOK: Duration = Duration::from_secs(5);
-/// Waits between attempts begin with this and double.
-const FIRST: Duration = Duration::from_millis(50);
-/// No wait is longer.
-const LONGEST: Duration = Duration::from_secs(30);
-/// For so long after a loss the waits stay short: a server that was only restarted is found at once.
-const HOPEFUL: Duration = Duration::from_secs(10);
-/// The longest of those short waits.
-const SHORT: Duration = Duration::from_millis(250);
-/// An edge that refuses the token may know the next one soon.
-const REFUSED: Duration = Duration::from_secs(30);
+use keep::keep_connected;
+use watch::watch;
 
 /// How a gateway is started.
 pub struct Start {
@@ -47,11 +42,16 @@ pub struct Start {
     pub resolver: Arc<dyn Resolve>,
     /// Ids, randomness and the clock.
     pub ids: IdSource,
+    /// How long what may take.
+    pub limits: Limits,
 }
 
 /// A gateway that can be run.
 pub struct Gateway {
     shared: Arc<Shared>,
+    /// Where the status is served, until it is.
+    listener: Mutex<Option<TcpListener>>,
+    status_addr: Option<SocketAddr>,
 }
 
 struct Shared {
@@ -65,13 +65,14 @@ struct Shared {
     tls: Arc<ClientConfig>,
     certificate: Arc<Certificate>,
     acceptor: TlsAcceptor,
-    table: ArcSwap<Table>,
+    limits: Limits,
+    table: Arc<ArcSwap<Table>>,
     board: Arc<Board>,
     tasks: TaskTracker,
 }
 
 impl Gateway {
-    /// Reads what the configuration names.
+    /// Reads what the configuration names, and takes the address of the status. In a runtime.
     ///
     /// # Errors
     /// What cannot be used.
@@ -82,6 +83,7 @@ impl Gateway {
             token,
             resolver,
             ids,
+            limits,
         } = start;
         let edge = config.edge.clone().ok_or("edge.address is needed")?;
         if config.token_file.is_none() && token.is_none() {
@@ -101,7 +103,8 @@ impl Gateway {
             acceptor: certificate.acceptor().map_err(|e| e.to_string())?,
             board: Arc::default(),
             tasks: TaskTracker::new(),
-            table: ArcSwap::from_pointee(table),
+            table: Arc::new(ArcSwap::from_pointee(table)),
+            limits,
             edge,
             certificate,
             config,
@@ -110,11 +113,19 @@ impl Gateway {
             resolver,
             ids,
         };
-        shared.show_routes(&shared.config);
+        shared.show(&shared.config);
         shared.show_certificate();
+        let listener = shared.config.status_addr.map(listen).transpose()?;
         Ok(Self {
             shared: Arc::new(shared),
+            status_addr: listener.as_ref().and_then(|l| l.local_addr().ok()),
+            listener: Mutex::new(listener),
         })
+    }
+
+    /// Where the status is served.
+    pub fn status_addr(&self) -> Option<SocketAddr> {
+        self.status_addr
     }
 
     /// Its status.
@@ -125,7 +136,7 @@ impl Gateway {
     /// Runs until `stop`, and then for as long as open requests take, at most the configured time.
     pub async fn run(&self, stop: CancellationToken) {
         let shared = &self.shared;
-        for note in &shared.config.notes {
+        for note in shared.board.now().notes {
             tracing::warn!("{note}");
         }
         for (name, route) in &shared.config.routes {
@@ -134,6 +145,20 @@ impl Gateway {
                 upstream = route.authority(),
                 "route configured"
             );
+        }
+        let listener = self
+            .listener
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // Ended with this: it is told that the gateway stops, and to the last that it is not ready.
+        let mut status = JoinSet::new();
+        if let Some(listener) = listener {
+            tracing::info!(
+                address = self.status_addr.map(|a| a.to_string()),
+                "status served"
+            );
+            status.spawn(status::serve(listener, self.board()));
         }
         let loops = TaskTracker::new();
         for index in 0..shared.config.connections {
@@ -148,6 +173,8 @@ impl Gateway {
             }
         });
         stop.cancelled().await;
+        shared.board.change(|status| status.stopping = true);
+        shared.write_status();
         loops.close();
         shared.tasks.close();
         let all = async {
@@ -163,6 +190,14 @@ impl Gateway {
     }
 }
 
+fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    });
+    bound.map_err(|e| format!("status_addr: {address}: {e}"))
+}
+
 fn table(config: &Config, resolver: &Arc<dyn Resolve>) -> Result<Table, String> {
     let upstreams = Upstreams::new(config, Arc::clone(resolver))?;
     Ok(Table::new(
@@ -171,96 +206,6 @@ fn table(config: &Config, resolver: &Arc<dyn Resolve>) -> Result<Table, String> 
         Arc::new(upstreams),
         config.log_arguments,
     ))
-}
-
-/// Keeps one connection to the edge open.
-async fn keep_connected(shared: Arc<Shared>, index: u32, stop: CancellationToken) {
-    // The first alone: if it does not work, neither would the others.
-    let mut wait = Duration::from_millis(u64::from(index) * 300);
-    let mut lost = tokio::time::Instant::now();
-    let mut next = FIRST;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
-        }
-        let connected = tokio::select! {
-            () = stop.cancelled() => return,
-            connected = attempt(&shared, index) => connected,
-        };
-        let error = match connected {
-            Ok(session) => {
-                next = FIRST;
-                let (serving, drain) = (Arc::clone(&shared), stop.clone());
-                let checking = Arc::clone(&shared);
-                let refuse = move |authority: &str| {
-                    let serves = checking.table.load().serves(authority);
-                    if !serves {
-                        tracing::warn!(authority, "no route for host");
-                    }
-                    (!serves).then_some(StatusCode::NOT_FOUND)
-                };
-                let draining = stop.clone();
-                let handle = move |incoming| serving.take(incoming, draining.clone());
-                let ended = session.serve(drain, refuse, handle).await;
-                lost = tokio::time::Instant::now();
-                ended.err().map_or_else(
-                    || "the edge closed the connection".to_owned(),
-                    |e| e.to_string(),
-                )
-            }
-            Err(ConnectError::Later(after)) => {
-                next = after;
-                ConnectError::Later(after).to_string()
-            }
-            Err(ConnectError::Token) => {
-                next = REFUSED;
-                ConnectError::Token.to_string()
-            }
-            Err(error) => error.to_string(),
-        };
-        if stop.is_cancelled() {
-            return;
-        }
-        shared.lost(index, &error);
-        let hopeful = lost.elapsed() < HOPEFUL && next < REFUSED;
-        wait = shared.jitter(if hopeful { next.min(SHORT) } else { next });
-        next = (next * 2).min(LONGEST);
-    }
-}
-
-async fn attempt(
-    shared: &Shared,
-    index: u32,
-) -> Result<crate::transport::connect::Session, ConnectError> {
-    let token = shared.token().map_err(ConnectError::Answer)?;
-    let target = Target {
-        edge: shared.edge.clone(),
-        proxy: shared.config.proxy.clone(),
-        tls: Arc::clone(&shared.tls),
-        token,
-        gateway_id: shared.id.clone(),
-        index,
-    };
-    let session = connect(&target).await?;
-    let welcome = session.welcome.clone();
-    tracing::info!(
-        connection = welcome.connection_id,
-        index,
-        "connected to the edge"
-    );
-    let since = Some(shared.ids.clock().now());
-    shared.board.change(|status| {
-        status.domain = Some(welcome.domain);
-        let now = ConnectionStatus {
-            id: Some(welcome.connection_id),
-            since,
-            error: None,
-        };
-        status.connections.insert(index, now);
-    });
-    shared.write_status();
-    Ok(session)
 }
 
 impl Shared {
@@ -277,44 +222,30 @@ impl Shared {
     fn take(self: &Arc<Self>, incoming: Incoming, drain: CancellationToken) {
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
-            let (table, acceptor) = (shared.table.load_full(), shared.acceptor.clone());
+            let serving = Serving {
+                table: Arc::clone(&shared.table),
+                acceptor: shared.acceptor.clone(),
+                limits: shared.limits,
+                drain,
+                board: Arc::clone(&shared.board),
+            };
             let Incoming { authority, stream } = incoming;
-            if let Err(error) = proxy::serve(table, acceptor, &authority, stream, drain).await {
-                tracing::debug!(authority, %error, "stream ended");
-                if error.to_string().starts_with("tls handshake failed") {
+            match serving.serve(&authority, stream).await {
+                Ok(()) => {}
+                Err(error @ Unserved::Handshake(_)) => {
                     tracing::warn!(authority, "{error}");
                     shared
                         .board
                         .failed(shared.ids.clock().now(), error.to_string());
                 }
+                Err(error @ Unserved::Unclear(_)) => tracing::warn!(authority, "{error}"),
+                Err(Unserved::Broken(error)) => tracing::debug!(authority, %error, "stream ended"),
             }
         });
     }
 
-    fn lost(&self, index: u32, error: &str) {
-        tracing::warn!(index, error, "not connected to the edge");
-        let now = self.ids.clock().now();
-        self.board.change(|status| {
-            let lost = ConnectionStatus {
-                id: None,
-                since: Some(now),
-                error: Some(error.to_owned()),
-            };
-            status.connections.insert(index, lost);
-            status.last_error = Some((now, error.to_owned()));
-        });
-        self.write_status();
-    }
-
-    /// Somewhere between half of it and it.
-    fn jitter(&self, wait: Duration) -> Duration {
-        let mut random = [0; 4];
-        self.ids.fill(&mut random);
-        let share = f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX);
-        wait.mul_f64(0.5 + share / 2.0)
-    }
-
-    fn show_routes(&self, config: &Config) {
+    /// Shows a configuration that is in use, and what of it is not; that is returned too.
+    fn show(&self, config: &Config) -> Vec<String> {
         let routes: BTreeMap<_, _> = config
             .routes
             .iter()
@@ -323,7 +254,19 @@ impl Shared {
                 (name.clone(), format!("{scheme}://{}", route.authority()))
             })
             .collect();
-        self.board.change(|status| status.routes = routes);
+        let mut notes = config.notes.clone();
+        notes.extend(too_open(self.file.as_deref(), config));
+        let fixed = self.config.need_restart(config);
+        notes.extend(
+            fixed
+                .iter()
+                .map(|key| format!("{key} has changed in the file, and needs a restart")),
+        );
+        self.board.change(|status| {
+            status.routes = routes;
+            status.notes.clone_from(&notes);
+        });
+        notes
     }
 
     fn show_certificate(&self) {
@@ -354,61 +297,5 @@ pub fn read_token(file: &Path) -> Result<Secret<String>, String> {
     match token.is_empty() {
         true => Err(format!("{}: it is empty", file.display())),
         false => Ok(Secret::new(token.to_owned())),
-    }
-}
-
-/// Reads certificate and configuration again now and then. What cannot be used is logged once for
-/// each time it changes, and the old stays.
-async fn watch(shared: &Arc<Shared>) {
-    let mut seen = shared
-        .file
-        .as_deref()
-        .and_then(|f| std::fs::read_to_string(f).ok());
-    let mut complaint = String::new();
-    loop {
-        tokio::time::sleep(LOOK).await;
-        match shared.certificate.reload() {
-            Ok(true) => {
-                complaint.clear();
-                tracing::info!("certificate reloaded");
-            }
-            Ok(false) => {}
-            Err(error) if error != complaint => {
-                tracing::error!(error, "the certificate was not reloaded; the old one stays");
-                shared.board.failed(shared.ids.clock().now(), error.clone());
-                complaint = error;
-            }
-            Err(_) => {}
-        }
-        shared.show_certificate();
-        let Some(file) = &shared.file else {
-            shared.write_status();
-            continue;
-        };
-        let text = std::fs::read_to_string(file).ok();
-        if text != seen && text.is_some() {
-            reload(shared, text.as_deref().unwrap_or_default());
-            seen = text;
-        }
-        shared.write_status();
-    }
-}
-
-fn reload(shared: &Shared, text: &str) {
-    let read = config::parse(text).map_err(|e| e.to_string());
-    let made = read.and_then(|config| Ok((table(&config, &shared.resolver)?, config)));
-    match made {
-        Ok((table, config)) => {
-            shared.table.store(Arc::new(table));
-            shared.show_routes(&config);
-            tracing::info!(routes = config.routes.len(), "routes reloaded");
-        }
-        Err(error) => {
-            tracing::error!(
-                error,
-                "the configuration was not reloaded; the old one stays"
-            );
-            shared.board.failed(shared.ids.clock().now(), error);
-        }
     }
 }

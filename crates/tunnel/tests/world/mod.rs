@@ -1,5 +1,8 @@
 //! An edge, a gateway, and a server behind it.
+
 #![allow(dead_code, reason = "each test file uses its part")]
+
+pub mod logs;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,13 +11,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use freehold_base::file::write_private;
 use freehold_base::{IdSource, TunnelId, WorkspaceId};
 use freehold_tunnel::edge::{
     DialFailure, Directory, DirectoryError, Edge, Guarded, Identity, Options, TokenGrant, Tunnel,
 };
 use freehold_tunnel::gateway::status::{Board, Status};
-use freehold_tunnel::gateway::upstream::SystemResolver;
-use freehold_tunnel::gateway::{Gateway, Start, config, setup};
+use freehold_tunnel::gateway::upstream::{Resolve, SystemResolver};
+use freehold_tunnel::gateway::{Gateway, Limits, Start, config, setup};
 use freehold_tunnel::transport::trust::Trust;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -181,6 +185,24 @@ pub struct Way {
     pub proxy: Option<SocketAddr>,
 }
 
+/// What a world is made of besides the usual.
+pub struct Given {
+    /// Lines of the gateway's configuration. A top-level key that is here takes the usual one's place.
+    pub config: String,
+    pub limits: Limits,
+    pub resolver: Arc<dyn Resolve>,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self {
+            config: String::new(),
+            limits: Limits::default(),
+            resolver: Arc::new(SystemResolver),
+        }
+    }
+}
+
 pub struct World {
     pub edge: Edge,
     pub directory: Arc<Table>,
@@ -188,7 +210,10 @@ pub struct World {
     pub workspace: WorkspaceId,
     pub address: SocketAddr,
     pub upstream: String,
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
+    pub status_addr: Option<SocketAddr>,
+    /// The gateway's configuration, without the lines given.
+    usual: Vec<String>,
     server: Arc<Upstream>,
     board: Arc<Board>,
     options: Options,
@@ -201,11 +226,19 @@ pub struct World {
 
 impl World {
     pub async fn start() -> Self {
-        Self::start_with(options(), |direct| direct).await
+        Self::with(Given::default()).await
     }
 
     /// One whose edge has these options, and whose gateway goes another way than the direct one.
     pub async fn start_with(options: Options, way: impl FnOnce(Way) -> Way) -> Self {
+        Self::build(Given::default(), options, way).await
+    }
+
+    pub async fn with(given: Given) -> Self {
+        Self::build(given, options(), |direct| direct).await
+    }
+
+    async fn build(given: Given, options: Options, way: impl FnOnce(Way) -> Way) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ids = IdSource::system();
         let now = ids.clock().now();
@@ -244,7 +277,7 @@ impl World {
         let address = listener.local_addr().unwrap();
         let (edge, [stop_edge, edge_idle], edge_task) =
             edge(&directory, options.clone(), &ids, listener, &identity);
-        std::fs::write(dir.path().join("token"), TOKEN).unwrap();
+        write_private(&dir.path().join("token"), TOKEN).unwrap();
         let d = dir.path().display();
         let Way {
             edge: to,
@@ -256,21 +289,29 @@ impl World {
             proxy: None,
         });
         let proxy = proxy.map_or_else(String::new, |p| format!(", proxy: '{p}'"));
-        let text = format!(
-            "tunnel_domain: abc.tunnel.test\ntls: {{cert_file: {d}/tls.crt, key_file: {d}/tls.key}}\n\
-             routes: {{app: 'http://{upstream}'}}\nupstream: {{allowed_ips: [127.0.0.1]}}\n\
-             edge: {{address: '{to}', fingerprint: {fingerprint}, token_file: {d}/token{proxy}}}\n"
-        );
+        let usual = vec![
+            "tunnel_domain: abc.tunnel.test".to_owned(),
+            format!("tls: {{cert_file: {d}/tls.crt, key_file: {d}/tls.key}}"),
+            format!("routes: {{app: 'http://{upstream}'}}"),
+            "upstream: {allowed_ips: [127.0.0.1]}".to_owned(),
+            format!(
+                "edge: {{address: '{to}', fingerprint: {fingerprint}, token_file: {d}/token{proxy}}}"
+            ),
+        ];
+        let text = with_lines(&usual, &given.config);
+        let file = dir.path().join("config.yaml");
+        std::fs::write(&file, &text).unwrap();
         let start = Start {
             config: config::parse(&text).unwrap(),
-            file: None,
+            file: Some(file),
             token: None,
-            resolver: Arc::new(SystemResolver),
+            resolver: given.resolver,
             ids,
+            limits: given.limits,
         };
         let gateway = Gateway::new(start).unwrap();
         let (stop_gateway, gateway_over) = (CancellationToken::new(), CancellationToken::new());
-        let board = gateway.board();
+        let (board, status_addr) = (gateway.board(), gateway.status_addr());
         let (stop, over) = (stop_gateway.clone(), gateway_over.clone());
         tokio::spawn(async move {
             gateway.run(stop).await;
@@ -284,6 +325,8 @@ impl World {
             address,
             upstream,
             dir,
+            status_addr,
+            usual,
             server,
             board,
             options,
@@ -295,6 +338,12 @@ impl World {
         };
         world.connected().await;
         world
+    }
+
+    /// Writes the gateway's configuration anew, with these lines.
+    pub fn configure(&self, config: &str) {
+        let text = with_lines(&self.usual, config);
+        std::fs::write(self.dir.path().join("config.yaml"), text).unwrap();
     }
 
     pub async fn connected(&self) {
@@ -401,12 +450,12 @@ impl World {
 
     /// An edge in place of this one, with the gateway connected.
     pub async fn restart_edge(&mut self) {
-        self.replace_edge().await;
+        self.restart_edge_alone().await;
         self.connected().await;
     }
 
-    /// An edge in place of this one; the gateway has yet to find out.
-    pub async fn replace_edge(&mut self) {
+    /// Does not wait for the gateway to come back.
+    pub async fn restart_edge_alone(&mut self) {
         self.stop_edge.cancel();
         self.edge_is_idle().await;
         let identity = Identity::own(self.dir.path()).unwrap();
@@ -439,6 +488,11 @@ impl World {
         std::fs::write(path, token).unwrap();
     }
 
+    /// Tells the gateway to stop, and does not wait for it.
+    pub fn tell_to_stop(&self) {
+        self.stop_gateway.cancel();
+    }
+
     pub async fn stop_gateway(&self) {
         self.stop_gateway.cancel();
         self.gateway_over.cancelled().await;
@@ -465,6 +519,13 @@ pub fn options() -> Options {
     }
 }
 
+fn with_lines(usual: &[String], more: &str) -> String {
+    let key = |line: &str| line.split(':').next().unwrap().to_owned();
+    let own: Vec<_> = more.lines().map(key).collect();
+    let usual = usual.iter().filter(|line| !own.contains(&key(line)));
+    usual.map(|line| format!("{line}\n")).collect::<String>() + more
+}
+
 fn edge(
     directory: &Arc<Table>,
     options: Options,
@@ -486,6 +547,7 @@ fn edge(
 /// One request and its answer, up to its end.
 pub async fn ask(stream: &mut TlsStream<Guarded>, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
     let mut answer = Vec::new();
     loop {
         let mut chunk = [0; 4096];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use freehold_base::IdSource;
 use freehold_tunnel::gateway::certificate::Certificate;
+use freehold_tunnel::gateway::files::too_open;
 use freehold_tunnel::gateway::run::read_token;
 use freehold_tunnel::gateway::upstream::{self, SystemResolver, UpstreamError, Upstreams};
 use freehold_tunnel::gateway::{Config, config};
@@ -40,6 +41,11 @@ pub(super) async fn doctor(file: &Path, json: bool) -> Result<Exit, Failure> {
                 Level::Ok,
                 format!("{} can be used", file.display()),
             ));
+            checks.extend(
+                too_open(Some(file), &config)
+                    .into_iter()
+                    .map(|why| Check::new("permissions", Level::Warning, why)),
+            );
             checks.extend(certificate(&config));
             checks.push(edge(&config).await?);
             checks.extend(routes(&config).await);

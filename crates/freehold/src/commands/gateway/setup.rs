@@ -55,9 +55,6 @@ fn place(output: &str) -> Result<PathBuf, Failure> {
 
 fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
     let wrong = || Failure::usage(format!("{flag} must be like 2160h or 90d, not '{text}'"));
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
     config::duration(text).ok_or_else(wrong)
 }
 
@@ -88,21 +85,20 @@ async fn init(
         )));
     }
     let domain = text(&tunnel, "/domain").to_owned();
-    // Before anything else, so that a run that is cut short finds its tunnel again.
+    let same = had.as_deref() == Some(tunnel_id.as_str());
+    if !same {
+        // Before the id is written: a run that is cut short must not take it for this tunnel's.
+        setup::forget_authority(dir).map_err(|e| unusable(dir, &e))?;
+    }
+    // Before anything is made, so that a run that is cut short finds its tunnel again.
     write(dir, setup::TUNNEL_ID, &tunnel_id)?;
     write(dir, setup::TUNNEL_DOMAIN, &domain)?;
-    let same = had.as_deref() == Some(tunnel_id.as_str());
-    let authority = if same {
-        read(dir, setup::CA_CERT)
-    } else {
-        None
-    };
-    let pem = match authority {
+    let pem = match setup::authority(dir).map_err(|e| unusable(dir, &e))? {
         Some(pem) => pem,
         None => setup::new_authority(dir, &tunnel_id, now()).map_err(|e| unusable(dir, &e))?,
     };
     let registered = register(client, &tunnel_id, &pem).await?;
-    if !same || read(dir, setup::CERT).is_none() {
+    if !setup::certificate_fits(dir, &domain) {
         setup::new_certificate(dir, &domain, now(), long).map_err(|e| unusable(dir, &e))?;
     }
     let rotate = same && version.is_some() && read(dir, TOKEN_VERSION) != version;
@@ -169,7 +165,8 @@ fn renew(dir: &Path, long: Duration, before: Duration) -> Result<Exit, Failure> 
     })?;
     let now = now();
     let current = Certificate::load(&dir.join(setup::CERT), &dir.join(setup::KEY));
-    if let (Ok(current), false) = (current, before.is_zero()) {
+    let keep = !before.is_zero() && setup::certificate_fits(dir, &domain);
+    if let (Ok(current), true) = (current, keep) {
         let left = current.expires_at().as_millis() - now.as_millis();
         let enough = i64::try_from(before.as_millis()).unwrap_or(i64::MAX);
         if left > enough {

@@ -1,0 +1,148 @@
+//! A body on its way.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+
+/// Bytes of a request that are looked at for the method and the tool.
+const LOOKED_AT: usize = 256 << 10;
+
+/// Bytes that passed.
+#[derive(Default)]
+pub(in crate::gateway) struct Passed {
+    pub(in crate::gateway) bytes: u64,
+    /// The first of them, if they are to be looked at.
+    pub(in crate::gateway) beginning: Vec<u8>,
+    /// They ended as the sender meant them to.
+    pub(in crate::gateway) whole: bool,
+    pub(in crate::gateway) failed: bool,
+}
+
+pub(in crate::gateway) type Shared = Arc<Mutex<Passed>>;
+
+/// A body on its way: counted, and bounded in size and in silence.
+pub(in crate::gateway) struct Watched<B> {
+    inner: B,
+    passed: Shared,
+    keep: usize,
+    left: u64,
+    silence: Duration,
+    timer: Pin<Box<Sleep>>,
+    /// Runs when the body has ended, however.
+    done: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+/// Why a body was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(in crate::gateway) enum Cut {
+    #[error("the body is too large")]
+    TooLarge,
+    #[error("nothing came for too long")]
+    Silent,
+    #[error("the connection failed")]
+    Broken,
+}
+
+impl<B: Body> Watched<B> {
+    pub(in crate::gateway) fn new(inner: B, passed: Shared, max: u64, silence: Duration) -> Self {
+        lock(&passed).whole = inner.is_end_stream();
+        Self {
+            inner,
+            passed,
+            keep: 0,
+            left: max,
+            silence,
+            timer: Box::pin(tokio::time::sleep(silence)),
+            done: None,
+        }
+    }
+
+    pub(in crate::gateway) fn looked_at(mut self) -> Self {
+        self.keep = LOOKED_AT;
+        self
+    }
+
+    pub(in crate::gateway) fn at_end(
+        mut self,
+        done: impl FnOnce() + Send + Sync + 'static,
+    ) -> Self {
+        self.done = Some(Box::new(done));
+        self
+    }
+
+    fn cut(&self, why: Cut) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        lock(&self.passed).failed = true;
+        Poll::Ready(Some(Err(why)))
+    }
+}
+
+impl<B> Drop for Watched<B> {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            done();
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if polled.is_pending() {
+            ready!(self.timer.as_mut().poll(cx));
+            return self.cut(Cut::Silent);
+        }
+        let silence = self.silence;
+        self.timer
+            .as_mut()
+            .reset(tokio::time::Instant::now() + silence);
+        match ready!(polled) {
+            None => {
+                lock(&self.passed).whole = true;
+                Poll::Ready(None)
+            }
+            Some(Err(_)) => self.cut(Cut::Broken),
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    let size = data.remaining() as u64;
+                    if size > self.left {
+                        return self.cut(Cut::TooLarge);
+                    }
+                    self.left -= size;
+                    let keep = self.keep;
+                    let mut passed = lock(&self.passed);
+                    passed.bytes += size;
+                    let room = keep.saturating_sub(passed.beginning.len());
+                    passed
+                        .beginning
+                        .extend_from_slice(&data[..data.len().min(room)]);
+                    // Nobody need ask again for what is known to be the end.
+                    passed.whole = self.inner.is_end_stream();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+pub(super) fn lock(passed: &Shared) -> std::sync::MutexGuard<'_, Passed> {
+    passed.lock().unwrap_or_else(PoisonError::into_inner)
+}
