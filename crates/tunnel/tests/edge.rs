@@ -2,8 +2,6 @@
 
 mod world;
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freehold_tunnel::edge::{DialFailure, Options};
@@ -11,6 +9,7 @@ use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+use world::logs::Logs;
 use world::{OTHER, TOKEN, World, ask, options};
 
 const HELLO: &str = "GET / HTTP/1.1\r\nHost: app.abc.tunnel.test\r\n\r\n";
@@ -296,21 +295,15 @@ async fn a_stranger_cannot_tell_tunnels_from_nothing() {
 
 #[tokio::test]
 async fn every_stream_leaves_a_record() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (logs, _guard) = Logs::start();
     let world = World::start().await;
     let mut open = world.dial().await.unwrap();
     let answer = ask(&mut open, HELLO).await;
     drop(open);
-    let first = log.records();
+    let first = logs.all("stream");
     assert_eq!(first.len(), 1, "{first:?}");
     let record = &first[0];
+    assert_eq!(record["target"], "freehold_audit");
     let connections = world.edge.connections(&world.tunnel);
     let used = connections
         .iter()
@@ -331,42 +324,12 @@ async fn every_stream_leaves_a_record() {
     ends("the stream to end", &mut open).await;
     drop(open);
     assert!(world.dial().await.is_err());
-    let outcomes: Vec<_> = log.records().iter().map(|r| r["outcome"].clone()).collect();
+    let streams = logs.all("stream");
+    let outcomes: Vec<_> = streams.iter().map(|r| r["outcome"].clone()).collect();
     // Both connections were tried.
     assert_eq!(
         outcomes,
         ["closed", "changed", "no handshake", "no handshake"]
     );
-    assert!(!log.text().contains(TOKEN));
-}
-
-/// What was logged, a JSON object a line.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-
-    /// The records of streams.
-    fn records(&self) -> Vec<serde_json::Value> {
-        let text = self.text();
-        let lines = text.lines().map(|l| serde_json::from_str(l).unwrap());
-        lines
-            .filter(|l: &serde_json::Value| {
-                l["target"] == "freehold_audit" && l["message"] == "stream"
-            })
-            .collect()
-    }
+    assert!(!logs.text().contains(TOKEN));
 }
