@@ -5,6 +5,7 @@ mod dial;
 mod guarded;
 pub mod identity;
 mod keep;
+mod link;
 mod listen;
 mod registry;
 mod sources;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use dial::DialFailure;
 pub use guarded::Guarded;
 pub use identity::Identity;
-pub use registry::ConnectionInfo;
+pub use link::ConnectionInfo;
 
 use crate::certificate::{Authority, authority};
 use crate::transport::settings;

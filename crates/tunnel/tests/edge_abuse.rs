@@ -8,48 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use freehold_base::IdSource;
-use freehold_tunnel::edge::{DialFailure, Guarded, Options};
+use freehold_tunnel::edge::{DialFailure, Options};
 use freehold_tunnel::transport::connect::Incoming;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use hostile::*;
 use world::{TOKEN, World, options};
 
 const HOST: &str = "app.abc.tunnel.test";
-const HELLO: &str = "GET / HTTP/1.1\r\nHost: app.abc.tunnel.test\r\n\r\n";
-
-/// One whose edge waits shortly for gateways.
-async fn impatient() -> World {
-    let options = Options {
-        open: Duration::from_secs(1),
-        ..options()
-    };
-    World::start_with(options, |direct| direct).await
-}
-
-/// Streams over the honest connections, so that the next is asked of the hostile one, which has none.
-async fn busy(world: &World) -> Vec<TlsStream<Guarded>> {
-    let mut held = Vec::new();
-    for _ in world.edge.connections(&world.tunnel) {
-        held.push(world.dial().await.unwrap());
-    }
-    held
-}
-
-/// Bytes this process has in memory.
-fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
-/// What a peer may make us keep: a connection's window, and some.
-const KEPT: usize = 96 << 20;
 
 fn long(kind: u8, flags: u8, stream: u32, length: u32) -> Vec<u8> {
     let mut head = frame(kind, flags, stream, &[]);
@@ -421,7 +391,7 @@ async fn gateways_that_hang_are_asked_once_as_long_as_another_serves() {
 async fn whoever_takes_long_at_any_step_keeps_nobody_waiting() {
     let options = Options {
         register: Duration::from_secs(1),
-        open: Duration::from_secs(1),
+        open: Duration::from_secs(2),
         ..options()
     };
     let world = World::start_with(options, |direct| direct).await;
@@ -544,8 +514,8 @@ async fn a_network_that_falls_silent_is_noticed_on_both_ends() {
     let proxy = Proxy::start().await;
     let address = Some(proxy.address);
     let options = Options {
-        ping: Duration::from_secs(1),
-        open: Duration::from_secs(1),
+        ping: Duration::from_secs(2),
+        open: Duration::from_secs(2),
         ..options()
     };
     let world = World::start_with(options, |direct| world::Way {
@@ -740,166 +710,4 @@ async fn an_answer_that_is_no_welcome_is_left_alone() {
     }
     assert!(resident().saturating_sub(before) < KEPT);
     world.connected().await;
-}
-
-/// Random, and the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Self {
-        let mut seed = [0; 8];
-        IdSource::system().fill(&mut seed);
-        Self(u64::from_le_bytes(seed))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap()
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        let length = self.below(most + 1);
-        (0..length).map(|_| self.byte()).collect()
-    }
-
-    /// Frames that are nearly right, wrong in one point, or noise.
-    fn garbage(&mut self, good: &[u8]) -> Vec<u8> {
-        let mut all = Vec::new();
-        for _ in 0..=self.below(12) {
-            let kind = match self.below(8) {
-                0 => self.byte(),
-                _ => u8::try_from(self.below(10)).unwrap(),
-            };
-            let flags = match self.below(3) {
-                0 => self.byte(),
-                1 => END_HEADERS,
-                _ => 0,
-            };
-            let stream = match self.below(6) {
-                0 => u32::from_le_bytes([self.byte(), self.byte(), self.byte(), self.byte()]),
-                other => [0, 1, 1, 3, 5][other - 1],
-            };
-            let payload = match self.below(6) {
-                0 => good.to_vec(),
-                1 => {
-                    let mut bent = good.to_vec();
-                    let at = self.below(bent.len());
-                    bent[at] = self.byte();
-                    bent
-                }
-                2 => self.bytes(20_000),
-                3 => vec![0; [0, 4, 5, 6, 8][self.below(5)]],
-                _ => self.bytes(40),
-            };
-            let mut said = frame(kind, flags, stream, &payload);
-            if self.below(12) == 0 {
-                let at = self.below(said.len());
-                said[at] = self.byte();
-            }
-            all.extend(said);
-        }
-        if self.below(8) == 0 {
-            all.extend(self.bytes(200));
-        }
-        all
-    }
-}
-
-#[tokio::test]
-async fn garbage_from_gateways_harms_nobody_else() {
-    let world = impatient().await;
-    let held = busy(&world).await;
-    let before = resident();
-    let mut dice = Dice::new();
-    for _ in 0..200 {
-        let seed = dice.0;
-        let mut peer = Peer::enter(&world).await;
-        // The stream that is asked for meanwhile is asked of it, and served by another.
-        let hostile = async {
-            if dice.below(2) == 0 {
-                soon(&format!("a stream; seed {seed}"), peer.stream()).await;
-            }
-            let bytes = dice.garbage(OK);
-            peer.say(&bytes).await;
-            let _ = peer.0.shutdown().await;
-            peer.ends(&format!("the edge to let go; seed {seed}")).await;
-        };
-        let (answer, ()) = tokio::join!(world.get("/"), hostile);
-        let answer = answer.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-        assert!(answer.contains("200"), "seed {seed}: {answer}");
-        let left = || world.edge.connections(&world.tunnel).len() == held.len();
-        until("only honest connections to be left", left).await;
-    }
-    let kept = resident().saturating_sub(before);
-    assert!(kept < KEPT, "{kept} bytes; last seed {}", dice.0);
-}
-
-#[tokio::test]
-async fn garbage_at_the_door_opens_nothing() {
-    let world = World::start().await;
-    let mut dice = Dice::new();
-    for _ in 0..200 {
-        let seed = dice.0;
-        // A good head without a good token, bent here and there.
-        let mut head = format!(
-            "POST /v1/tunnel-connect HTTP/1.1\r\nHost: edge\r\nConnection: upgrade\r\n\
-             Upgrade: mtun/1\r\nAuthorization: Bearer {seed}\r\nGateway-Id: gw\r\n\r\n"
-        )
-        .into_bytes();
-        for _ in 0..dice.below(4) {
-            let at = dice.below(head.len() - 1);
-            match dice.below(3) {
-                0 => head[at] = dice.byte(),
-                1 => drop(head.remove(at)),
-                _ => head.truncate(at + 2),
-            }
-        }
-        head.extend(dice.bytes(60));
-        let mut stream = world.knock().await;
-        let _ = stream.write_all(&head).await;
-        let _ = stream.shutdown().await;
-        let mut answer = Vec::new();
-        let what = format!("an answer; seed {seed}");
-        let _ = soon(&what, stream.read_to_end(&mut answer)).await;
-        let status = answer.get(9..12).map(String::from_utf8_lossy);
-        assert!(
-            matches!(status.as_deref(), None | Some("400" | "401" | "429")),
-            "seed {seed}: {status:?}"
-        );
-    }
-    assert_eq!(world.edge.connections(&world.tunnel).len(), 2);
-    assert!(world.get("/").await.unwrap().contains("200"));
-}
-
-#[tokio::test]
-async fn garbage_from_the_edge_does_not_end_a_gateway() {
-    let edge = FalseEdge::start().await;
-    let world = World::start_with(options(), |direct| edge.way(direct)).await;
-    let before = resident();
-    let hello = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
-    let block = connect_block("app.abc.tunnel.test:443");
-    let mut dice = Dice::new();
-    for _ in 0..200 {
-        let seed = dice.0;
-        let mut bytes = hello.clone();
-        bytes.extend(dice.garbage(&block));
-        let what = format!("the gateway to let go; seed {seed}");
-        edge.attack(&world, &what, Attack::Once(bytes)).await;
-    }
-    let kept = resident().saturating_sub(before);
-    assert!(kept < KEPT, "{kept} bytes; last seed {}", dice.0);
-    world.connected().await;
-    let mut open = world.dial().await.unwrap();
-    assert!(world::ask(&mut open, HELLO).await.contains("200"));
 }

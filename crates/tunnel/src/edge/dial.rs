@@ -10,7 +10,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::guarded::{Guarded, Record};
-use super::registry::{Link, Next, NoPlace, Opened};
+use super::link::{Link, Opened};
+use super::registry::{Next, NoPlace};
 use super::{Edge, Tunnel};
 use crate::certificate::{Authority, verifier};
 

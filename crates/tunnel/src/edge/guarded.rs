@@ -13,7 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::registry::{Link, Place};
+use super::link::Link;
+use super::registry::Place;
 
 /// A stream over a gateway's connection.
 pub struct Guarded {

@@ -11,8 +11,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::link::Link;
 use super::listen::Who;
-use super::registry::Link;
 use super::{Edge, TokenGrant};
 use crate::transport::settings;
 
