@@ -62,8 +62,9 @@ pub fn resident() -> usize {
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// More than hostile peers make us keep, whatever and how long they say it. Bytes.
-pub const KEPT: usize = 16 << 20;
+/// What a hostile peer may make us keep: a connection's window, and some. Bytes. The most is made by heads
+/// before the head, of which one turn's worth is kept until the next, in a form that takes more room.
+pub const KEPT: usize = 96 << 20;
 
 /// A gateway that has registered with a good token, and speaks HTTP/2 by hand.
 pub struct Peer(pub client::TlsStream<TcpStream>);
