@@ -2,6 +2,9 @@
 
 mod world;
 
+use std::time::Duration;
+
+use freehold_tunnel::gateway::Limits;
 use serde_json::Value;
 
 use world::logs::Logs;
@@ -27,7 +30,7 @@ async fn noted(world: &World, logs: &Logs, request: &str) -> Value {
             tokio::task::yield_now().await;
         }
     };
-    let limit = std::time::Duration::from_secs(20);
+    let limit = Duration::from_secs(20);
     tokio::time::timeout(limit, written)
         .await
         .expect("a record");
@@ -116,7 +119,14 @@ async fn each_call_of_a_batch_is_noted() {
 #[tokio::test]
 async fn what_is_not_clear_is_not_noted_as_if_it_were() {
     let (logs, _guard) = Logs::start();
-    let world = World::start().await;
+    let world = World::with(Given {
+        limits: Limits {
+            body_silence: Duration::from_millis(500),
+            ..Limits::default()
+        },
+        ..Given::default()
+    })
+    .await;
     let large = CALL.replace("/secret", &"x".repeat(300 << 10));
     let twice = CALL.replace(r#""id":1"#, r#""method":"tools/list""#);
     let other = CALL.replace("params", "Params");
@@ -137,6 +147,17 @@ async fn what_is_not_clear_is_not_noted_as_if_it_were() {
             assert_eq!(noted["mcp_headers"], "unchecked", "{noted}");
         }
     }
+    // Whole JSON, but not a whole body.
+    let half = format!(
+        "POST /slow HTTP/1.1\r\nHost: app.abc.tunnel.test\r\nTransfer-Encoding: chunked\r\n\r\n\
+         {:x}\r\n{CALL}\r\n",
+        CALL.len()
+    );
+    let said = noted(&world, &logs, &half).await;
+    assert_eq!(
+        (&said["unparsed"], &said["status"]),
+        (&"it is not whole".into(), &408.into())
+    );
     // The header says one thing, the body another.
     let noted = noted(&world, &logs, &post("Mcp-Name: ls\r\n", CALL)).await;
     assert_eq!(

@@ -100,6 +100,7 @@ async fn who_says_nothing_or_half_is_not_waited_for() {
         "GET".to_owned(),
         format!("GET / HTTP/1.1\r\n{HOST}X:"),
         format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nab"),
+        format!("POST /slow HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"),
     ] {
         let mut stream = world.dial().await.unwrap();
         stream.write_all(half.as_bytes()).await.unwrap();
@@ -215,7 +216,8 @@ async fn named(answers: &[&[&str]]) -> (World, TcpListener, Arc<Rebinding>) {
 
 /// The next connection to a server, with the head of its request.
 async fn accept(server: &TcpListener) -> (TcpStream, String) {
-    let (mut stream, _) = server.accept().await.unwrap();
+    let accepted = tokio::time::timeout(Duration::from_secs(20), server.accept()).await;
+    let (mut stream, _) = accepted.expect("nobody came").unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());
@@ -366,6 +368,29 @@ async fn an_answer_with_two_lengths_is_framed_by_one() {
         "{answer}"
     );
     assert!(answer.ends_with("5\r\nwhole\r\n0\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_whose_end_only_its_reader_knows_is_the_last_of_its_stream() {
+    let world = World::start().await;
+    let requests = format!(
+        "POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+         GET /second HTTP/1.1\r\n{HOST}\r\n"
+    );
+    let mut stream = world.dial().await.unwrap();
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let answer = closed(&mut stream).await;
+    assert!(answer.contains("POST / HTTP/1.1"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert!(!answer.contains("second") && world.seen() == 1, "{answer}");
+    // With a length the next request is served as well.
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let requests = requests.replace(chunked, "Content-Length: 0\r\n\r\n");
+    let mut stream = world.dial().await.unwrap();
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    until(&mut stream, "/second").await;
 }
 
 #[tokio::test]

@@ -301,6 +301,11 @@ mod tests {
             ("routes: {a: 'http://2130706433:80'}", "invalid upstream"),
             ("routes: {a: 'http://0x7f.1:80'}", "invalid upstream"),
             ("routes: {a: 'http://0177.0.0.1:80'}", "invalid upstream"),
+            ("routes: {a: 'http://[::1]:80'}", "invalid upstream"),
+            (
+                "routes: {a: 'http://[::ffff:10.0.0.5]:80'}",
+                "invalid upstream",
+            ),
             (
                 "routes: {a: 'https://h:1'}",
                 "ca_file or include_system_cas",

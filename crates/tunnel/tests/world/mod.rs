@@ -144,7 +144,7 @@ impl Upstream {
                 loop {
                     stream.write_all(&chunk).await.ok()?;
                 }
-            } else if head.starts_with("GET /slow") {
+            } else if head.split(' ').nth(1) == Some("/slow") {
                 self.reached.notify_one();
                 self.go.acquire().await.ok()?.forget();
                 "slow and whole".to_owned()
