@@ -121,7 +121,7 @@ async fn what_is_not_clear_is_not_noted_as_if_it_were() {
     let (logs, _guard) = Logs::start();
     let world = World::with(Given {
         limits: Limits {
-            body_silence: Duration::from_millis(500),
+            body_silence: Duration::from_secs(1),
             ..Limits::default()
         },
         ..Given::default()

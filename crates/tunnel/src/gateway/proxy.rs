@@ -10,17 +10,17 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode, Uri};
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming as Body;
 use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +42,7 @@ const KEPT: Duration = Duration::from_secs(60);
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-type Out = BoxBody<Bytes, Cut>;
+type Out = UnsyncBoxBody<Bytes, Cut>;
 
 /// The routes as they are now, with kept connections to their servers.
 pub struct Table {
@@ -124,8 +124,9 @@ pub enum Unserved {
 /// How streams are served.
 #[derive(Clone)]
 pub struct Serving {
-    /// The routes, looked up anew for each request: one that is gone serves nobody any more.
-    pub table: Arc<ArcSwap<Table>>,
+    /// The routes, looked up anew for each request. One that is gone serves nobody any more, and what
+    /// was under way ends.
+    pub table: watch::Receiver<Arc<Table>>,
     /// The end of the inner TLS.
     pub acceptor: TlsAcceptor,
     /// How long what may take.
@@ -191,7 +192,7 @@ impl Serving {
     }
 
     async fn respond(&self, host: &str, request: Request<Body>) -> Response<Out> {
-        let table = self.table.load_full();
+        let table = Arc::clone(&self.table.borrow());
         // Where such a body ends only its reader knows; the gate lets no request in behind it.
         let unbounded = request.headers().contains_key(TRANSFER_ENCODING);
         let mut response = self.answer(&table, host, request).await;
@@ -213,23 +214,29 @@ impl Serving {
             arguments: table.log_arguments,
             board: Arc::clone(&self.board),
         };
-        let forwarded = forward(table, &self.limits, host, request, &record).await;
+        let forwarded = tokio::select! {
+            biased;
+            forwarded = forward(table, &self.limits, host, request, &record) => forwarded,
+            () = gone(self.table.clone(), host.to_owned()) => Err(no_route()),
+        };
         match forwarded {
             Ok(response) => {
                 let status = response.status().as_u16();
                 let received = Arc::clone(&record.received);
                 let silence = self.limits.answer_silence;
+                let gone = gone(self.table.clone(), host.to_owned());
                 response.map(|body| {
                     Watched::new(body, received, MAX_ANSWER, silence)
+                        .until(gone)
                         .at_end(move || record.write(status, None))
-                        .boxed()
+                        .boxed_unsync()
                 })
             }
             Err((status, why)) => {
                 record.write(status.as_u16(), Some(&why));
                 tracing::warn!(host, status = status.as_u16(), why, "request not forwarded");
                 let body = Full::new(Bytes::from(format!("{why}\n")));
-                let mut response = Response::new(body.map_err(|e| match e {}).boxed());
+                let mut response = Response::new(body.map_err(|e| match e {}).boxed_unsync());
                 *response.status_mut() = status;
                 if status.is_client_error() {
                     // A caller that got this wrong begins anew, with a stream that has a route.
@@ -243,6 +250,19 @@ impl Serving {
 
 type Refused = (StatusCode, String);
 
+fn no_route() -> Refused {
+    (StatusCode::NOT_FOUND, "no route for host".to_owned())
+}
+
+/// Until a host has no route any more.
+async fn gone(mut table: watch::Receiver<Arc<Table>>, host: String) {
+    let unrouted = |table: &Arc<Table>| table.route(&host).is_none();
+    if table.wait_for(unrouted).await.is_err() {
+        // The gateway is over, and ends what is under way in its own time.
+        std::future::pending().await
+    }
+}
+
 async fn forward(
     table: &Table,
     limits: &Limits,
@@ -253,7 +273,7 @@ async fn forward(
     let no = |status, why: &str| Err((status, why.to_owned()));
     check(host, &request)?;
     let Some((number, route)) = table.route(host) else {
-        return no(StatusCode::NOT_FOUND, "no route for host");
+        return Err(no_route());
     };
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
@@ -299,7 +319,7 @@ fn failed(error: &hyper_util::client::legacy::Error) -> Refused {
         if let Some(cut) = now.downcast_ref::<Cut>() {
             let status = match cut {
                 Cut::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-                Cut::Silent | Cut::Broken => StatusCode::REQUEST_TIMEOUT,
+                Cut::Silent | Cut::Broken | Cut::Gone => StatusCode::REQUEST_TIMEOUT,
             };
             return (status, cut.to_string());
         }

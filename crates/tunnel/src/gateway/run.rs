@@ -3,17 +3,17 @@
 
 mod backoff;
 mod keep;
-mod watch;
+mod reload;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
 use freehold_base::{EventId, IdSource, Secret};
 use rustls::ClientConfig;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ use super::upstream::{self, Resolve, Upstreams};
 use crate::transport::connect::Incoming;
 use crate::transport::trust::Trust;
 use keep::keep_connected;
-use watch::watch;
+use reload::watch_files;
 
 /// How a gateway is started.
 pub struct Start {
@@ -67,7 +67,7 @@ struct Shared {
     certificate: Arc<Certificate>,
     acceptor: TlsAcceptor,
     limits: Limits,
-    table: Arc<ArcSwap<Table>>,
+    table: watch::Sender<Arc<Table>>,
     board: Arc<Board>,
     tasks: TaskTracker,
 }
@@ -104,7 +104,7 @@ impl Gateway {
             acceptor: certificate.acceptor().map_err(|e| e.to_string())?,
             board: Arc::default(),
             tasks: TaskTracker::new(),
-            table: Arc::new(ArcSwap::from_pointee(table)),
+            table: watch::Sender::new(Arc::new(table)),
             limits,
             edge,
             certificate,
@@ -152,7 +152,7 @@ impl Gateway {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        // Ended with this: it is told that the gateway stops, and to the last that it is not ready.
+        // To the last: probes are told that the gateway is not ready any more.
         let mut status = JoinSet::new();
         if let Some(listener) = listener {
             tracing::info!(
@@ -170,7 +170,7 @@ impl Gateway {
         loops.spawn(async move {
             tokio::select! {
                 () = watching.cancelled() => {}
-                () = watch(&watched) => {}
+                () = watch_files(&watched) => {}
             }
         });
         stop.cancelled().await;
@@ -188,6 +188,7 @@ impl Gateway {
         {
             tracing::warn!("requests were still open when the gateway stopped");
         }
+        status.shutdown().await;
     }
 }
 
@@ -224,7 +225,7 @@ impl Shared {
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
             let serving = Serving {
-                table: Arc::clone(&shared.table),
+                table: shared.table.subscribe(),
                 acceptor: shared.acceptor.clone(),
                 limits: shared.limits,
                 drain,

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use futures_util::future::BoxFuture;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
@@ -33,8 +34,10 @@ pub(in crate::gateway) struct Watched<B> {
     left: u64,
     silence: Duration,
     timer: Pin<Box<Sleep>>,
+    /// Once this is over, so is the body.
+    until: Option<BoxFuture<'static, ()>>,
     /// Runs when the body has ended, however.
-    done: Option<Box<dyn FnOnce() + Send + Sync>>,
+    done: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// Why a body was cut.
@@ -46,6 +49,8 @@ pub(in crate::gateway) enum Cut {
     Silent,
     #[error("the connection failed")]
     Broken,
+    #[error("the route is gone")]
+    Gone,
 }
 
 impl<B: Body> Watched<B> {
@@ -58,6 +63,7 @@ impl<B: Body> Watched<B> {
             left: max,
             silence,
             timer: Box::pin(tokio::time::sleep(silence)),
+            until: None,
             done: None,
         }
     }
@@ -67,10 +73,15 @@ impl<B: Body> Watched<B> {
         self
     }
 
-    pub(in crate::gateway) fn at_end(
+    pub(in crate::gateway) fn until(
         mut self,
-        done: impl FnOnce() + Send + Sync + 'static,
+        over: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
+        self.until = Some(Box::pin(over));
+        self
+    }
+
+    pub(in crate::gateway) fn at_end(mut self, done: impl FnOnce() + Send + 'static) -> Self {
         self.done = Some(Box::new(done));
         self
     }
@@ -97,6 +108,12 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(until) = &mut self.until
+            && until.as_mut().poll(cx).is_ready()
+        {
+            self.until = None;
+            return self.cut(Cut::Gone);
+        }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         if polled.is_pending() {
             ready!(self.timer.as_mut().poll(cx));

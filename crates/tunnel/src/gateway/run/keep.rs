@@ -34,7 +34,7 @@ pub(super) async fn keep_connected(shared: Arc<Shared>, index: u32, stop: Cancel
                 let (serving, drain) = (Arc::clone(&shared), stop.clone());
                 let checking = Arc::clone(&shared);
                 let refuse = move |authority: &str| {
-                    let serves = checking.table.load().serves(authority);
+                    let serves = checking.table.borrow().serves(authority);
                     if !serves {
                         tracing::warn!(authority, "no route for host");
                     }

@@ -18,7 +18,7 @@ struct Seen {
 
 /// Reads certificate and configuration again now and then. What cannot be used is logged once for
 /// each time it changes, and the old stays.
-pub(super) async fn watch(shared: &Arc<Shared>) {
+pub(super) async fn watch_files(shared: &Arc<Shared>) {
     let mut seen = Seen {
         text: None,
         config: shared.config.clone(),
@@ -79,7 +79,7 @@ impl Seen {
         }
         shared
             .table
-            .store(Arc::new(table(&config, &shared.resolver)?));
+            .send_replace(Arc::new(table(&config, &shared.resolver)?));
         tracing::info!(routes = config.routes.len(), "configuration reloaded");
         for note in shared.show(&config) {
             tracing::warn!("{note}");
