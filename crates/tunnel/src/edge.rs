@@ -1,28 +1,32 @@
 //! The edge: takes connections from gateways, and opens streams over them for whoever calls a server
 //! behind a tunnel. It sees names and ciphertext.
 
+mod dial;
 mod guarded;
 pub mod identity;
+mod keep;
+mod link;
 mod listen;
 mod registry;
+mod sources;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use freehold_base::{IdSource, TunnelId, TunnelTokenId, WorkspaceId};
-use http::StatusCode;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
-use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
+pub use dial::DialFailure;
 pub use guarded::Guarded;
 pub use identity::Identity;
-pub use registry::ConnectionInfo;
+pub use link::ConnectionInfo;
 
-use crate::certificate::{Authority, authority, verifier};
-use registry::{Link, NoPlace, Opened, Registry};
+use crate::certificate::{Authority, authority};
+use crate::transport::settings;
+use registry::Registry;
 
 /// What the edge asks of the store.
 #[async_trait]
@@ -75,10 +79,18 @@ pub struct Options {
     pub domain: String,
     /// Longest time of each step of a gateway's registration.
     pub register: Duration,
-    /// Longest time until a gateway has taken a stream, and of the inner handshake.
+    /// Longest time until a gateway has taken a stream and done the inner handshake on it.
     pub open: Duration,
+    /// So long after its start a dial waits for a tunnel's first gateway: those of the server that was
+    /// here before are on their way.
+    pub arrival: Duration,
     /// Connections of gateways that have not registered yet.
     pub half_open: usize,
+    /// Of these, connections from one address, or from one /64 of IPv6.
+    pub half_open_of_one: usize,
+    /// Between two pings, and the longest wait for the answer to one: after both together a gateway that
+    /// is not heard of any more is gone.
+    pub ping: Duration,
     /// Streams of one tunnel at a time.
     pub max_streams: usize,
     /// Connections of one tunnel at a time.
@@ -91,41 +103,16 @@ impl Options {
         Self {
             domain: domain.into(),
             register: Duration::from_secs(5),
-            open: Duration::from_secs(10),
+            // Two may hang, and another may still be tried before a caller gives up.
+            open: Duration::from_secs(4),
+            arrival: Duration::from_secs(5),
             half_open: 256,
+            half_open_of_one: 32,
+            ping: settings::PING,
             max_streams: 1_024,
             max_connections: 64,
         }
     }
-}
-
-/// Why a server behind a tunnel was not reached. The texts are for clients.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DialFailure {
-    /// No such tunnel for this workspace; the same text whatever the reason.
-    #[error("there is no tunnel for this host")]
-    Unknown,
-    /// The tunnel trusts nobody.
-    #[error("the tunnel has no active certificate, so no gateway can be trusted")]
-    NoCertificate,
-    /// No gateway is connected.
-    #[error("no gateway of the tunnel is connected")]
-    NoGateway,
-    /// Too many streams.
-    #[error("the tunnel has as many connections open as it may")]
-    Busy,
-    /// The tunnel was changed while it was dialled; another attempt sees it as it is now.
-    #[error("the tunnel was changed; try again")]
-    Changed,
-    /// The gateway knows no such server.
-    #[error("the gateway has no route for this host")]
-    NoRoute,
-    /// The gateway did not show what it must.
-    #[error("the gateway's certificate was not accepted: {0}")]
-    Certificate(String),
-    /// Something broke.
-    #[error("the tunnel failed: {0}")]
-    Broken(String),
 }
 
 /// The edge of one process. Cheap to clone.
@@ -142,13 +129,15 @@ impl Edge {
     pub fn new(directory: Arc<dyn Directory>, options: Options, ids: IdSource) -> Self {
         Self {
             directory,
-            registry: Arc::default(),
+            registry: Arc::new(Registry::new(options.arrival)),
             options: Arc::new(options),
             ids,
         }
     }
 
-    /// Takes gateways' connections until `stop`.
+    /// Takes gateways' connections until `stop`. Those that are there then go on carrying streams, old
+    /// and new, until the server is `idle`: what it still has to finish may need them. Then all streams
+    /// end, and the connections are closed.
     ///
     /// # Errors
     /// The identity cannot be used.
@@ -157,8 +146,9 @@ impl Edge {
         listener: TcpListener,
         identity: &Identity,
         stop: CancellationToken,
+        idle: CancellationToken,
     ) -> Result<(), rustls::Error> {
-        listen::serve(self, listener, identity, stop).await
+        listen::serve(self, listener, identity, stop, idle).await
     }
 
     /// Whether a host is below the domain of tunnels: then it is reached through one, or not at all.
@@ -170,128 +160,6 @@ impl Edge {
     fn label<'a>(&self, host: &'a str) -> Option<&'a str> {
         host.strip_suffix(self.options.domain.as_str())?
             .strip_suffix('.')
-    }
-
-    /// Opens a connection to a server behind a tunnel, with the inner TLS done. `host` is exactly one
-    /// label and a tunnel's domain, in lower case.
-    ///
-    /// # Errors
-    /// [`DialFailure`].
-    pub async fn dial(
-        &self,
-        workspace: &WorkspaceId,
-        host: &str,
-    ) -> Result<tokio_rustls::client::TlsStream<Guarded>, DialFailure> {
-        let since = self.registry.now();
-        let tunnel = self.find(workspace, host).await?;
-        let authorities = tunnel.trusted();
-        if authorities.is_empty() {
-            return Err(DialFailure::NoCertificate);
-        }
-        let trusted: Vec<_> = authorities.iter().map(|a| a.fingerprint.clone()).collect();
-        let config = verifier::client_config(authorities.clone(), self.ids.clock().clone())
-            .map_err(|e| DialFailure::Broken(e.to_string()))?;
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| DialFailure::Unknown)?;
-        let connector = TlsConnector::from(config);
-        let mut tried = Vec::new();
-        let mut last = DialFailure::NoGateway;
-        while let Some(link) = self.registry.pick(&tunnel.id, &tried) {
-            tried.push(link.id.clone());
-            let opened = self.open(&tunnel, &link, host, &trusted, since).await;
-            let stream = match opened {
-                Ok(stream) => stream,
-                // The stream was not taken, so nothing was sent on it: another may.
-                Err(failure @ (DialFailure::Busy | DialFailure::Changed)) => return Err(failure),
-                Err(failure) => {
-                    last = failure;
-                    continue;
-                }
-            };
-            let shaken =
-                tokio::time::timeout(self.options.open, connector.connect(name.clone(), stream));
-            match shaken.await {
-                Ok(Ok(mut stream)) => {
-                    link.succeeded();
-                    let (guarded, session) = stream.get_mut();
-                    let shown = session.peer_certificates().and_then(|chain| chain.first());
-                    let issuer = shown.and_then(|leaf| verifier::issuer(&authorities, leaf));
-                    let over = issuer.and_then(|issuer| {
-                        self.registry
-                            .rely_on(&tunnel.id, &issuer.fingerprint, since)
-                    });
-                    guarded.rely_on(over.ok_or(DialFailure::Changed)?);
-                    return Ok(stream);
-                }
-                // The change ended the stream; the gateway did nothing wrong.
-                Ok(Err(_)) if self.registry.is_stale(&tunnel.id, since) => {
-                    return Err(DialFailure::Changed);
-                }
-                Ok(Err(error)) => {
-                    link.failed();
-                    last = match error
-                        .get_ref()
-                        .and_then(|e| e.downcast_ref::<rustls::Error>())
-                    {
-                        Some(rustls::Error::InvalidCertificate(why)) => {
-                            DialFailure::Certificate(why.to_string())
-                        }
-                        _ => DialFailure::Broken(format!("no TLS with the gateway: {error}")),
-                    };
-                    tracing::warn!(tunnel = %tunnel.id, connection = %link.id, gateway = link.gateway, error = %last, "inner handshake failed");
-                }
-                Err(_) => {
-                    link.failed();
-                    last =
-                        DialFailure::Broken("the gateway did not finish the handshake".to_owned());
-                }
-            }
-        }
-        Err(last)
-    }
-
-    async fn find(&self, workspace: &WorkspaceId, host: &str) -> Result<Tunnel, DialFailure> {
-        let (route, domain) = host.split_once('.').ok_or(DialFailure::Unknown)?;
-        let single = self.label(domain).is_some_and(|label| !label.contains('.'));
-        let fits = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        if !single || route.is_empty() || route.len() > 63 || !route.bytes().all(fits) {
-            return Err(DialFailure::Unknown);
-        }
-        let found = self.directory.by_domain(domain).await;
-        let found = found.map_err(|e| DialFailure::Broken(e.to_string()))?;
-        found
-            .filter(|tunnel| tunnel.workspace == *workspace)
-            .ok_or(DialFailure::Unknown)
-    }
-
-    async fn open(
-        &self,
-        tunnel: &Tunnel,
-        link: &Arc<Link>,
-        host: &str,
-        trusted: &[String],
-        since: u64,
-    ) -> Result<Guarded, DialFailure> {
-        let max = self.options.max_streams;
-        let place = match self.registry.place(&tunnel.id, trusted, max, since) {
-            Ok(place) => place,
-            Err(NoPlace::Busy) => return Err(DialFailure::Busy),
-            Err(NoPlace::Changed) => return Err(DialFailure::Changed),
-        };
-        let opened = tokio::time::timeout(self.options.open, link.open(host)).await;
-        match opened {
-            Ok(Opened::Stream(stream)) => {
-                tracing::debug!(tunnel = %tunnel.id, connection = %link.id, host, "stream opened");
-                Ok(Guarded::new(stream, place, Arc::clone(link)))
-            }
-            Ok(Opened::Refused(StatusCode::NOT_FOUND)) => Err(DialFailure::NoRoute),
-            Ok(Opened::Refused(status)) => Err(DialFailure::Broken(format!(
-                "the gateway answered {status}"
-            ))),
-            Ok(Opened::Gone) => Err(DialFailure::NoGateway),
-            Err(_) => Err(DialFailure::Broken(
-                "the gateway does not take the stream".to_owned(),
-            )),
-        }
     }
 
     /// Something about a tunnel was changed: what is open and would not be opened now ends.

@@ -288,3 +288,22 @@ fn only_a_registered_authority_counts_and_only_itself() {
         .clone();
     assert!(!seen.takes(&odd));
 }
+
+#[test]
+fn an_authority_counts_only_while_it_is_valid() {
+    let taken = |change: &dyn Fn(&mut CertificateParams)| {
+        let mut params = ca_params("ca");
+        change(&mut params);
+        let ca = Ca::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        // It was good when it was registered.
+        let stored = authority::stored(ca.der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = TunnelVerifier::new(vec![stored], clock(), &provider).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = leaf_params(&[HOST]).signed_by(&key, &ca).unwrap();
+        takes(&verifier, leaf.der(), &[])
+    };
+    assert!(taken(&|_| {}));
+    assert!(!taken(&|p| p.not_after = date_time_ymd(2020, 1, 1)));
+    assert!(!taken(&|p| p.not_before = date_time_ymd(2090, 1, 1)));
+}

@@ -98,7 +98,7 @@ async fn only_one_label_below_a_tunnel_of_ones_own_is_dialled() {
         "abc.tunnel.test",
         "a.app.abc.tunnel.test",
         ".abc.tunnel.test",
-        "app.xyz.tunnel.test",
+        "app.none.tunnel.test",
         "app.tunnel.test",
         "tunnel.test",
         "ap%70.abc.tunnel.test",

@@ -135,9 +135,16 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         tracing::info!("stopping");
         runtime.stop().await;
     };
-    let connecting = gateways::serve(gateways, &edge, stop.clone());
+    // What is finished now may still need a server behind a tunnel, so gateways leave last.
+    let idle = CancellationToken::new();
+    let finishing = async {
+        let (served, ()) = tokio::join!(serving, parking);
+        idle.cancel();
+        served
+    };
+    let connecting = gateways::serve(gateways, &edge, stop.clone(), idle.clone());
     let work = async {
-        let (served, (), connected) = tokio::join!(serving, parking, connecting);
+        let (served, connected) = tokio::join!(finishing, connecting);
         tasks.shutdown().await;
         boxes.close_all().await;
         audit.flush().await;

@@ -1,50 +1,127 @@
-//! A stream that ends when what it was opened for ends.
+//! A stream that ends when what it was opened for ends, and leaves a record of what passed.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
+use freehold_base::{TunnelId, WorkspaceId};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::registry::{Link, Place};
+use super::link::Link;
+use super::registry::Place;
 
 /// A stream over a gateway's connection.
 pub struct Guarded {
     stream: TokioIo<Upgraded>,
-    over: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What ends it, once for each direction: they may be polled by different tasks, and only the last
+    /// that polled is woken.
+    over: [Over; 2],
+    record: Record,
     /// Counts it for as long as it lives.
     _place: Place,
-    _link: Arc<Link>,
+    link: Arc<Link>,
+}
+
+type Over = Pin<Box<WaitForCancellationFutureOwned>>;
+
+const READ: usize = 0;
+const WRITE: usize = 1;
+
+/// Whose stream it is, and what passed.
+pub(super) struct Record {
+    tunnel: TunnelId,
+    workspace: WorkspaceId,
+    host: String,
+    begun: Instant,
+    sent: u64,
+    received: u64,
+    outcome: &'static str,
+}
+
+impl Record {
+    pub(super) fn new(tunnel: TunnelId, workspace: WorkspaceId, host: &str) -> Self {
+        Self {
+            tunnel,
+            workspace,
+            host: host.to_owned(),
+            begun: Instant::now(),
+            sent: 0,
+            received: 0,
+            outcome: "no handshake",
+        }
+    }
 }
 
 impl Guarded {
-    pub(super) fn new(stream: TokioIo<Upgraded>, place: Place, link: Arc<Link>) -> Self {
+    pub(super) fn new(
+        stream: TokioIo<Upgraded>,
+        record: Record,
+        place: Place,
+        link: Arc<Link>,
+    ) -> Self {
         Self {
             stream,
-            over: Box::pin(place.over().cancelled_owned()),
+            over: both(&place.over()),
+            record,
             _place: place,
-            _link: link,
+            link,
         }
     }
 
-    /// From now on this is what ends it.
-    pub(super) fn rely_on(&mut self, over: CancellationToken) {
-        self.over = Box::pin(over.cancelled_owned());
+    /// The handshake is done, and from now on this is what ends it.
+    pub(super) fn rely_on(&mut self, over: &CancellationToken) {
+        self.over = both(over);
+        self.record.outcome = "closed";
     }
 
-    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.over.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "the tunnel was changed",
-            )),
+    fn check(&mut self, direction: usize, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.over[direction].as_mut().poll(cx) {
+            Poll::Ready(()) => {
+                self.record.outcome = "changed";
+                Err(io::Error::new(
+                    io::ErrorKind::ConnectionAborted,
+                    "the tunnel was changed",
+                ))
+            }
             Poll::Pending => Ok(()),
         }
+    }
+
+    /// Notes a failure of what is below.
+    fn note<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        if done.is_err() && self.record.outcome == "closed" {
+            self.record.outcome = "broken";
+        }
+        done
+    }
+}
+
+fn both(over: &CancellationToken) -> [Over; 2] {
+    [(); 2].map(|()| Box::pin(over.clone().cancelled_owned()))
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let (record, link) = (&self.record, &self.link);
+        tracing::info!(
+            target: "freehold_audit",
+            tunnel = %record.tunnel,
+            workspace = %record.workspace,
+            host = record.host,
+            connection = link.id,
+            gateway = link.gateway,
+            sent = record.sent,
+            received = record.received,
+            millis = u64::try_from(record.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            outcome = record.outcome,
+            "stream"
+        );
     }
 }
 
@@ -54,8 +131,11 @@ impl AsyncRead for Guarded {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        self.check(READ, cx)?;
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        self.record.received += (buf.filled().len() - before) as u64;
+        Poll::Ready(self.note(read))
     }
 }
 
@@ -65,11 +145,13 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        self.check(WRITE, cx)?;
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        self.record.sent += *written.as_ref().unwrap_or(&0) as u64;
+        Poll::Ready(self.note(written))
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check(cx)?;
+        self.check(WRITE, cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

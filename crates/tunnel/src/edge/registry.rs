@@ -1,126 +1,32 @@
 //! Which gateways are connected, and what is open over them.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use bytes::Bytes;
-use freehold_base::{Timestamp, TunnelId, TunnelTokenId};
-use http::{Method, Request, StatusCode};
-use http_body_util::Empty;
-use hyper::client::conn::http2::SendRequest;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use freehold_base::TunnelId;
+use rustls::ClientConfig;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Handshakes in a row that may fail before a connection is used only when there is no other.
-const UNHEALTHY: u32 = 3;
+use super::link::{ConnectionInfo, Link};
+use crate::transport::settings;
 
-/// A gateway's connection, as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectionInfo {
-    /// Names it in both sides' logs.
-    pub id: String,
-    /// The gateway's own name.
-    pub gateway: String,
-    /// Where it comes from.
-    pub source: SocketAddr,
-    /// The token it showed.
-    pub token: TunnelTokenId,
-    /// Since when.
-    pub since: Timestamp,
-    /// Streams that are open.
-    pub streams: usize,
-    /// Whether its last handshakes worked.
-    pub healthy: bool,
+/// Streams of a connection: each holds one, and so does the registry.
+fn streams(link: &Arc<Link>) -> usize {
+    Arc::strong_count(link) - 1
 }
 
-/// A gateway's connection.
-pub(super) struct Link {
-    pub(super) id: String,
-    pub(super) gateway: String,
-    pub(super) source: SocketAddr,
-    pub(super) token: TunnelTokenId,
-    pub(super) since: Timestamp,
-    pub(super) sender: SendRequest<Empty<Bytes>>,
-    /// Ends it.
-    pub(super) over: CancellationToken,
-    failures: AtomicU32,
-}
-
-/// How opening a stream went.
-pub(super) enum Opened {
-    Stream(TokioIo<Upgraded>),
-    Refused(StatusCode),
-    Gone,
-}
-
-impl Link {
-    pub(super) fn new(
-        id: String,
-        gateway: String,
-        source: SocketAddr,
-        token: TunnelTokenId,
-        since: Timestamp,
-        sender: SendRequest<Empty<Bytes>>,
-    ) -> Self {
-        Self {
-            id,
-            gateway,
-            source,
-            token,
-            since,
-            sender,
-            over: CancellationToken::new(),
-            failures: AtomicU32::new(0),
-        }
-    }
-
-    pub(super) async fn open(&self, host: &str) -> Opened {
-        let mut request = Request::new(Empty::new());
-        *request.method_mut() = Method::CONNECT;
-        let Ok(uri) = format!("{host}:443").parse() else {
-            return Opened::Refused(StatusCode::BAD_REQUEST);
-        };
-        *request.uri_mut() = uri;
-        let mut sender = self.sender.clone();
-        let response = async {
-            sender.ready().await.ok()?;
-            sender.send_request(request).await.ok()
-        };
-        let response = response.await;
-        let Some(response) = response else {
-            return Opened::Gone;
-        };
-        if response.status() != StatusCode::OK {
-            return Opened::Refused(response.status());
-        }
-        match hyper::upgrade::on(response).await {
-            Ok(stream) => Opened::Stream(TokioIo::new(stream)),
-            Err(_) => Opened::Gone,
-        }
-    }
-
-    pub(super) fn succeeded(&self) {
-        self.failures.store(0, Ordering::Relaxed);
-    }
-
-    pub(super) fn failed(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn is_healthy(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) < UNHEALTHY
-    }
-}
-
+/// What is open of one tunnel.
 #[derive(Default)]
 struct Open {
     links: Vec<Arc<Link>>,
     /// Streams, by what they rely on.
     trusts: Vec<(Vec<String>, CancellationToken)>,
-    streams: Arc<AtomicUsize>,
+    streams: usize,
+    /// How TLS is spoken with its gateways as long as these are trusted.
+    config: Option<(Vec<String>, Arc<ClientConfig>)>,
 }
 
 impl Open {
@@ -134,13 +40,32 @@ impl Open {
         self.trusts.push((trusted.to_vec(), over.clone()));
         over
     }
+
+    /// Ends everything; the streams are counted until they are gone.
+    fn end(&mut self) {
+        self.links.drain(..).for_each(|link| link.over.cancel());
+        self.trusts.drain(..).for_each(|(_, over)| over.cancel());
+        self.config = None;
+    }
+}
+
+type Tunnels = HashMap<TunnelId, Open>;
+
+/// Forgets a tunnel of which nothing is open.
+fn tidy(tunnels: &mut Tunnels, tunnel: &TunnelId) {
+    let unused = |open: &Open| open.links.is_empty() && open.streams == 0;
+    if tunnels.get(tunnel).is_some_and(unused) {
+        tunnels.remove(tunnel);
+    }
 }
 
 /// All tunnels that have something open, and when each was changed.
-#[derive(Default)]
 pub(super) struct Registry {
-    tunnels: Mutex<HashMap<TunnelId, Open>>,
+    tunnels: Mutex<Tunnels>,
     changes: Mutex<Changes>,
+    /// Until when gateways of a server before this one may be expected.
+    expected: Instant,
+    arrived: Notify,
 }
 
 /// Counts changes, and notes for each tunnel the last one.
@@ -148,7 +73,12 @@ pub(super) struct Registry {
 struct Changes {
     count: u64,
     last: HashMap<TunnelId, u64>,
+    /// Which were before this one is forgotten: every tunnel may have been changed until then.
+    forgotten: u64,
 }
+
+/// Changed tunnels that are remembered.
+const MAX_CHANGED: usize = 10_000;
 
 /// Why there is no place.
 pub(super) enum NoPlace {
@@ -158,9 +88,19 @@ pub(super) enum NoPlace {
     Changed,
 }
 
+/// The connection to try next.
+pub(super) enum Next {
+    Link(Arc<Link>),
+    /// All that are left have as many streams as they may.
+    Full,
+    /// None is left.
+    None,
+}
+
 /// A stream's place among those of its tunnel.
 pub(super) struct Place {
-    streams: Arc<AtomicUsize>,
+    registry: Arc<Registry>,
+    tunnel: TunnelId,
     over: CancellationToken,
 }
 
@@ -172,11 +112,25 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.streams.fetch_sub(1, Ordering::Relaxed);
+        let mut tunnels = self.registry.lock();
+        if let Some(open) = tunnels.get_mut(&self.tunnel) {
+            open.streams = open.streams.saturating_sub(1);
+        }
+        tidy(&mut tunnels, &self.tunnel);
     }
 }
 
 impl Registry {
+    /// Nothing is open, and for so long gateways may be expected.
+    pub(super) fn new(arrival: Duration) -> Self {
+        Self {
+            tunnels: Mutex::default(),
+            changes: Mutex::default(),
+            expected: Instant::now() + arrival,
+            arrived: Notify::new(),
+        }
+    }
+
     /// To be asked before a tunnel is looked up.
     pub(super) fn now(&self) -> u64 {
         self.changes().count
@@ -187,15 +141,18 @@ impl Registry {
         let mut changes = self.changes();
         changes.count += 1;
         let count = changes.count;
+        if changes.last.len() >= MAX_CHANGED {
+            changes.last.clear();
+            changes.forgotten = count;
+        }
         changes.last.insert(tunnel.clone(), count);
     }
 
     /// Whether the tunnel was changed `since`.
     pub(super) fn is_stale(&self, tunnel: &TunnelId, since: u64) -> bool {
-        self.changes()
-            .last
-            .get(tunnel)
-            .is_some_and(|at| *at > since)
+        let changes = self.changes();
+        let last = changes.last.get(tunnel).copied().unwrap_or(0);
+        last.max(changes.forgotten) > since
     }
 
     /// Takes a connection, unless the tunnel has as many as it may, or was changed `since` its token was
@@ -206,11 +163,13 @@ impl Registry {
             return false;
         }
         let open = tunnels.entry(tunnel.clone()).or_default();
-        open.links.retain(|l| !l.sender.is_closed());
-        let room = open.links.len() < max;
+        let live = open.links.iter().filter(|l| !l.sender.is_closed());
+        let room = live.count() < max;
         if room {
             open.links.push(link);
+            self.arrived.notify_waiters();
         }
+        tidy(&mut tunnels, tunnel);
         room
     }
 
@@ -218,25 +177,69 @@ impl Registry {
         let mut tunnels = self.lock();
         if let Some(open) = tunnels.get_mut(tunnel) {
             open.links.retain(|l| l.id != id);
-            if open.links.is_empty() && open.streams.load(Ordering::Relaxed) == 0 {
-                tunnels.remove(tunnel);
-            }
         }
+        tidy(&mut tunnels, tunnel);
     }
 
     /// The connection to try next: a healthy one before any other, and of those the one with the least
     /// to do.
-    pub(super) fn pick(&self, tunnel: &TunnelId, tried: &[String]) -> Option<Arc<Link>> {
+    pub(super) fn pick(&self, tunnel: &TunnelId, tried: &[String]) -> Next {
         let tunnels = self.lock();
-        let links = tunnels.get(tunnel)?.links.iter();
-        let left = links.filter(|l| !l.sender.is_closed() && !tried.contains(&l.id));
-        let load = |l: &&Arc<Link>| (!l.is_healthy(), Arc::strong_count(l));
-        left.min_by_key(load).map(Arc::clone)
+        let links = tunnels.get(tunnel).map_or(&[][..], |o| &o.links);
+        let left = |l: &&Arc<Link>| !l.sender.is_closed() && !tried.contains(&l.id);
+        let room = |l: &&Arc<Link>| streams(l) < settings::MAX_STREAMS as usize;
+        let load = |l: &&Arc<Link>| (!l.is_healthy(), streams(l));
+        let picked = links.iter().filter(left).filter(room).min_by_key(load);
+        match picked {
+            Some(link) => Next::Link(Arc::clone(link)),
+            None if links.iter().any(|l| left(&l)) => Next::Full,
+            None => Next::None,
+        }
+    }
+
+    /// Waits for the tunnel's first gateway, as long as one may be expected.
+    pub(super) async fn arrival(&self, tunnel: &TunnelId) {
+        let arrival = async {
+            loop {
+                // Listened for before it is looked: none is missed.
+                let arrived = self.arrived.notified();
+                tokio::pin!(arrived);
+                arrived.as_mut().enable();
+                if !matches!(self.pick(tunnel, &[]), Next::None) {
+                    return;
+                }
+                arrived.await;
+            }
+        };
+        let _ = tokio::time::timeout_at(self.expected, arrival).await;
+    }
+
+    /// How TLS is spoken with the gateways of a tunnel: what was made for the same `trusted` before, if
+    /// a gateway is connected since.
+    pub(super) fn config(
+        &self,
+        tunnel: &TunnelId,
+        trusted: &[String],
+        make: impl FnOnce() -> Result<Arc<ClientConfig>, rustls::Error>,
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let mut tunnels = self.lock();
+        let Some(open) = tunnels.get_mut(tunnel) else {
+            drop(tunnels);
+            return make();
+        };
+        if let Some((then, config)) = &open.config
+            && then == trusted
+        {
+            return Ok(Arc::clone(config));
+        }
+        let made = make()?;
+        open.config = Some((trusted.to_vec(), Arc::clone(&made)));
+        Ok(made)
     }
 
     /// A place for one more stream to a tunnel that was looked up `since`.
     pub(super) fn place(
-        &self,
+        self: &Arc<Self>,
         tunnel: &TunnelId,
         trusted: &[String],
         max: usize,
@@ -247,12 +250,13 @@ impl Registry {
             return Err(NoPlace::Changed);
         }
         let open = tunnels.entry(tunnel.clone()).or_default();
-        if open.streams.load(Ordering::Relaxed) >= max {
+        if open.streams >= max {
             return Err(NoPlace::Busy);
         }
-        open.streams.fetch_add(1, Ordering::Relaxed);
+        open.streams += 1;
         Ok(Place {
-            streams: Arc::clone(&open.streams),
+            registry: Arc::clone(self),
+            tunnel: tunnel.clone(),
             over: open.over(trusted),
         })
     }
@@ -279,6 +283,7 @@ impl Registry {
     pub(super) fn retrust(&self, tunnel: &TunnelId, trusted: &[String]) {
         let mut tunnels = self.lock();
         if let Some(open) = tunnels.get_mut(tunnel) {
+            open.config.take_if(|(then, _)| then != trusted);
             open.trusts.retain(|(then, over)| {
                 let stays = then.iter().all(|t| trusted.contains(t));
                 if !stays {
@@ -291,11 +296,18 @@ impl Registry {
 
     /// Ends everything of a tunnel.
     pub(super) fn end(&self, tunnel: &TunnelId) {
-        let open = self.lock().remove(tunnel);
-        if let Some(open) = open {
-            open.links.iter().for_each(|link| link.over.cancel());
-            open.trusts.iter().for_each(|(_, over)| over.cancel());
+        let mut tunnels = self.lock();
+        if let Some(open) = tunnels.get_mut(tunnel) {
+            open.end();
         }
+        tidy(&mut tunnels, tunnel);
+    }
+
+    /// Ends everything.
+    pub(super) fn end_all(&self) {
+        let mut tunnels = self.lock();
+        tunnels.values_mut().for_each(Open::end);
+        tunnels.retain(|_, open| open.streams > 0);
     }
 
     pub(super) fn connections(&self, tunnel: &TunnelId) -> Vec<ConnectionInfo> {
@@ -308,8 +320,7 @@ impl Registry {
             source: link.source,
             token: link.token.clone(),
             since: link.since,
-            // Each stream holds one, and so does the registry.
-            streams: Arc::strong_count(link) - 1,
+            streams: streams(link),
             healthy: link.is_healthy(),
         };
         live.map(info).collect()
@@ -319,7 +330,69 @@ impl Registry {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TunnelId, Open>> {
+    fn lock(&self) -> MutexGuard<'_, Tunnels> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Result<Arc<ClientConfig>, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?;
+        let roots = rustls::RootCertStore::empty();
+        let config = builder.with_root_certificates(roots).with_no_client_auth();
+        Ok(Arc::new(config))
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_a_tunnel_of_which_nothing_is_open() {
+        let registry = Arc::new(Registry::new(Duration::ZERO));
+        let tunnel: TunnelId = "tnl_1".parse().unwrap();
+        let trusted = ["a".to_owned()];
+        let place = || registry.place(&tunnel, &trusted, 2, 0).ok().unwrap();
+        let (first, second) = (place(), place());
+        assert!(registry.place(&tunnel, &trusted, 2, 0).is_err());
+        registry.end(&tunnel);
+        assert!(registry.place(&tunnel, &trusted, 2, 0).is_err());
+        drop(first);
+        assert_eq!(registry.lock().len(), 1);
+        drop(second);
+        assert!(registry.lock().is_empty());
+    }
+
+    #[test]
+    fn a_change_is_known_however_many_come_after_it() {
+        let registry = Registry::new(Duration::ZERO);
+        let changed: TunnelId = "tnl_changed".parse().unwrap();
+        let quiet: TunnelId = "tnl_quiet".parse().unwrap();
+        let before = registry.now();
+        registry.note_change(&changed);
+        assert!(registry.is_stale(&changed, before) && !registry.is_stale(&quiet, before));
+        for i in 0..MAX_CHANGED + 10 {
+            registry.note_change(&format!("tnl_{i}").parse().unwrap());
+        }
+        assert!(registry.is_stale(&changed, before));
+        assert!(registry.changes().last.len() <= MAX_CHANGED);
+        let now = registry.now();
+        assert!(!registry.is_stale(&changed, now) && !registry.is_stale(&quiet, now));
+    }
+
+    #[test]
+    fn how_tls_is_spoken_is_kept_for_the_same_authorities_alone() {
+        let registry = Arc::new(Registry::new(Duration::ZERO));
+        let tunnel: TunnelId = "tnl_1".parse().unwrap();
+        let (one, other) = (["a".to_owned()], ["b".to_owned()]);
+        let _place = registry.place(&tunnel, &one, 1, 0).ok().unwrap();
+        let get = |trusted: &[String]| registry.config(&tunnel, trusted, config).unwrap();
+        let first = get(&one);
+        assert!(Arc::ptr_eq(&first, &get(&one)));
+        let changed = get(&other);
+        assert!(!Arc::ptr_eq(&first, &changed));
+        registry.retrust(&tunnel, &one);
+        assert!(!Arc::ptr_eq(&changed, &get(&other)));
     }
 }

@@ -1,6 +1,7 @@
 //! The gateway at work: several connections to the edge, each opened again when it is lost, and a
 //! watch over the files it was made from.
 
+mod backoff;
 mod keep;
 mod reload;
 

@@ -30,6 +30,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 pub const TOKEN: &str = "tunnel-token";
+/// Opens the tunnel of another tenant.
+pub const OTHER: &str = "other-token";
 
 /// What the store would say.
 pub struct Table {
@@ -65,6 +67,13 @@ impl Table {
 #[async_trait]
 impl Directory for Table {
     async fn by_token(&self, sha256: [u8; 32]) -> Result<Option<TokenGrant>, DirectoryError> {
+        if <[u8; 32]>::from(Sha256::digest(OTHER)) == sha256 {
+            return Ok(Some(TokenGrant {
+                tunnel: "tnl_2".parse().unwrap(),
+                domain: "xyz.tunnel.test".to_owned(),
+                token: "ttok_2".parse().unwrap(),
+            }));
+        }
         let token = self.state.lock().unwrap().0.clone();
         let good = token.is_some_and(|t| <[u8; 32]>::from(Sha256::digest(t)) == sha256);
         Ok(good.then(|| TokenGrant {
@@ -79,6 +88,13 @@ impl Directory for Table {
         if let Some((looked, may_go)) = held {
             let _ = looked.send(());
             let _ = may_go.await;
+        }
+        if domain == "xyz.tunnel.test" {
+            return Ok(Some(Tunnel {
+                id: "tnl_2".parse().unwrap(),
+                workspace: "wrkspc_2".parse().unwrap(),
+                authorities,
+            }));
         }
         let there = token.is_some() && domain == "abc.tunnel.test";
         Ok(there.then(|| Tunnel {
@@ -162,6 +178,13 @@ impl Upstream {
     }
 }
 
+/// How a gateway gets to its edge.
+pub struct Way {
+    pub edge: SocketAddr,
+    pub fingerprint: String,
+    pub proxy: Option<SocketAddr>,
+}
+
 /// What a world is made of besides the usual.
 pub struct Given {
     /// Lines of the gateway's configuration. A top-level key that is here takes the usual one's place.
@@ -193,7 +216,9 @@ pub struct World {
     usual: Vec<String>,
     server: Arc<Upstream>,
     board: Arc<Board>,
+    options: Options,
     stop_edge: CancellationToken,
+    edge_idle: CancellationToken,
     edge_task: Option<tokio::task::JoinHandle<()>>,
     stop_gateway: CancellationToken,
     gateway_over: CancellationToken,
@@ -204,7 +229,16 @@ impl World {
         Self::with(Given::default()).await
     }
 
+    /// One whose edge has these options, and whose gateway goes another way than the direct one.
+    pub async fn start_with(options: Options, way: impl FnOnce(Way) -> Way) -> Self {
+        Self::build(Given::default(), options, way).await
+    }
+
     pub async fn with(given: Given) -> Self {
+        Self::build(given, options(), |direct| direct).await
+    }
+
+    async fn build(given: Given, options: Options, way: impl FnOnce(Way) -> Way) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ids = IdSource::system();
         let now = ids.clock().now();
@@ -241,17 +275,27 @@ impl World {
         let identity = Identity::own(dir.path()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (edge, stop_edge, edge_task) = edge(&directory, &ids, listener, &identity);
+        let (edge, [stop_edge, edge_idle], edge_task) =
+            edge(&directory, options.clone(), &ids, listener, &identity);
         write_private(&dir.path().join("token"), TOKEN).unwrap();
         let d = dir.path().display();
+        let Way {
+            edge: to,
+            fingerprint,
+            proxy,
+        } = way(Way {
+            edge: address,
+            fingerprint: identity.fingerprint(),
+            proxy: None,
+        });
+        let proxy = proxy.map_or_else(String::new, |p| format!(", proxy: '{p}'"));
         let usual = vec![
             "tunnel_domain: abc.tunnel.test".to_owned(),
             format!("tls: {{cert_file: {d}/tls.crt, key_file: {d}/tls.key}}"),
             format!("routes: {{app: 'http://{upstream}'}}"),
             "upstream: {allowed_ips: [127.0.0.1]}".to_owned(),
             format!(
-                "edge: {{address: '{address}', fingerprint: {}, token_file: {d}/token}}",
-                identity.fingerprint()
+                "edge: {{address: '{to}', fingerprint: {fingerprint}, token_file: {d}/token{proxy}}}"
             ),
         ];
         let text = with_lines(&usual, &given.config);
@@ -285,7 +329,9 @@ impl World {
             usual,
             server,
             board,
+            options,
             stop_edge,
+            edge_idle,
             edge_task: Some(edge_task),
             stop_gateway,
             gateway_over,
@@ -300,7 +346,7 @@ impl World {
         std::fs::write(self.dir.path().join("config.yaml"), text).unwrap();
     }
 
-    async fn connected(&self) {
+    pub async fn connected(&self) {
         let both = async {
             while self.edge.connections(&self.tunnel).len() < 2 {
                 tokio::task::yield_now().await;
@@ -352,21 +398,57 @@ impl World {
         self.server.seen.load(Ordering::SeqCst)
     }
 
+    /// What is answered to this at the door.
     pub async fn register(&self, head: &str) -> String {
-        let identity = Identity::own(self.dir.path()).unwrap();
-        let pinned =
-            freehold_tunnel::transport::trust::fingerprint(&identity.fingerprint()).unwrap();
-        let config = Trust::Fingerprint(pinned).client_config().unwrap();
-        let tcp = TcpStream::connect(self.address).await.unwrap();
-        let name = ServerName::try_from("edge").unwrap();
-        let connector = tokio_rustls::TlsConnector::from(config);
-        let mut stream = connector.connect(name, tcp).await.unwrap();
+        let mut stream = self.knock().await;
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer).await;
         answer
     }
 
+    /// Registers with a token, and hands over the connection with what was answered.
+    pub async fn enter(&self, token: &str) -> (TlsStream<TcpStream>, String) {
+        let mut stream = self.knock().await;
+        let head = format!(
+            "POST /v1/tunnel-connect HTTP/1.1\r\nUpgrade: mtun/1\r\nGateway-Id: hostile\r\n\
+             Authorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        (stream, String::from_utf8(answer).unwrap())
+    }
+
+    /// How gateways trust the edge.
+    pub fn trust(&self) -> Trust {
+        let identity = Identity::own(self.dir.path()).unwrap();
+        let pinned = freehold_tunnel::transport::trust::fingerprint(&identity.fingerprint());
+        Trust::Fingerprint(pinned.unwrap())
+    }
+
+    /// Where the honest gateway's files are.
+    pub fn files(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// TLS with the edge, as gateways have it before they say who they are.
+    pub async fn knock(&self) -> TlsStream<TcpStream> {
+        let tcp = TcpStream::connect(self.address).await.unwrap();
+        self.shake(tcp).await.unwrap()
+    }
+
+    /// The same over a connection of one's own.
+    pub async fn shake(&self, tcp: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        let config = self.trust().client_config().unwrap();
+        let name = ServerName::try_from("edge").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(config);
+        connector.connect(name, tcp).await
+    }
+
+    /// An edge in place of this one, with the gateway connected.
     pub async fn restart_edge(&mut self) {
         self.restart_edge_alone().await;
         self.connected().await;
@@ -375,12 +457,30 @@ impl World {
     /// Does not wait for the gateway to come back.
     pub async fn restart_edge_alone(&mut self) {
         self.stop_edge.cancel();
-        self.edge_task.take().unwrap().await.unwrap();
+        self.edge_is_idle().await;
         let identity = Identity::own(self.dir.path()).unwrap();
         let listener = TcpListener::bind(self.address).await.unwrap();
         let ids = IdSource::system();
-        let (edge, stop, task) = edge(&self.directory, &ids, listener, &identity);
-        (self.edge, self.stop_edge, self.edge_task) = (edge, stop, Some(task));
+        let (edge, [stop, idle], task) = edge(
+            &self.directory,
+            self.options.clone(),
+            &ids,
+            listener,
+            &identity,
+        );
+        (self.edge, self.stop_edge, self.edge_idle) = (edge, stop, idle);
+        self.edge_task = Some(task);
+    }
+
+    /// The edge's server is told to stop, and has requests to finish.
+    pub fn stop_edge(&self) {
+        self.stop_edge.cancel();
+    }
+
+    /// It has finished them; when this returns the edge has stopped.
+    pub async fn edge_is_idle(&mut self) {
+        self.edge_idle.cancel();
+        self.edge_task.take().unwrap().await.unwrap();
     }
 
     pub fn write_token(&self, token: &str) {
@@ -410,6 +510,15 @@ impl World {
     }
 }
 
+/// What the edges here have.
+pub fn options() -> Options {
+    Options {
+        register: Duration::from_secs(2),
+        arrival: Duration::ZERO,
+        ..Options::new("tunnel.test")
+    }
+}
+
 fn with_lines(usual: &[String], more: &str) -> String {
     let key = |line: &str| line.split(':').next().unwrap().to_owned();
     let own: Vec<_> = more.lines().map(key).collect();
@@ -419,21 +528,20 @@ fn with_lines(usual: &[String], more: &str) -> String {
 
 fn edge(
     directory: &Arc<Table>,
+    options: Options,
     ids: &IdSource,
     listener: TcpListener,
     identity: &Identity,
-) -> (Edge, CancellationToken, tokio::task::JoinHandle<()>) {
-    let options = Options {
-        register: Duration::from_secs(2),
-        ..Options::new("tunnel.test")
-    };
+) -> (Edge, [CancellationToken; 2], tokio::task::JoinHandle<()>) {
     let edge = Edge::new(Arc::clone(directory) as _, options, ids.clone());
-    let stop = CancellationToken::new();
-    let (serving, stopping) = (edge.clone(), stop.clone());
+    let (stop, idle) = (CancellationToken::new(), CancellationToken::new());
+    let (serving, stopping, until) = (edge.clone(), stop.clone(), idle.clone());
     let identity = identity.clone();
-    let task =
-        tokio::spawn(async move { serving.serve(listener, &identity, stopping).await.unwrap() });
-    (edge, stop, task)
+    let task = tokio::spawn(async move {
+        let served = serving.serve(listener, &identity, stopping, until);
+        served.await.unwrap();
+    });
+    (edge, [stop, idle], task)
 }
 
 /// One request and its answer, up to its end.

@@ -240,6 +240,29 @@ def test_a_stranger_gets_nowhere(client, hosts, private, chat):
     assert "no tunnel for this host" in error.error.message
 
 
+def test_a_server_that_restarts_finishes_its_calls(client, server, private, chat, tmp_path):
+    if not any(gateway.poll() is None for gateway in private.gateways):
+        private.start()
+    wait_until("a gateway", lambda: client.get(f"/v1/tunnels/{private.id}/connections", cast_to=object)["data"])
+    session, file = chat(), tmp_path / "waits"
+    session.send(f'tool: mcp__demo__wait {{"path": "{file}"}}')
+    wait_until("the call to begin", file.exists)
+    stops = threading.Thread(target=server.stop)
+    stops.start()
+    wait_until("the server to stop", lambda: '"stopping"' in server.log.read_text())
+    file.unlink()
+    stops.join()
+    assert server.process.returncode == 0, server.log.read_text()[-4000:]
+    server.start()
+    idle = lambda: session.get().status == "idle"
+    wait_until("the turn to end", idle)
+    results = [texts(r) for r in of(session.history(), "agent.mcp_tool_result")]
+    assert (results, of(session.history(), "session.error")) == (["waited"], []), server.log.read_text()[-4000:]
+    # And gateways come back by themselves.
+    seen = session.turn('tool: mcp__demo__add {"a": 1, "b": 2}').seen
+    assert not of(seen, "session.error") and texts(of(seen, "agent.mcp_tool_result")[0]) == "3"
+
+
 def test_rotation_under_load(client, private, chat):
     """Token, authority and certificate change, and gateways restart one by one: no call fails."""
     for gateway in private.gateways:

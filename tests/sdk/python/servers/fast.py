@@ -1,8 +1,10 @@
 """A FastMCP server for tests. Its argument is JSON: `port`, `tokens` it accepts (null: no
 authorization), and `variant`, which changes a tool's definition."""
 
+import asyncio
 import json
 import sys
+from pathlib import Path
 
 from fastmcp import FastMCP
 from fastmcp.server.dependencies import get_http_headers
@@ -58,6 +60,16 @@ def fail() -> str:
 def long(chars: int) -> str:
     """A long text."""
     return "x" * chars
+
+
+@mcp.tool
+async def wait(path: str) -> str:
+    """Says that it has begun by making a file, and ends when that is gone."""
+    file = Path(path)
+    file.touch()
+    while file.exists():
+        await asyncio.sleep(0.02)
+    return "waited"
 
 
 @mcp.custom_route("/seen", methods=["GET"])

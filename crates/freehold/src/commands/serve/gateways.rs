@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use freehold_base::IdSource;
 use freehold_server::StoreDirectory;
@@ -45,10 +46,15 @@ impl Gateways {
 /// The edge of this process. Also without gateways it says which hosts are behind tunnels.
 pub(super) fn edge(settings: &TunnelSettings, store: &Store, ids: &IdSource) -> Edge {
     let directory = Arc::new(StoreDirectory(store.clone()));
-    Edge::new(directory, Options::new(&settings.domain), ids.clone())
+    let mut options = Options::new(&settings.domain);
+    if settings.listen.is_none() {
+        options.arrival = Duration::ZERO;
+    }
+    Edge::new(directory, options, ids.clone())
 }
 
-/// Takes gateways' connections until `stop`, which a failure is, too.
+/// Takes gateways' connections until `stop`, which a failure is, too, and keeps them until the server is
+/// `idle`.
 ///
 /// # Errors
 /// The certificate and its key do not fit.
@@ -56,11 +62,12 @@ pub(super) async fn serve(
     gateways: Option<Gateways>,
     edge: &Edge,
     stop: CancellationToken,
+    idle: CancellationToken,
 ) -> Result<(), Failure> {
     let Some(gateways) = gateways else {
         return Ok(());
     };
-    let served = edge.serve(gateways.listener, &gateways.identity, stop.clone());
+    let served = edge.serve(gateways.listener, &gateways.identity, stop.clone(), idle);
     served.await.map_err(|e| {
         stop.cancel();
         unusable(&e)

@@ -4,29 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::backoff::{Backoff, Why};
 use crate::gateway::status::ConnectionStatus;
 use crate::transport::connect::{ConnectError, Session, Target, connect};
 
-/// Waits between attempts begin with this and double.
-const FIRST: Duration = Duration::from_millis(50);
-/// No wait is longer.
-const LONGEST: Duration = Duration::from_secs(30);
-/// For so long after a loss the waits stay short: a server that was only restarted is found at once.
-const HOPEFUL: Duration = Duration::from_secs(10);
-/// The longest of those short waits.
-const SHORT: Duration = Duration::from_millis(250);
 /// An edge that refuses the token may know the next one soon.
-const REFUSED: Duration = Duration::from_secs(30);
+const REFUSED: Duration = Duration::from_secs(20);
 
 /// Keeps one connection to the edge open.
 pub(super) async fn keep_connected(shared: Arc<Shared>, index: u32, stop: CancellationToken) {
     // The first alone: if it does not work, neither would the others.
     let mut wait = Duration::from_millis(u64::from(index) * 300);
-    let mut lost = tokio::time::Instant::now();
-    let mut next = FIRST;
+    let mut backoff = Backoff::new(Instant::now());
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -36,9 +29,8 @@ pub(super) async fn keep_connected(shared: Arc<Shared>, index: u32, stop: Cancel
             () = stop.cancelled() => return,
             connected = attempt(&shared, index) => connected,
         };
-        let error = match connected {
+        let (why, error) = match connected {
             Ok(session) => {
-                next = FIRST;
                 let (serving, drain) = (Arc::clone(&shared), stop.clone());
                 let checking = Arc::clone(&shared);
                 let refuse = move |authority: &str| {
@@ -51,29 +43,26 @@ pub(super) async fn keep_connected(shared: Arc<Shared>, index: u32, stop: Cancel
                 let draining = stop.clone();
                 let handle = move |incoming| serving.take(incoming, draining.clone());
                 let ended = session.serve(drain, refuse, handle).await;
-                lost = tokio::time::Instant::now();
-                ended.err().map_or_else(
+                let error = ended.err().map_or_else(
                     || "the edge closed the connection".to_owned(),
                     |e| e.to_string(),
-                )
+                );
+                (Why::Lost, error)
             }
-            Err(ConnectError::Later(after)) => {
-                next = after;
-                ConnectError::Later(after).to_string()
+            Err(error) => {
+                let why = match error {
+                    ConnectError::Later(after) => Why::NotBefore(after),
+                    ConnectError::Token => Why::NotBefore(REFUSED),
+                    _ => Why::Failed,
+                };
+                (why, error.to_string())
             }
-            Err(ConnectError::Token) => {
-                next = REFUSED;
-                ConnectError::Token.to_string()
-            }
-            Err(error) => error.to_string(),
         };
         if stop.is_cancelled() {
             return;
         }
         shared.lost(index, &error);
-        let hopeful = lost.elapsed() < HOPEFUL && next < REFUSED;
-        wait = shared.jitter(if hopeful { next.min(SHORT) } else { next });
-        next = (next * 2).min(LONGEST);
+        wait = backoff.wait(why, Instant::now(), &shared.ids);
     }
 }
 
@@ -122,13 +111,5 @@ impl Shared {
             status.last_error = Some((now, error.to_owned()));
         });
         self.write_status();
-    }
-
-    /// Somewhere between half of it and it.
-    fn jitter(&self, wait: Duration) -> Duration {
-        let mut random = [0; 4];
-        self.ids.fill(&mut random);
-        let share = f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX);
-        wait.mul_f64(0.5 + share / 2.0)
     }
 }
