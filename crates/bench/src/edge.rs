@@ -75,7 +75,9 @@ pub(crate) async fn serve(dir: &Path, gateways: SocketAddr) -> Result<(Edge, Wor
     let listener = TcpListener::bind(gateways).await?;
     let serving = edge.clone();
     tokio::spawn(async move {
-        let served = serving.serve(listener, &identity, CancellationToken::new());
+        // Neither stops nor drains.
+        let never = CancellationToken::new;
+        let served = serving.serve(listener, &identity, never(), never());
         drop(served.await);
     });
     Ok((edge, workspace))
