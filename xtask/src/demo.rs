@@ -80,13 +80,9 @@ fn session(url: &str, key: &str) -> Result<()> {
         .status()
         .context("cannot start `freehold run`")?;
     ensure!(status.success(), "`freehold run` ended with {status}");
-    let listed = http::get_json(url, "/v1/sessions?limit=1", key)?;
-    let id = listed["data"][0]["id"]
-        .as_str()
-        .context("no session is listed")?;
-    let events = http::get_json(url, &format!("/v1/sessions/{id}/events?limit=1000"), key)?;
-    check_events(events["data"].as_array().context("no events are listed")?)?;
-    let (name, file) = output(url, key, id)?;
+    let (id, events) = newest(url, key)?;
+    check_events(&events)?;
+    let (name, file) = output(url, key, &id)?;
     let content = http::get(url, &format!("/v1/files/{file}/content"), key)?;
     ensure!(
         content == PRIMES.as_bytes(),
@@ -98,6 +94,17 @@ fn session(url: &str, key: &str) -> Result<()> {
         content.len()
     );
     Ok(())
+}
+
+/// The newest session, and its events.
+fn newest(url: &str, key: &str) -> Result<(String, Vec<Value>)> {
+    let listed = http::get_json(url, "/v1/sessions?limit=1", key)?;
+    let id = listed["data"][0]["id"].as_str();
+    let id = id.context("no session is listed")?;
+    let path = format!("/v1/sessions/{id}/events?limit=1000");
+    let events = http::get_json(url, &path, key)?;
+    let events = events["data"].as_array().context("no events are listed")?;
+    Ok((id.to_owned(), events.clone()))
 }
 
 /// The session made its calls, none failed, and it came to a regular end.

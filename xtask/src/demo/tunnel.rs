@@ -124,13 +124,8 @@ fn session(server: &Server, key: &str, domain: &str) -> Result<()> {
         .args(["run", "--keep", "--agent", agent, PROMPT])
         .status()?;
     ensure!(status.success(), "`freehold run` ended with {status}");
-    let listed = http::get_json(&server.url, "/v1/sessions?limit=1", key)?;
-    let id = listed["data"][0]["id"]
-        .as_str()
-        .context("no session is listed")?;
-    let path = format!("/v1/sessions/{id}/events?limit=1000");
-    let events = http::get_json(&server.url, &path, key)?;
-    check(events["data"].as_array().context("no events are listed")?)
+    let (_, events) = super::newest(&server.url, key)?;
+    check(&events)
 }
 
 /// The one call had the right answer.

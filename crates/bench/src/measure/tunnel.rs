@@ -106,14 +106,20 @@ async fn through(way: &Way) -> Result<Duration> {
     }
 }
 
-async fn small(lab: &mut Lab, way: &Way) -> Result<()> {
-    let mut client = Plain::open(way.entry, HOST).await?;
-    let mut times = Vec::new();
-    for _ in 0..lab.plan.requests {
+/// What each of `count` small requests took, milliseconds.
+async fn ask(client: &mut Plain, count: usize) -> Result<Vec<f64>> {
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
         times.push(client.get(SMALL).await?);
     }
+    Ok(times)
+}
+
+async fn small(lab: &mut Lab, way: &Way) -> Result<()> {
+    let mut client = Plain::open(way.entry, HOST).await?;
+    let times = ask(&mut client, lab.plan.requests).await?;
     put(lab, way, "kept", "small requests", &times);
-    times.clear();
+    let mut times = Vec::new();
     for _ in 0..lab.plan.requests / 4 {
         let begun = Instant::now();
         let mut client = Plain::open(way.entry, HOST).await?;
@@ -165,10 +171,7 @@ async fn beside_bulk(lab: &mut Lab, way: &Way) -> Result<()> {
     let path = bulk(lab.plan.bulk);
     let flood = tokio::spawn(async move { while bulky.get(&path).await.is_ok() {} });
     let mut client = Plain::open(way.entry, HOST).await?;
-    let mut times = Vec::new();
-    for _ in 0..BESIDE {
-        times.push(client.get(SMALL).await?);
-    }
+    let times = ask(&mut client, BESIDE).await?;
     flood.abort();
     put(
         lab,
@@ -183,10 +186,7 @@ async fn beside_bulk(lab: &mut Lab, way: &Way) -> Result<()> {
 /// Small requests while `count` readers have stopped reading.
 async fn beside_stalled(lab: &mut Lab, way: &Way, count: usize) -> Result<()> {
     let mut client = Plain::open(way.entry, HOST).await?;
-    let mut before = Vec::new();
-    for _ in 0..BESIDE {
-        before.push(client.get(SMALL).await?);
-    }
+    let before = ask(&mut client, BESIDE).await?;
     let path = bulk(ENDLESS);
     let mut stalled = Vec::new();
     for _ in 0..count {

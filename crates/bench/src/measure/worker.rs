@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use freehold_base::Timestamp;
@@ -15,14 +15,13 @@ use super::Lab;
 use crate::load::api;
 use crate::load::connection::{Connection, Target};
 use crate::load::process;
+use crate::load::program::Program;
 use crate::load::stream::{Seen, Stream};
 use crate::load::upstream::Work;
 
 /// How long a worker stays with a session that rests, milliseconds: part of what serving a queue of
 /// sessions takes workers that serve one at a time.
 const MAX_IDLE_MS: u32 = 100;
-/// How long a worker may take to go.
-const STOP: Duration = Duration::from_secs(10);
 
 /// Where workers find programs; the same for all.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -48,9 +47,9 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
             lab.board.note(format!("{name}: not installed"));
             continue;
         };
-        let mut worker = Worker::start(command, lab.site.target(), &environment, key)
+        let worker = start(command, lab.site.target(), &environment, key)
             .with_context(|| name.to_owned())?;
-        let done = one(lab, &mut connection, &environment, &mut worker, (id, name)).await;
+        let done = one(lab, &mut connection, &environment, &worker, (id, name)).await;
         worker.stop();
         done.with_context(|| name.to_owned())?;
     }
@@ -73,15 +72,15 @@ async fn one(
     lab: &mut Lab,
     connection: &mut Connection,
     environment: &str,
-    worker: &mut Worker,
+    worker: &Program,
     (id, name): (&str, &str),
 ) -> Result<()> {
     // The first session also waits for the worker to start.
     serve(lab, connection, environment, 1).await?;
-    let before = process::cpu(worker.child.id())?;
+    let before = process::cpu(worker.pid())?;
     let calls = lab.plan.worker_calls;
     let times = serve(lab, connection, environment, calls).await?;
-    let cpu = (process::cpu(worker.child.id())? - before).as_secs_f64() * 1e3;
+    let cpu = (process::cpu(worker.pid())? - before).as_secs_f64() * 1e3;
     let put = |what: &str| (format!("worker.{id}.{what}"), name.to_owned());
     let (whole, own): (Vec<f64>, Vec<f64>) = times[1..].iter().map(|t| (t.whole, t.own)).unzip();
     let (key, what) = put("call");
@@ -100,7 +99,7 @@ async fn one(
     let each = cpu / times.len() as f64;
     lab.put(&key, &format!("{what}: its CPU"), "ms/call", each);
     let (key, what) = put("memory");
-    let memory = process::resident_mib(worker.child.id())?;
+    let memory = process::resident_mib(worker.pid())?;
     lab.put(&key, &format!("{what}: memory"), "MiB", memory);
 
     let crowd = lab.plan.worker_sessions;
@@ -224,41 +223,10 @@ fn command(id: &str, lab: &Lab, dir: &Path) -> Option<Command> {
     Some(command)
 }
 
-/// A worker process of our own; killed when dropped.
-struct Worker {
-    child: Child,
-}
-
-impl Worker {
-    fn start(mut command: Command, target: &Target, environment: &str, key: &str) -> Result<Self> {
-        let child = command
-            .env("ANTHROPIC_BASE_URL", format!("http://{}", target.address))
-            .env("ANTHROPIC_ENVIRONMENT_ID", environment)
-            .env("ANTHROPIC_ENVIRONMENT_KEY", key)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        Ok(Self { child })
-    }
-
-    fn stop(mut self) {
-        let pid = i32::try_from(self.child.id()).ok();
-        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-            // It may have ended; then there is nothing to ask.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let begun = Instant::now();
-        while begun.elapsed() < STOP && matches!(self.child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // It may have ended already; then there is nothing to do.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start(mut command: Command, target: &Target, environment: &str, key: &str) -> Result<Program> {
+    command
+        .env("ANTHROPIC_BASE_URL", format!("http://{}", target.address))
+        .env("ANTHROPIC_ENVIRONMENT_ID", environment)
+        .env("ANTHROPIC_ENVIRONMENT_KEY", key);
+    Program::start(command)
 }

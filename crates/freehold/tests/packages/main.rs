@@ -2,5 +2,7 @@
 
 mod index;
 mod installed;
+#[path = "../ordinary/mod.rs"]
+mod ordinary;
 mod refused;
 mod world;

@@ -1,10 +1,9 @@
 //! Packages that are not there, and what is said then.
 
-use std::process::Command;
-
 use serde_json::json;
 
 use crate::index::WHEEL;
+use crate::ordinary::as_ordinary_user;
 use crate::world::{World, environment, session};
 
 #[tokio::test]
@@ -71,29 +70,6 @@ async fn managers_that_are_not_there_are_named() {
     let (text, failed) = world.bash(&session(), &config, "true").await;
     let told = text.contains("has no gem") || text.contains("gem failed");
     assert!(failed && told, "{text}");
-}
-
-/// Runs one of these tests as an ordinary user, if this is root.
-fn as_ordinary_user(test: &str) -> bool {
-    if !rustix::process::geteuid().is_root() {
-        return false;
-    }
-    let own = std::env::current_exe().unwrap();
-    let done = Command::new("setpriv")
-        .args(["--reuid=12345", "--regid=12345", "--clear-groups", "--"])
-        .arg(own)
-        .args(["--exact", test, "--nocapture"])
-        .current_dir("/")
-        .env("HOME", "/nonexistent")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    let failed = String::from_utf8_lossy(&done.stderr);
-    assert!(
-        done.status.success() && said.contains("1 passed"),
-        "{said}\n{failed}"
-    );
-    true
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ mod crash;
 mod ends;
 mod fleet;
 mod hands_off;
+#[path = "../ordinary/mod.rs"]
+mod ordinary;
 mod searching;
 mod serving;
 mod skills;

@@ -4,7 +4,8 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{KEY, World, again_as_an_ordinary_user, id};
+use crate::ordinary::as_ordinary_user;
+use crate::world::{KEY, World, id};
 
 /// Also run by the tests of two hosts.
 const SEARCH: &str = include_str!("../../../../tests/sdk/python/hosts/world.py");
@@ -116,7 +117,7 @@ async fn finds_it(world: &World, place: Where, holder: u32) {
 async fn nothing_in_a_sandbox_of_the_server_knows_a_credential() {
     let world = World::new().await;
     finds_nothing(&world, Where::Cloud).await;
-    again_as_an_ordinary_user("searching::nothing_in_a_sandbox_of_the_server_knows_a_credential");
+    as_ordinary_user("searching::nothing_in_a_sandbox_of_the_server_knows_a_credential");
 }
 
 #[tokio::test]
@@ -124,7 +125,7 @@ async fn nothing_in_a_sandbox_of_a_worker_knows_a_credential() {
     let world = World::new().await;
     let _worker = world.worker("one", &[]);
     finds_nothing(&world, Where::Worker).await;
-    again_as_an_ordinary_user("searching::nothing_in_a_sandbox_of_a_worker_knows_a_credential");
+    as_ordinary_user("searching::nothing_in_a_sandbox_of_a_worker_knows_a_credential");
 }
 
 #[tokio::test]

@@ -433,25 +433,3 @@ pub(crate) fn results(history: &[Value]) -> Vec<(bool, String)> {
         })
         .collect()
 }
-
-/// Runs one of these tests once more as an ordinary user, if this is root.
-pub(crate) fn again_as_an_ordinary_user(test: &str) {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let own = std::env::current_exe().unwrap();
-    let done = Command::new("setpriv")
-        .args(["--reuid=12345", "--regid=12345", "--clear-groups", "--"])
-        .arg(own)
-        .args(["--exact", test, "--nocapture"])
-        .current_dir("/")
-        .env("HOME", "/nonexistent")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    let complained = String::from_utf8_lossy(&done.stderr);
-    assert!(
-        done.status.success() && said.contains("1 passed"),
-        "{said}\n{complained}"
-    );
-}
