@@ -4,7 +4,8 @@
 //!
 //! Portable SQL means: parameters `?1 … ?n`, columns of 64-bit integers, text and bytes only,
 //! `RETURNING`, `ON CONFLICT`, partial indexes and row values; no function beyond `COUNT`, `SUM`,
-//! `MIN`, `MAX` and `COALESCE`; the time is always a parameter.
+//! `MIN`, `MAX`, `COALESCE` and `octet_length`; a sum is cast to `BIGINT`; the time is always a
+//! parameter. A statement that fails ends its operation.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -15,11 +16,24 @@ use freehold_base::{EnvironmentId, Id, Kind, SessionId, Timestamp};
 
 use crate::{StoreError, StoredEvent};
 
+/// What a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// [`Value::Int`].
+    Int,
+    /// [`Value::Text`].
+    Text,
+    /// [`Value::Blob`].
+    Blob,
+    /// Of a null in a row, where the engine does not say.
+    Unknown,
+}
+
 /// One SQL value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'a> {
-    /// Absent.
-    Null,
+    /// Absent; what it would be. A parameter always knows.
+    Null(Type),
     /// A number, a boolean (0 or 1), or microseconds since the epoch.
     Int(i64),
     /// Text; also ids and JSON.
@@ -28,60 +42,57 @@ pub enum Value<'a> {
     Blob(Cow<'a, [u8]>),
 }
 
-impl From<i64> for Value<'_> {
-    fn from(v: i64) -> Self {
-        Self::Int(v)
+/// What can be a parameter, or be absent as one.
+pub trait Parameter<'a> {
+    /// What it is when it is absent.
+    const TYPE: Type;
+    /// Its value.
+    fn value(self) -> Value<'a>;
+}
+
+/// `type => value`, for each what a parameter can be.
+macro_rules! parameters {
+    ($($of:ty, $type:ident, $v:ident => $value:expr;)*) => { $(
+        impl<'a> Parameter<'a> for $of {
+            const TYPE: Type = Type::$type;
+            fn value(self) -> Value<'a> {
+                let $v = self;
+                Value::$type($value)
+            }
+        }
+    )* };
+}
+
+parameters! {
+    i64, Int, v => v;
+    bool, Int, v => v.into();
+    // Sizes, counts and versions; all are far below the limit at which this saturates.
+    u64, Int, v => i64::try_from(v).unwrap_or(i64::MAX);
+    usize, Int, v => i64::try_from(v).unwrap_or(i64::MAX);
+    Timestamp, Int, v => v.as_micros();
+    &'a str, Text, v => Cow::Borrowed(v);
+    &'a String, Text, v => Cow::Borrowed(v);
+    String, Text, v => Cow::Owned(v);
+    &'a [u8], Blob, v => Cow::Borrowed(v);
+}
+
+impl<'a, K: Kind> Parameter<'a> for &'a Id<K> {
+    const TYPE: Type = Type::Text;
+    fn value(self) -> Value<'a> {
+        Value::Text(Cow::Borrowed(self.as_str()))
     }
 }
-impl From<bool> for Value<'_> {
-    fn from(v: bool) -> Self {
-        Self::Int(v.into())
+
+impl<'a, T: Parameter<'a>> Parameter<'a> for Option<T> {
+    const TYPE: Type = T::TYPE;
+    fn value(self) -> Value<'a> {
+        self.map_or(Value::Null(T::TYPE), T::value)
     }
 }
-/// Sizes, counts and versions; all are far below the limit at which this saturates.
-impl From<u64> for Value<'_> {
-    fn from(v: u64) -> Self {
-        Self::Int(i64::try_from(v).unwrap_or(i64::MAX))
-    }
-}
-impl From<usize> for Value<'_> {
-    fn from(v: usize) -> Self {
-        Self::Int(i64::try_from(v).unwrap_or(i64::MAX))
-    }
-}
-impl From<Timestamp> for Value<'_> {
-    fn from(v: Timestamp) -> Self {
-        Self::Int(v.as_micros())
-    }
-}
-impl<'a> From<&'a str> for Value<'a> {
-    fn from(v: &'a str) -> Self {
-        Self::Text(Cow::Borrowed(v))
-    }
-}
-impl<'a> From<&'a String> for Value<'a> {
-    fn from(v: &'a String) -> Self {
-        Self::Text(Cow::Borrowed(v))
-    }
-}
-impl From<String> for Value<'_> {
-    fn from(v: String) -> Self {
-        Self::Text(Cow::Owned(v))
-    }
-}
-impl<'a> From<&'a [u8]> for Value<'a> {
-    fn from(v: &'a [u8]) -> Self {
-        Self::Blob(Cow::Borrowed(v))
-    }
-}
-impl<'a, K: Kind> From<&'a Id<K>> for Value<'a> {
-    fn from(v: &'a Id<K>) -> Self {
-        Self::Text(Cow::Borrowed(v.as_str()))
-    }
-}
-impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
-    fn from(v: Option<T>) -> Self {
-        v.map_or(Self::Null, Into::into)
+
+impl<'a, T: Parameter<'a>> From<T> for Value<'a> {
+    fn from(v: T) -> Self {
+        v.value()
     }
 }
 
@@ -96,7 +107,7 @@ impl Row {
     }
     fn next(&mut self) -> Value<'static> {
         // A column too many is read as null, which every caller that cannot take it refuses.
-        self.0.next().unwrap_or(Value::Null)
+        self.0.next().unwrap_or(Value::Null(Type::Unknown))
     }
     pub(crate) fn int(&mut self, what: &'static str) -> Result<i64, StoreError> {
         self.opt_int(what)?.ok_or(StoreError::Corrupt { what })
@@ -104,7 +115,7 @@ impl Row {
     pub(crate) fn opt_int(&mut self, what: &'static str) -> Result<Option<i64>, StoreError> {
         match self.next() {
             Value::Int(v) => Ok(Some(v)),
-            Value::Null => Ok(None),
+            Value::Null(_) => Ok(None),
             _ => Err(StoreError::Corrupt { what }),
         }
     }
@@ -126,7 +137,7 @@ impl Row {
     pub(crate) fn opt_text(&mut self, what: &'static str) -> Result<Option<String>, StoreError> {
         match self.next() {
             Value::Text(v) => Ok(Some(v.into_owned())),
-            Value::Null => Ok(None),
+            Value::Null(_) => Ok(None),
             _ => Err(StoreError::Corrupt { what }),
         }
     }
@@ -139,7 +150,7 @@ impl Row {
     /// UTF-8 in a column of bytes.
     pub(crate) fn opt_utf8(&mut self, what: &'static str) -> Result<Option<String>, StoreError> {
         match self.next() {
-            Value::Null => Ok(None),
+            Value::Null(_) => Ok(None),
             Value::Blob(v) => String::from_utf8(v.into_owned())
                 .map(Some)
                 .map_err(|_| StoreError::Corrupt { what }),
@@ -200,6 +211,17 @@ pub type Boxed = Box<dyn Any + Send>;
 /// hence `Fn`.
 pub type Op = Box<dyn Fn(&mut dyn Tx) -> Result<Boxed, Boxed> + Send>;
 
+/// What a writing operation may touch, so that an engine with several writers knows which must not
+/// run beside each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Rows of this session only: its row and body, log, inbox, and work items. It may read anything,
+    /// but rely only on what stands in these. Runs beside operations on other sessions.
+    Session(SessionId),
+    /// Anything. Runs alone.
+    All,
+}
+
 /// A database engine.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
@@ -208,7 +230,7 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     /// Outer: the engine failed and nothing was kept. Inner: the operation refused.
-    async fn write(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError>;
+    async fn write(&self, scope: Scope, op: Op) -> Result<Result<Boxed, Boxed>, StoreError>;
     /// Runs an operation that only reads, on one consistent snapshot that holds every write
     /// answered before.
     ///

@@ -41,6 +41,10 @@ pub enum StoreError {
     /// The database refused or failed a statement.
     #[error("the database failed")]
     Database(#[source] DatabaseFailure),
+    /// The database could not be reached, or ended the connection, for longer than the store waits
+    /// for it. Nothing was kept.
+    #[error("the database is not available")]
+    Connection(#[source] DatabaseFailure),
     /// A value that must be unique exists already.
     #[error("a unique value exists already")]
     Unique(#[source] DatabaseFailure),

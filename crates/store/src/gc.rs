@@ -83,21 +83,21 @@ impl Store {
     /// Deletes the events of a session whose row is gone, a few at a time.
     pub(crate) async fn purge(&self, session: &SessionId) -> Result<(), StoreError> {
         loop {
-            let session = session.clone();
+            let of = session.clone();
             let done = self
-                .write(move |tx| {
+                .write_session(session, move |tx| {
                     let oldest = "SELECT COALESCE(MIN(seq), 0) FROM event WHERE session_id = ?1";
-                    let first = one(tx.query(oldest, params![&session])?)
+                    let first = one(tx.query(oldest, params![&of])?)
                         .map_or(Ok(0), |mut row| row.int("event seq"))?;
                     let until = first + EVENTS_AT_ONCE as i64;
                     let deleted = tx.execute(
                         "DELETE FROM event WHERE session_id = ?1 AND seq < ?2",
-                        params![&session, until],
+                        params![&of, until],
                     )?;
                     if deleted == 0 {
                         tx.execute(
                             "DELETE FROM session_deletion WHERE session_id = ?1",
-                            params![&session],
+                            params![&of],
                         )?;
                     }
                     Ok::<_, StoreError>(deleted == 0)

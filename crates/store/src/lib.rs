@@ -14,11 +14,13 @@ pub mod blob;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod credentials;
+mod data_dir;
 pub mod environment_keys;
 pub mod environments;
 mod error;
 pub mod files;
 pub mod gc;
+mod job;
 pub mod keys;
 pub mod log;
 pub mod mcp_audit;
@@ -26,7 +28,9 @@ pub mod mcp_servers;
 pub mod memories;
 pub mod memory_stores;
 pub mod memory_versions;
+mod migrate;
 pub mod outputs;
+pub mod postgres;
 pub mod resources;
 pub mod secrets;
 pub mod sessions;
@@ -78,7 +82,7 @@ pub use skills::{
     AddSkillVersionError, DeleteSkillVersionError, NewSkill, NewSkillVersion, SkillQuery, SkillRow,
     SkillVersionRow, VersionName,
 };
-pub use store::{CommitListener, NoListener, Store};
+pub use store::{CommitListener, NoListener, Place, Store};
 pub use tunnels::certificates::{
     AddCertificateError, CertificateQuery, NewTunnelCertificate, TunnelCertificateRow,
 };

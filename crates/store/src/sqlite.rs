@@ -1,9 +1,6 @@
 //! SQLite: one writer thread that commits in groups, a few readers beside it, one process.
 
-mod connection;
-mod files;
-mod job;
-mod migrate;
+pub(crate) mod connection;
 mod readers;
 mod writer;
 
@@ -14,9 +11,9 @@ use async_trait::async_trait;
 use freehold_base::SharedClock;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::backend::{Backend, Boxed, Op, Tx};
-use crate::{CommitListener, StoreError};
-use job::{Job, Message};
+use crate::backend::{Backend, Boxed, Op, Scope, Tx};
+use crate::job::{Message, ask};
+use crate::{CommitListener, StoreError, data_dir, migrate};
 
 /// Operations waiting for the writer, or for a reader; senders wait beyond that.
 const QUEUE: usize = 1024;
@@ -48,11 +45,14 @@ impl Sqlite {
         listener: Arc<dyn CommitListener>,
         first: impl FnOnce(&mut dyn Tx) -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
-        let lock = files::prepare(dir)?;
+        let lock = data_dir::lock(dir)?;
         let path = dir.join("freehold.db");
         let connection = connection::open(&path, connection::Mode::Write)?;
-        migrate::run(&connection, &*clock)?;
-        connection::transaction(&connection, &*clock, first)?;
+        connection::transaction(&connection, &*clock, |tx| {
+            let batch = |sql: &str| connection.execute_batch(sql).map_err(connection::failure);
+            migrate::run(tx, &migrate::SQLITE, &batch)?;
+            first(tx)
+        })?;
         let (readers, read_queue) = mpsc::channel(QUEUE);
         let readers_ended = readers::start(&path, &clock, read_queue)?;
         let (writer, write_queue) = mpsc::channel(QUEUE);
@@ -78,21 +78,15 @@ impl Sqlite {
     }
 }
 
-async fn ask(queue: &mpsc::Sender<Message>, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
-    let (answer, answered) = oneshot::channel();
-    let job = Message::Job(Job { op, answer });
-    queue.send(job).await.map_err(|_| StoreError::Closed)?;
-    answered.await.map_err(|_| StoreError::Closed)?
-}
-
 #[async_trait]
 impl Backend for Sqlite {
-    async fn write(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
-        ask(&self.writer, op).await
+    /// One writer runs everything in turn, whatever its scope.
+    async fn write(&self, scope: Scope, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
+        ask(&self.writer, scope, op).await
     }
 
     async fn read(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
-        ask(&self.readers, op).await
+        ask(&self.readers, Scope::All, op).await
     }
 
     async fn scrub(&self) -> Result<(), StoreError> {

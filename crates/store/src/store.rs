@@ -1,14 +1,16 @@
 //! The handle everybody holds.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use freehold_base::{EnvironmentId, IdSource, SessionId};
 
-use crate::backend::{Backend, Boxed, Tx};
+use crate::backend::{Backend, Boxed, Scope, Tx};
+use crate::data_dir::DirLock;
+use crate::postgres::{Address, Postgres, Time};
 use crate::secrets::KEY_FILE;
 use crate::sqlite::Sqlite;
-use crate::{BlobStore, Blobs, Keyring, LocalBlobs, StoreError, StoredEvent, workspaces};
+use crate::{BlobStore, Blobs, Keyring, LocalBlobs, StoreError, StoredEvent, data_dir, workspaces};
 
 /// Hears of what has become durable. Called by the writer, one call at a time and each session's
 /// events in sequence order, before the writer's caller is answered: it must be quick, and must not
@@ -35,6 +37,16 @@ impl CommitListener for NoListener {
     fn work_ended(&self) {}
 }
 
+/// Where a store keeps what it keeps; by default all of it in the data directory.
+#[derive(Debug, Default)]
+pub struct Place {
+    /// A PostgreSQL database instead of the SQLite file. Replicas share it, each with a data directory
+    /// of its own.
+    pub database: Option<Address>,
+    /// Master keys instead of those in the data directory. Replicas need the same.
+    pub keys: Option<Keyring>,
+}
+
 /// The store. Cheap to clone; every method may be called from any task. A write whose future is
 /// dropped after it was queued still happens.
 #[derive(Clone)]
@@ -47,47 +59,59 @@ struct Inner {
     blobs: Blobs,
     ids: IdSource,
     keys: Keyring,
+    /// Of the data directory, unless the backend holds it.
+    lock: Mutex<Option<DirLock>>,
 }
 
 impl Store {
-    /// Opens the data directory with the master keys that are kept in it; see
-    /// [`Store::open_with_keys`].
+    /// Opens the data directory with SQLite and the master keys that are kept in it; see
+    /// [`Store::open_with`].
     ///
     /// # Errors
-    /// As there, or the key file cannot be used.
+    /// As there.
     pub fn open(
         dir: &Path,
         ids: IdSource,
         listener: Arc<dyn CommitListener>,
     ) -> Result<Self, StoreError> {
-        Self::open_with_keys(dir, ids, listener, None)
+        Self::open_with(dir, Place::default(), ids, listener)
     }
 
-    /// Opens the data directory, and makes what is missing: the directory, the database, the
-    /// organization and its default workspace, and without `keys` the file of the master keys. No other process can open it until this one closes
-    /// it or ends.
+    /// Opens a store, and makes what is missing: the data directory, the schema, the organization and
+    /// its default workspace, and without keys the file of the master keys. No other process can open
+    /// the same data directory until this one closes it or ends. Blocks: call it where that is no harm.
     ///
     /// # Errors
-    /// [`StoreError::InUse`]; a schema this version cannot use; or the disk fails.
-    pub fn open_with_keys(
+    /// [`StoreError::InUse`]; a schema this version cannot use; or the database or the disk fails.
+    pub fn open_with(
         dir: &Path,
+        place: Place,
         ids: IdSource,
         listener: Arc<dyn CommitListener>,
-        keys: Option<Keyring>,
     ) -> Result<Self, StoreError> {
-        let clock = Arc::clone(ids.clock());
-        let backend = Sqlite::open(dir, clock, listener, |tx| {
-            // The lock is ours, so whoever held leases on this file is dead.
-            tx.execute("DELETE FROM replica", &[])?;
-            workspaces::seed(tx, &ids)
-        })?;
+        let (backend, lock): (Box<dyn Backend>, _) = match &place.database {
+            Some(address) => {
+                let lock = data_dir::lock(dir)?;
+                let seed = |tx: &mut dyn Tx| workspaces::seed(tx, &ids);
+                let backend = Postgres::open(address, Time::Database, listener, seed)?;
+                (Box::new(backend), Some(lock))
+            }
+            None => {
+                let clock = Arc::clone(ids.clock());
+                let backend = Sqlite::open(dir, clock, listener, |tx| {
+                    // The lock is ours, so whoever held leases on this file is dead.
+                    tx.execute("DELETE FROM replica", &[])?;
+                    workspaces::seed(tx, &ids)
+                })?;
+                (Box::new(backend), None)
+            }
+        };
         let blobs = LocalBlobs::open(&dir.join("blobs"), ids.clone())?;
-        let keys = match keys {
+        let keys = match place.keys {
             Some(keys) => keys,
             None => Keyring::load_or_create(&dir.join(KEY_FILE), &ids)?,
         };
-        let (backend, blobs) = (Box::new(backend), Box::new(blobs));
-        Ok(Self::assemble(backend, blobs, ids, keys))
+        Ok(Self::whole(backend, Box::new(blobs), ids, keys, lock))
     }
 
     /// A store over other parts. The database must hold an organization already.
@@ -97,12 +121,23 @@ impl Store {
         ids: IdSource,
         keys: Keyring,
     ) -> Self {
+        Self::whole(backend, blobs, ids, keys, None)
+    }
+
+    fn whole(
+        backend: Box<dyn Backend>,
+        blobs: Box<dyn BlobStore>,
+        ids: IdSource,
+        keys: Keyring,
+        lock: Option<DirLock>,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 backend,
                 blobs: Blobs::new(blobs),
                 ids,
                 keys,
+                lock: Mutex::new(lock),
             }),
         }
     }
@@ -116,6 +151,12 @@ impl Store {
     /// [`StoreError::Closed`].
     pub async fn close(&self) {
         self.inner.backend.close().await;
+        let mut lock = self
+            .inner
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(lock.take());
     }
 
     pub(crate) fn ids(&self) -> &IdSource {
@@ -137,12 +178,28 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T, E> + Send + 'static,
     {
-        open_box(
-            self.inner
-                .backend
-                .write(Box::new(move |tx| close_box(op(tx))))
-                .await?,
-        )
+        self.write_scoped(Scope::All, op).await
+    }
+
+    /// The same for an operation that keeps to one session, as [`Scope::Session`] says: sessions do
+    /// not wait for each other.
+    pub(crate) async fn write_session<T, E, F>(&self, session: &SessionId, op: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T, E> + Send + 'static,
+    {
+        self.write_scoped(Scope::Session(session.clone()), op).await
+    }
+
+    async fn write_scoped<T, E, F>(&self, scope: Scope, op: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T, E> + Send + 'static,
+    {
+        let op = Box::new(move |tx: &mut dyn Tx| close_box(op(tx)));
+        open_box(self.inner.backend.write(scope, op).await?)
     }
 
     /// Runs `op` on one snapshot.

@@ -1,11 +1,12 @@
-//! The conformance suite on SQLite, and on SQLite with one safeguard taken out at a time: a suite
-//! that does not notice proves nothing.
+//! The conformance suite on SQLite and on PostgreSQL, and on SQLite with one safeguard taken out at a
+//! time: a suite that does not notice proves nothing.
 
 mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::cluster::Cluster;
 use common::{Hand, tapped};
 use freehold_base::IdSource;
 use freehold_store::backend::{Tx, Value};
@@ -24,6 +25,32 @@ fn open(ids: IdSource, listener: Arc<dyn CommitListener>) -> Fixture {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_passes() {
     assert!(conformance::all().len() > 60);
+    assert_eq!(conformance::run(&open).await, Vec::<&str>::new());
+}
+
+/// Changes nothing.
+struct NoHand;
+
+impl Hand for NoHand {
+    fn statement(&self, _: &mut dyn Tx, sql: &str, _: &[Value<'_>]) -> String {
+        sql.to_owned()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_passes() {
+    let cluster = Cluster::start();
+    let open = |ids: IdSource, listener: Arc<dyn CommitListener>| {
+        let dir = tempfile::tempdir().unwrap();
+        let database = cluster.address(&cluster.database());
+        let open = || tapped(dir.path(), Some(&database), ids, listener, Arc::new(NoHand));
+        // It blocks on runtimes of its own.
+        let store = std::thread::scope(|s| s.spawn(open).join().unwrap());
+        Fixture {
+            store,
+            keep: Box::new(dir),
+        }
+    };
     assert_eq!(conformance::run(&open).await, Vec::<&str>::new());
 }
 
@@ -54,7 +81,7 @@ async fn without(piece: &'static str, instead: &'static str, noticed: &[&str]) {
     let hand = Arc::clone(&saw);
     let open = move |ids: IdSource, listener: Arc<dyn CommitListener>| {
         let dir = tempfile::tempdir().unwrap();
-        let store = tapped(dir.path(), ids, listener, Arc::clone(&hand));
+        let store = tapped(dir.path(), None, ids, listener, Arc::clone(&hand));
         Fixture {
             store,
             keep: Box::new(dir),

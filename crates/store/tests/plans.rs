@@ -39,7 +39,7 @@ async fn world() -> (World, Arc<Planner>) {
     let hand = Arc::clone(&planner);
     let open = move |ids: IdSource, listener: Arc<dyn CommitListener>| {
         let dir = tempfile::tempdir().unwrap();
-        let store = tapped(dir.path(), ids, listener, Arc::clone(&hand));
+        let store = tapped(dir.path(), None, ids, listener, Arc::clone(&hand));
         Fixture {
             store,
             keep: Box::new(dir),

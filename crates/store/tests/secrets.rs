@@ -7,8 +7,8 @@ use freehold_base::{CredentialId, IdSource, Secret, SessionId, VaultId};
 use freehold_store::conformance::{Fixture, World};
 use freehold_store::secrets::KEY_FILE;
 use freehold_store::{
-    CredentialChange, Keyring, NewCredential, NewTunnel, NoListener, RevealError, RotateError,
-    SecretError, Store,
+    CredentialChange, Keyring, NewCredential, NewTunnel, NoListener, Place, RevealError,
+    RotateError, SecretError, Store,
 };
 
 const VALUE: &str = "sk-live-PLAINTEXT-0123456789";
@@ -23,7 +23,11 @@ async fn world(dir: &Path) -> World {
 }
 
 fn reopen(dir: &Path, keys: Option<Keyring>) -> Store {
-    Store::open_with_keys(dir, IdSource::system(), Arc::new(NoListener), keys).unwrap()
+    let place = Place {
+        keys,
+        ..Place::default()
+    };
+    Store::open_with(dir, place, IdSource::system(), Arc::new(NoListener)).unwrap()
 }
 
 async fn credential(w: &World, vault: &VaultId, name: &str, value: &str) -> CredentialId {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use freehold_base::{EnvironmentId, IdSource, SessionId};
-use freehold_store::backend::Backend;
+use freehold_store::backend::{Backend, Scope};
 use freehold_store::conformance::{Fixture, World, append};
 use freehold_store::sqlite::Sqlite;
 use freehold_store::{CommitListener, NoListener, Store, StoreError, StoredEvent};
@@ -142,12 +142,15 @@ async fn a_panic_or_failure_harms_nobody_else() {
     )
     .unwrap();
     let insert = |x: i64, then: fn() -> Result<(), &'static str>| {
-        db.write(Box::new(move |tx| {
-            tx.execute("INSERT INTO t VALUES (?1)", &[x.into()])
-                .map_err(|e| Box::new(e.to_string()) as Box<_>)?;
-            then().map_err(|e| Box::new(e.to_owned()) as Box<_>)?;
-            Ok(Box::new(x))
-        }))
+        db.write(
+            Scope::All,
+            Box::new(move |tx| {
+                tx.execute("INSERT INTO t VALUES (?1)", &[x.into()])
+                    .map_err(|e| Box::new(e.to_string()) as Box<_>)?;
+                then().map_err(|e| Box::new(e.to_owned()) as Box<_>)?;
+                Ok(Box::new(x))
+            }),
+        )
     };
     let panic = || -> Result<(), &'static str> { panic!("on purpose") };
     // All of these are queued before the writer gets to see any: one group.

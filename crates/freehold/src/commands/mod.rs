@@ -33,3 +33,11 @@ pub(crate) use skills::skills;
 pub(crate) use tunnels::tunnels;
 pub(crate) use worker::worker;
 pub(crate) use workspaces::workspaces;
+
+/// Does what blocks where it blocks nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, crate::exit::Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| crate::exit::Failure::because("stopped half-way", &e))
+}

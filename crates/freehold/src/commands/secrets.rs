@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use freehold_base::IdSource;
 use freehold_store::secrets::KEY_FILE;
-use freehold_store::{Keyring, KeyringError, NoListener, RotateError, Store, StoreError};
+use freehold_store::{Keyring, KeyringError, NoListener, Place, RotateError, Store, StoreError};
 use serde_json::json;
 
 use crate::cli::SecretCommand;
@@ -33,9 +33,10 @@ pub(crate) async fn secrets(command: SecretCommand) -> Result<Exit, Failure> {
             format!("there is no data directory {}", dir.display()),
         ));
     }
-    let (moved, key) = match config::master_keys(&settings)? {
-        None => rotate_own(dir).await?,
-        Some(keys) => rotate_to(dir, keys).await?,
+    let place = config::place(&settings)?;
+    let (moved, key) = match place.keys.clone() {
+        None => rotate_own(dir, place).await?,
+        Some(keys) => rotate_to(dir, place, keys).await?,
     };
     if output.json {
         terminal::print_json(&json!({ "rewrapped": moved, "master_key": key }))?;
@@ -48,10 +49,10 @@ pub(crate) async fn secrets(command: SecretCommand) -> Result<Exit, Failure> {
 }
 
 /// At every moment the file holds each key that some secret needs.
-async fn rotate_own(dir: &Path) -> Result<(usize, String), Failure> {
+async fn rotate_own(dir: &Path, place: Place) -> Result<(usize, String), Failure> {
     let (ids, path) = (IdSource::system(), dir.join(KEY_FILE));
     // Takes the directory's lock, so that nobody else changes the file.
-    let store = Store::open(dir, ids.clone(), Arc::new(NoListener)).map_err(failed)?;
+    let store = open(dir, place, ids.clone()).await?;
     let keys = Keyring::load(&path).map_err(unusable)?.with_new(&ids);
     keys.save(&path).map_err(unusable)?;
     let moved = store.rewrap_secrets(&keys).await.map_err(stuck)?;
@@ -60,12 +61,18 @@ async fn rotate_own(dir: &Path) -> Result<(usize, String), Failure> {
     Ok((moved, keys.newest_id().to_owned()))
 }
 
-async fn rotate_to(dir: &Path, keys: Keyring) -> Result<(usize, String), Failure> {
-    let (ids, given) = (IdSource::system(), Some(keys.clone()));
-    let store = Store::open_with_keys(dir, ids, Arc::new(NoListener), given).map_err(failed)?;
+async fn rotate_to(dir: &Path, place: Place, keys: Keyring) -> Result<(usize, String), Failure> {
+    let store = open(dir, place, IdSource::system()).await?;
     let moved = store.rewrap_secrets(&keys).await.map_err(stuck)?;
     store.close().await;
     Ok((moved, keys.newest_id().to_owned()))
+}
+
+async fn open(dir: &Path, place: Place, ids: IdSource) -> Result<Store, Failure> {
+    let dir = dir.to_owned();
+    super::blocking(move || Store::open_with(&dir, place, ids, Arc::new(NoListener)))
+        .await?
+        .map_err(failed)
 }
 
 fn failed(error: StoreError) -> Failure {

@@ -210,13 +210,10 @@ fn prepare_dir(dir: &Path) -> Result<(), Failure> {
 }
 
 async fn open_store(settings: &Settings, ids: &IdSource, hub: &Hub) -> Result<Store, Failure> {
-    let keys = config::master_keys(settings)?;
+    let place = config::place(settings)?;
     let (path, ids, hub) = (settings.data_dir.clone(), ids.clone(), hub.clone());
-    let open = move || Store::open_with_keys(&path, ids, Arc::new(hub), keys);
-    let store = match tokio::task::spawn_blocking(open).await {
-        Ok(opened) => opened.map_err(store_failed)?,
-        Err(error) => return Err(Failure::because("cannot open the data directory", &error)),
-    };
+    let open = move || Store::open_with(&path, place, ids, Arc::new(hub));
+    let store = super::blocking(open).await?.map_err(store_failed)?;
     for key in store.missing_master_keys().await.map_err(store_failed)? {
         tracing::error!(
             key,
@@ -228,8 +225,9 @@ async fn open_store(settings: &Settings, ids: &IdSource, hub: &Hub) -> Result<St
 }
 
 fn store_failed(error: StoreError) -> Failure {
-    let failure = Failure::because("the data directory cannot be used", &error);
+    let failure = Failure::because("the store cannot be used", &error);
     match error {
+        StoreError::Connection(_) => failure.hint("see database_url in docs/configuration.md"),
         StoreError::InUse { .. } => {
             failure.hint("another server is running on it; stop it, or choose one with --data-dir")
         }

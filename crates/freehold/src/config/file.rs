@@ -25,6 +25,8 @@ pub(super) struct File {
     pub(super) model_url: Option<String>,
     pub(super) model_key_file: Option<PathBuf>,
     pub(super) database_url: Option<String>,
+    pub(super) database_password_file: Option<PathBuf>,
+    pub(super) database_ca_file: Option<PathBuf>,
     pub(super) log: Log,
     pub(super) sandbox: Sandbox,
     pub(super) web: Web,

@@ -55,14 +55,6 @@ pub(crate) struct ServeFlags {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", env = "FREEHOLD_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
-    /// PostgreSQL; not in this version
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "FREEHOLD_DATABASE_URL",
-        hide_env = true
-    )]
-    pub(crate) database_url: Option<String>,
     /// Base URL of a SearXNG instance for the web_search tool
     #[arg(long, value_name = "URL", env = "FREEHOLD_SEARCH_URL", hide_env = true)]
     pub(crate) search_url: Option<String>,

@@ -1,10 +1,12 @@
-//! Keys of model providers and master keys of secrets: from environment variables or files, never from the command line.
+//! Keys of model providers, master keys of secrets, the address of the database: from environment
+//! variables or files, never from the command line.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use freehold_base::Secret;
-use freehold_store::Keyring;
+use freehold_store::postgres::Address;
+use freehold_store::{Keyring, Place};
 
 use super::settings::{MasterKeys, Settings};
 use crate::environment;
@@ -55,7 +57,7 @@ pub(crate) fn provider_keys(
 ///
 /// # Errors
 /// The variable or the file that is named is not there or holds no keys.
-pub(crate) fn master_keys(settings: &Settings) -> Result<Option<Keyring>, Failure> {
+fn master_keys(settings: &Settings) -> Result<Option<Keyring>, Failure> {
     let (setting, text) = match &settings.master_keys {
         MasterKeys::Own => return Ok(None),
         MasterKeys::File(path) => ("secrets.key_file", read("secrets.key_file", path)?),
@@ -72,6 +74,43 @@ pub(crate) fn master_keys(settings: &Settings) -> Result<Option<Keyring>, Failur
     keys.map(Some).map_err(|e| {
         Failure::usage(format!("{setting}: {e}")).hint("make one with `openssl rand -hex 32`")
     })
+}
+
+/// Where the server keeps what it keeps.
+///
+/// # Errors
+/// A variable or file that is named is not there, or does not hold what it should.
+pub(crate) fn place(settings: &Settings) -> Result<Place, Failure> {
+    Ok(Place {
+        database: database(settings)?,
+        keys: master_keys(settings)?,
+    })
+}
+
+/// PostgreSQL's address: `FREEHOLD_DATABASE_URL`, else the configuration's.
+fn database(settings: &Settings) -> Result<Option<Address>, Failure> {
+    let of = &settings.database;
+    let (setting, url) = match (environment::secret("FREEHOLD_DATABASE_URL")?, &of.url) {
+        (Some(url), _) => ("FREEHOLD_DATABASE_URL", url),
+        (None, Some(url)) => ("database_url", url.clone()),
+        (None, None) => return Ok(None),
+    };
+    let password = match environment::secret("FREEHOLD_DATABASE_PASSWORD")? {
+        Some(password) => Some(password),
+        None => {
+            let file = of.password_file.as_deref();
+            file.map(|p| read("database_password_file", p))
+                .transpose()?
+        }
+    };
+    let authorities = of.ca_file.as_deref().map(|path| {
+        std::fs::read(path)
+            .map_err(|e| Failure::usage(format!("database_ca_file: {}: {e}", path.display())))
+    });
+    let authorities = authorities.transpose()?;
+    Address::new(&url, password.as_ref(), authorities.as_deref())
+        .map(Some)
+        .map_err(|e| Failure::because(setting, &e))
 }
 
 fn read(setting: &str, path: &Path) -> Result<Secret<String>, Failure> {

@@ -9,6 +9,6 @@ mod settings;
 mod tunnels;
 
 pub(crate) use flags::{LogFormat, SandboxKind, ServeFlags};
-pub(crate) use keys::{master_keys, model_key, provider_keys};
+pub(crate) use keys::{model_key, place, provider_keys};
 pub(crate) use settings::{McpSettings, SandboxSettings, Settings, sandbox_settings};
 pub(crate) use tunnels::TunnelSettings;

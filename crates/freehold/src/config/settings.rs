@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use freehold_base::Secret;
 use freehold_base::limits;
 use freehold_base::net::Exception;
 use freehold_engine::Backoff;
@@ -35,6 +36,7 @@ pub(crate) struct Settings {
     /// Of work items, unless their workers ask for another.
     pub(crate) lease_seconds: u64,
     pub(crate) master_keys: MasterKeys,
+    pub(crate) database: DatabaseSettings,
     pub(crate) catalog: CatalogConfig,
 }
 
@@ -55,6 +57,14 @@ pub(crate) struct McpSettings {
     /// Reached although not public, or without TLS.
     pub(crate) allow: Vec<Exception>,
     /// PEM file of further certificate authorities.
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// Where PostgreSQL is; without a URL, here and in the environment, the database is SQLite.
+#[derive(Debug, Clone)]
+pub(crate) struct DatabaseSettings {
+    pub(crate) url: Option<Secret<String>>,
+    pub(crate) password_file: Option<PathBuf>,
     pub(crate) ca_file: Option<PathBuf>,
 }
 
@@ -95,12 +105,6 @@ impl Settings {
     }
 
     pub(super) fn from_parts(flags: &ServeFlags, file: File) -> Result<Self, Failure> {
-        if flags.database_url.is_some() || file.database_url.is_some() {
-            return Err(
-                Failure::usage("PostgreSQL (--database-url) is not in this version")
-                    .hint("leave it out: everything is kept in SQLite in the data directory"),
-            );
-        }
         let data_dir = match flags.data_dir.clone().or(file.data_dir) {
             Some(dir) => dir,
             None => default_data_dir()?,
@@ -141,6 +145,11 @@ impl Settings {
             backoff: backoff(flags.retry_base_ms, &file.retry)?,
             lease_seconds: lease(&file.work)?,
             master_keys: master_keys(file.secrets)?,
+            database: DatabaseSettings {
+                url: file.database_url.map(Secret::new),
+                password_file: file.database_password_file,
+                ca_file: file.database_ca_file,
+            },
             catalog: CatalogConfig {
                 providers: file.providers,
                 models: file.models,
@@ -375,7 +384,6 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_named() {
         for (text, part) in [
-            ("database_url = 'postgres://x'", "not in this version"),
             ("[sandbox]\nmemory_mib = 1", "sandbox.memory_mib"),
             (
                 "[sandbox]\npackage_hosts = ['https://x']",

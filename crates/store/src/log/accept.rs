@@ -20,8 +20,8 @@ impl Store {
         session: &SessionId,
         inputs: Vec<Input>,
     ) -> Result<Vec<Accepted>, AcceptError> {
-        let (session, ids) = (session.clone(), self.ids().clone());
-        self.write(move |tx| accept(tx, &ids, &session, &inputs))
+        let (of, ids) = (session.clone(), self.ids().clone());
+        self.write_session(session, move |tx| accept(tx, &ids, &of, &inputs))
             .await
     }
 }
@@ -42,7 +42,7 @@ fn accept(
     inputs: &[Input],
 ) -> Result<Vec<Accepted>, AcceptError> {
     let accepted = put(tx, ids, session, inputs)?;
-    let sql = "SELECT COUNT(*), COALESCE(SUM(octets), 0) FROM inbox WHERE session_id = ?1";
+    let sql = "SELECT COUNT(*), COALESCE(CAST(SUM(octets) AS BIGINT), 0) FROM inbox WHERE session_id = ?1";
     if let Some(mut row) = one(tx.query(sql, params![session])?) {
         let (events, bytes) = (row.int("count")?, row.int("size")?);
         if events > limits::MAX_QUEUED_EVENTS as i64 || bytes > limits::MAX_QUEUED_BYTES as i64 {

@@ -18,7 +18,9 @@ impl Store {
     /// See [`AppendError`]; tested in this order: gone, fenced, head, input, answers.
     pub async fn append(&self, a: Append) -> Result<Appended, AppendError> {
         let ids = self.ids().clone();
-        self.write(move |tx| append(tx, &ids, &a)).await
+        let session = a.session.clone();
+        self.write_session(&session, move |tx| append(tx, &ids, &a))
+            .await
     }
 }
 

@@ -18,8 +18,8 @@ impl Store {
         session: &SessionId,
         replica: &ReplicaId,
     ) -> Result<Option<Claim>, StoreError> {
-        let (session, replica) = (session.clone(), replica.clone());
-        self.write(move |tx| {
+        let (of, replica) = (session.clone(), replica.clone());
+        self.write_session(session, move |tx| {
             let now = tx.now();
             let taken = tx.query(
                 "UPDATE session SET lease_owner = ?2, lease_epoch = lease_epoch + 1
@@ -27,7 +27,7 @@ impl Store {
                    AND (lease_owner IS NULL OR lease_owner = ?2 OR NOT EXISTS (
                      SELECT 1 FROM replica r WHERE r.id = session.lease_owner AND r.lease_until > ?3))
                  RETURNING lease_epoch, head_seq, inbox_head",
-                params![&session, &replica, now],
+                params![&of, &replica, now],
             )?;
             one(taken)
                 .map(|mut row| {
@@ -53,14 +53,14 @@ impl Store {
         epoch: i64,
         wake_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
-        let session = session.clone();
-        self.write(move |tx| {
+        let of = session.clone();
+        self.write_session(session, move |tx| {
             tx.execute(
                 "UPDATE session SET lease_owner = NULL,
                    wake_at = CASE WHEN ?3 IS NOT NULL AND (wake_at IS NULL OR wake_at > ?3)
                      THEN ?3 ELSE wake_at END
                  WHERE id = ?1 AND lease_epoch = ?2",
-                params![&session, epoch, wake_at],
+                params![&of, epoch, wake_at],
             )
             .map(drop)
         })

@@ -8,12 +8,12 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 
 use crate::StoreError;
-use crate::backend::{Announcement, Row, Tx, Value};
+use crate::backend::{Announcement, Row, Tx, Type, Value};
 use crate::error::DatabaseFailure;
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     Write,
     Read,
 }
@@ -23,7 +23,7 @@ const STATEMENTS: usize = 256;
 
 /// Opens the file. Every commit is on disk before it is answered (`synchronous=FULL`), and deleted
 /// content is overwritten in the file (`secure_delete`).
-pub(super) fn open(path: &Path, mode: Mode) -> Result<Connection, StoreError> {
+pub(crate) fn open(path: &Path, mode: Mode) -> Result<Connection, StoreError> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, mode == Mode::Write);
     let connection = Connection::open_with_flags(path, flags).map_err(failure)?;
@@ -45,7 +45,7 @@ pub(super) fn open(path: &Path, mode: Mode) -> Result<Connection, StoreError> {
 }
 
 /// Runs `work` in a transaction of its own; for the time before the threads start.
-pub(super) fn transaction<T>(
+pub(crate) fn transaction<T>(
     connection: &Connection,
     clock: &dyn Clock,
     work: impl FnOnce(&mut dyn Tx) -> Result<T, StoreError>,
@@ -58,7 +58,7 @@ pub(super) fn transaction<T>(
 }
 
 /// BEGIN, SAVEPOINT, COMMIT and the like.
-pub(super) fn control(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+pub(crate) fn control(connection: &Connection, sql: &str) -> Result<(), StoreError> {
     connection
         .prepare_cached(sql)
         .and_then(|mut s| s.execute([]))
@@ -66,7 +66,7 @@ pub(super) fn control(connection: &Connection, sql: &str) -> Result<(), StoreErr
         .map_err(failure)
 }
 
-pub(super) fn failure(error: rusqlite::Error) -> StoreError {
+pub(crate) fn failure(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error() {
         Some(e)
             if e.code == ErrorCode::ConstraintViolation
@@ -83,14 +83,14 @@ pub(super) fn failure(error: rusqlite::Error) -> StoreError {
 }
 
 /// A transaction, or one operation's part of it.
-pub(super) struct SqliteTx<'c> {
+pub(crate) struct SqliteTx<'c> {
     connection: &'c Connection,
     now: Timestamp,
-    pub(super) announcements: Vec<Announcement>,
+    pub(crate) announcements: Vec<Announcement>,
 }
 
 impl<'c> SqliteTx<'c> {
-    pub(super) fn new(connection: &'c Connection, now: Timestamp) -> Self {
+    pub(crate) fn new(connection: &'c Connection, now: Timestamp) -> Self {
         Self {
             connection,
             now,
@@ -132,7 +132,7 @@ impl Tx for SqliteTx<'_> {
 
 fn owned(value: ValueRef<'_>) -> Result<Value<'static>, StoreError> {
     Ok(match value {
-        ValueRef::Null => Value::Null,
+        ValueRef::Null => Value::Null(Type::Unknown),
         ValueRef::Integer(v) => Value::Int(v),
         ValueRef::Text(v) => {
             let text = std::str::from_utf8(v).map_err(|_| StoreError::Corrupt { what: "text" })?;
@@ -146,7 +146,7 @@ fn owned(value: ValueRef<'_>) -> Result<Value<'static>, StoreError> {
 impl ToSql for Value<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self {
-            Self::Null => ValueRef::Null,
+            Self::Null(_) => ValueRef::Null,
             Self::Int(v) => ValueRef::Integer(*v),
             Self::Text(v) => ValueRef::Text(v.as_bytes()),
             Self::Blob(v) => ValueRef::Blob(v),

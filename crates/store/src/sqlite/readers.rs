@@ -9,8 +9,8 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{self, Mode, SqliteTx, control};
-use super::job::{self, Job, Message, Outcome};
 use crate::StoreError;
+use crate::job::{self, Job, Message, Outcome, next};
 
 /// Enough to use the cores while one waits for the disk; more only cost memory.
 const READERS: usize = 3;
@@ -47,7 +47,7 @@ pub(super) fn start(
 fn serve(connection: &Connection, clock: &SharedClock, queue: &Mutex<mpsc::Receiver<Message>>) {
     loop {
         match next(queue) {
-            Some(Message::Job(Job { op, answer })) => {
+            Some(Message::Job(Job { op, answer, .. })) => {
                 if answer.is_closed() {
                     continue; // Nobody waits any more, and a read has no effect.
                 }
@@ -60,18 +60,6 @@ fn serve(connection: &Connection, clock: &SharedClock, queue: &Mutex<mpsc::Recei
             None => return,
         }
     }
-}
-
-/// One thread waits on the queue, the others on the lock; nothing panics while holding it.
-fn next(queue: &Mutex<mpsc::Receiver<Message>>) -> Option<Message> {
-    let mut queue = queue.lock().unwrap_or_else(|e| e.into_inner());
-    let message = queue.blocking_recv();
-    if matches!(message, Some(Message::Stop)) {
-        // Before the lock goes to a thread that would wait for ever. What is queued is still
-        // served; then everybody gets `None`.
-        queue.close();
-    }
-    message
 }
 
 fn read(connection: &Connection, op: impl FnOnce() -> Outcome) -> Outcome {

@@ -1,7 +1,6 @@
 //! The writer thread: takes what is queued, runs each operation in a savepoint of one transaction,
 //! commits once, announces, answers. One disk flush is thus shared by everybody who waited for it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use freehold_base::{SharedClock, crash_point};
@@ -9,9 +8,9 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{SqliteTx, control};
-use super::files::DirLock;
-use super::job::{self, Job, Message, Outcome};
 use crate::backend::Announcement;
+use crate::data_dir::DirLock;
+use crate::job::{self, Job, Message, Outcome, same};
 use crate::{CommitListener, StoreError};
 
 /// Operations in one commit.
@@ -115,7 +114,7 @@ impl Writer {
         }
         crash_point!("store.commit.after");
         for announcement in &announcements {
-            self.announce(announcement);
+            job::announce(&*self.listener, announcement);
         }
         for (job, outcome) in answers {
             // A caller that went away does not want its answer.
@@ -132,7 +131,7 @@ impl Writer {
         announcements: &mut Vec<Announcement>,
     ) -> Result<(), StoreError> {
         let mut broken = control(&self.connection, "BEGIN IMMEDIATE").err();
-        for Job { op, answer } in jobs {
+        for Job { op, answer, .. } in jobs {
             if let Some(error) = &broken {
                 answers.push((answer, Err(same(error))));
                 continue;
@@ -175,28 +174,5 @@ impl Writer {
         }
         control(&self.connection, "RELEASE op")?;
         Ok(outcome)
-    }
-
-    fn announce(&self, announcement: &Announcement) {
-        let told = catch_unwind(AssertUnwindSafe(|| match announcement {
-            Announcement::Committed(session, events) => self.listener.committed(session, events),
-            Announcement::Deleted(session) => self.listener.deleted(session),
-            Announcement::Queued(environment) => self.listener.queued(environment),
-            Announcement::WorkEnded => self.listener.work_ended(),
-        }));
-        if told.is_err() {
-            tracing::error!("the commit listener panicked");
-        }
-    }
-}
-
-/// The same failure for another member of the group.
-fn same(error: &StoreError) -> StoreError {
-    match error {
-        StoreError::Database(failure) | StoreError::Unique(failure) => {
-            StoreError::Database(failure.clone())
-        }
-        // `control` gives no other.
-        _ => StoreError::Closed,
     }
 }

@@ -1,11 +1,16 @@
-//! A backend with a hand on every statement.
+//! A backend with a hand on every statement; a PostgreSQL server to run it on.
+
+#![allow(dead_code, reason = "no test uses all of it")]
+
+pub mod cluster;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use freehold_base::{IdSource, Timestamp};
-use freehold_store::backend::{Announcement, Backend, Boxed, Op, Row, Tx, Value};
+use freehold_store::backend::{Announcement, Backend, Boxed, Op, Row, Scope, Tx, Value};
+use freehold_store::postgres::{Address, Postgres, Time};
 use freehold_store::sqlite::Sqlite;
 use freehold_store::workspaces;
 use freehold_store::{CommitListener, Keyring, LocalBlobs, Store, StoreError};
@@ -15,8 +20,8 @@ pub trait Hand: Send + Sync + 'static {
     fn statement(&self, tx: &mut dyn Tx, sql: &str, params: &[Value<'_>]) -> String;
 }
 
-struct Tapped<H> {
-    inner: Sqlite,
+struct Tapped<B, H> {
+    inner: B,
     hand: Arc<H>,
 }
 
@@ -42,7 +47,7 @@ impl<H: Hand> Tx for TappedTx<'_, H> {
     }
 }
 
-impl<H: Hand> Tapped<H> {
+impl<B, H: Hand> Tapped<B, H> {
     fn wrap(&self, op: Op) -> Op {
         let hand = Arc::clone(&self.hand);
         Box::new(move |tx| {
@@ -55,9 +60,9 @@ impl<H: Hand> Tapped<H> {
 }
 
 #[async_trait]
-impl<H: Hand> Backend for Tapped<H> {
-    async fn write(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
-        self.inner.write(self.wrap(op)).await
+impl<B: Backend, H: Hand> Backend for Tapped<B, H> {
+    async fn write(&self, scope: Scope, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
+        self.inner.write(scope, self.wrap(op)).await
     }
     async fn read(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
         self.inner.read(self.wrap(op)).await
@@ -70,16 +75,27 @@ impl<H: Hand> Backend for Tapped<H> {
     }
 }
 
-/// A store whose every statement goes through `hand`.
+/// A store whose every statement goes through `hand`; on SQLite, or on PostgreSQL at an address.
 pub fn tapped<H: Hand>(
     dir: &Path,
+    database: Option<&Address>,
     ids: IdSource,
     listener: Arc<dyn CommitListener>,
     hand: Arc<H>,
 ) -> Store {
     let seed = |tx: &mut dyn Tx| workspaces::seed(tx, &ids);
-    let inner = Sqlite::open(dir, Arc::clone(ids.clock()), listener, seed).unwrap();
+    let clock = Arc::clone(ids.clock());
+    let backend: Box<dyn Backend> = match database {
+        None => {
+            let inner = Sqlite::open(dir, clock, listener, seed).unwrap();
+            Box::new(Tapped { inner, hand })
+        }
+        Some(address) => {
+            let inner = Postgres::open(address, Time::Of(clock), listener, seed).unwrap();
+            Box::new(Tapped { inner, hand })
+        }
+    };
     let blobs = LocalBlobs::open(&dir.join("blobs"), ids.clone()).unwrap();
     let keys = Keyring::generate(&ids);
-    Store::assemble(Box::new(Tapped { inner, hand }), Box::new(blobs), ids, keys)
+    Store::assemble(backend, Box::new(blobs), ids, keys)
 }

@@ -10,6 +10,7 @@ use freehold_server::credential;
 use freehold_store::{ApiKeyRow, KeyScope, NewApiKey, NoListener, Store, StoreError};
 use serde_json::{Value, json};
 
+use crate::config::{self, ServeFlags, Settings};
 use crate::exit::{Exit, Failure};
 
 /// Longest wait for the store to fold its log into the database.
@@ -91,7 +92,14 @@ async fn with<T>(
     ids: &IdSource,
     work: impl AsyncFnOnce(&Store) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let store = Store::open(dir, ids.clone(), Arc::new(NoListener)).map_err(failed)?;
+    let settings = Settings::load(&ServeFlags {
+        data_dir: Some(dir.to_owned()),
+        ..ServeFlags::default()
+    })?;
+    let place = config::place(&settings)?;
+    let (path, ids) = (dir.to_owned(), ids.clone());
+    let open = move || Store::open_with(&path, place, ids, Arc::new(NoListener));
+    let store = crate::commands::blocking(open).await?.map_err(failed)?;
     let result = work(&store).await;
     // What was answered is durable; the end of the process lets go of the rest.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await;

@@ -10,10 +10,10 @@ use rustix::io::Errno;
 use crate::StoreError;
 
 /// Holds the data directory for as long as it lives; the kernel frees it even on `kill -9`.
-pub(super) struct DirLock(#[expect(dead_code, reason = "held for its lock")] File);
+pub(crate) struct DirLock(#[expect(dead_code, reason = "held for its lock")] File);
 
 /// Makes the directory if needed (mode 0700) and takes its lock.
-pub(super) fn prepare(dir: &Path) -> Result<DirLock, StoreError> {
+pub(crate) fn lock(dir: &Path) -> Result<DirLock, StoreError> {
     let io = |action, path: &Path| {
         let path = path.to_owned();
         move |source| StoreError::Io {
