@@ -19,6 +19,7 @@ use freehold_wire::event::{Empty, EventBody};
 use freehold_wire::session::Status;
 use futures_util::FutureExt;
 
+use crate::bells::Bell;
 use crate::credentials;
 use crate::executor::Place;
 use crate::load::{self, LoadError, chain};
@@ -26,7 +27,7 @@ use crate::mcp::dispatch::{self, Decision};
 use crate::mcp::session;
 use crate::model_call::{self, Asking, Meter, Outcome};
 use crate::outputs;
-use crate::runtime::{Bell, Shared};
+use crate::runtime::Shared;
 use crate::tools::{self, Running};
 
 /// Why a driver stops before the session rests.

@@ -1,18 +1,19 @@
 //! Live fan-out: what the store has committed, and the previews of a running model request, to
 //! every open event stream of a session.
 //!
-//! Committed events arrive from the store's writer after COMMIT and in sequence order, so a
-//! subscriber sees a gapless run of `seq`, or is told that it fell behind and re-reads the log.
+//! A subscriber of committed events sees a gapless run of `seq`, or finds that it fell behind, and
+//! re-reads the log. What another replica committed it is only told of.
 //! Frames are encoded once and shared.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use freehold_base::{EnvironmentId, EventId, IdSource, SessionId, limits};
 use freehold_store::{CommitListener, StoredEvent};
 use freehold_wire::event;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
+use crate::bells::Bells;
 use crate::queue::WorkBells;
 
 /// One frame of a session's live stream.
@@ -29,7 +30,8 @@ pub enum Frame {
         /// The event as clients see it.
         data: Arc<str>,
     },
-    /// A committed event too large to be held for subscribers that are slow: it is in the log.
+    /// A committed event too large to be held for subscribers that are slow, or committed by another
+    /// replica: it is in the log.
     Large {
         /// Its place in the log.
         seq: i64,
@@ -105,6 +107,8 @@ impl Drop for Subscription {
 pub struct Hub {
     channels: Arc<Mutex<HashMap<SessionId, broadcast::Sender<Frame>>>>,
     work: WorkBells,
+    drivers: Bells,
+    access: Arc<watch::Sender<u64>>,
     ids: IdSource,
 }
 
@@ -114,6 +118,8 @@ impl Hub {
         Self {
             channels: Arc::default(),
             work: WorkBells::default(),
+            drivers: Bells::default(),
+            access: Arc::default(),
             ids,
         }
     }
@@ -135,6 +141,17 @@ impl Hub {
     /// The bells of work queues.
     pub fn work(&self) -> &WorkBells {
         &self.work
+    }
+
+    /// Changes whenever a key, a tunnel's token or certificate, or a workspace stopped or began to
+    /// count, in this replica or in another.
+    pub fn access(&self) -> watch::Receiver<u64> {
+        self.access.subscribe()
+    }
+
+    /// The bells of the sessions driven here.
+    pub(crate) fn drivers(&self) -> &Bells {
+        &self.drivers
     }
 
     /// Whether anybody listens to the session.
@@ -188,5 +205,21 @@ impl CommitListener for Hub {
 
     fn work_ended(&self) {
         self.work.ended();
+    }
+
+    fn access_changed(&self) {
+        self.access.send_modify(|n| *n += 1);
+    }
+
+    fn moved(&self, session: &SessionId, head: i64) {
+        self.preview(session, Frame::Large { seq: head });
+        self.drivers.ring(session);
+    }
+
+    fn watched(&self) -> Vec<SessionId> {
+        let listened: Vec<_> = self.channels().keys().cloned().collect();
+        let driven: Vec<_> = self.drivers.lock().keys().cloned().collect();
+        let both: BTreeSet<_> = listened.into_iter().chain(driven).collect();
+        both.into_iter().collect()
     }
 }

@@ -2,6 +2,7 @@
 //! committed events out to live streams. Start at [`Runtime`]; one session's life is
 //! [`driver`](self)'s loop, one model request is `model_call`, one round of tools is `tools`.
 
+mod bells;
 mod credentials;
 mod driver;
 pub mod executor;

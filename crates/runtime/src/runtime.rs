@@ -1,8 +1,6 @@
 //! The handle the server holds: it wakes sessions and knows which are being driven.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_base::{IdSource, ReplicaId, SessionId};
@@ -10,10 +8,10 @@ use freehold_engine::{Backoff, Rates};
 use freehold_model::Catalog;
 use freehold_store::{Store, StoreError};
 use freehold_wire::tool::BuiltinTool;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bells::Bell;
 use crate::driver;
 use crate::executor::ToolExecutor;
 use crate::hub::Hub;
@@ -42,6 +40,12 @@ impl Default for Options {
     }
 }
 
+/// How long a replica that is not heard of keeps its sessions, milliseconds.
+const LEASE_MS: i64 = 15_000;
+/// Where there is but one process.
+const FOREVER_MS: i64 = 1_000 * 60 * 60 * 24 * 365 * 100;
+/// How often it is heard of.
+const HEARTBEAT: Duration = Duration::from_secs(4);
 /// How often sessions that want a driver and have none are looked for; wake-ups inside the process
 /// are immediate and do not wait for it.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -63,32 +67,7 @@ pub(crate) struct Shared {
     pub(crate) rates: Rates,
     pub(crate) cache: StateCache,
     pub(crate) stopping: CancellationToken,
-    drivers: Mutex<HashMap<SessionId, Arc<Bell>>>,
     tasks: TaskTracker,
-}
-
-/// Rings for one driven session.
-#[derive(Default)]
-pub(crate) struct Bell {
-    rung: AtomicBool,
-    notify: Notify,
-}
-
-impl Bell {
-    fn ring(&self) {
-        self.rung.store(true, Ordering::SeqCst);
-        self.notify.notify_one();
-    }
-    /// Waits until rung since the last [`Bell::heard`].
-    pub(crate) async fn wait(&self) {
-        while !self.rung.load(Ordering::SeqCst) {
-            self.notify.notified().await;
-        }
-    }
-    /// Whether it was rung; forgets it.
-    pub(crate) fn heard(&self) -> bool {
-        self.rung.swap(false, Ordering::SeqCst)
-    }
 }
 
 /// Drives the sessions of one process. Cheap to clone.
@@ -111,11 +90,15 @@ impl Runtime {
         ids: IdSource,
         options: Options,
     ) -> Result<Self, StoreError> {
-        let replica: ReplicaId = ids.next();
-        // One process owns an SQLite file (the store holds its lock), so its lease need not be
-        // renewed: it ends with the process, when the next one takes the lock.
-        const FOREVER_MS: i64 = 1_000 * 60 * 60 * 24 * 365 * 100;
-        store.heartbeat(&replica, FOREVER_MS).await?;
+        let replica = store.replica().clone();
+        let ttl_ms = if store.is_shared() {
+            LEASE_MS
+        } else {
+            // One process owns an SQLite file (the store holds its lock), so its lease need not be
+            // renewed: it ends with the process, when the next one takes the lock.
+            FOREVER_MS
+        };
+        store.heartbeat(&replica, ttl_ms).await?;
         let rates = rates(&catalog);
         let shared = Arc::new(Shared {
             store,
@@ -129,7 +112,6 @@ impl Runtime {
             rates,
             cache: StateCache::new(CACHED_STATES),
             stopping: CancellationToken::new(),
-            drivers: Mutex::default(),
             tasks: TaskTracker::new(),
         });
         let runtime = Self { shared };
@@ -138,6 +120,13 @@ impl Runtime {
             .shared
             .tasks
             .spawn(async move { sweeper.sweep().await });
+        if runtime.shared.store.is_shared() {
+            let living = runtime.clone();
+            runtime
+                .shared
+                .tasks
+                .spawn(async move { living.keep_lease().await });
+        }
         Ok(runtime)
     }
 
@@ -162,7 +151,7 @@ impl Runtime {
         if self.shared.stopping.is_cancelled() {
             return; // The next process finds it in the store.
         }
-        let mut drivers = self.shared.drivers();
+        let mut drivers = self.shared.hub.drivers().lock();
         if let Some(bell) = drivers.get(session) {
             bell.ring();
             return;
@@ -175,7 +164,7 @@ impl Runtime {
             loop {
                 bell.heard();
                 driver::drive(&shared, &session, &bell).await;
-                let mut drivers = shared.drivers();
+                let mut drivers = shared.hub.drivers().lock();
                 // A ring after the driver's last look starts it again; under the lock none is lost.
                 if shared.stopping.is_cancelled() || !bell.heard() {
                     drivers.remove(&session);
@@ -206,7 +195,7 @@ impl Runtime {
 
     /// Files were attached to or removed from a session.
     pub fn resources_changed(&self, session: &SessionId) {
-        let driven = self.shared.drivers().contains_key(session);
+        let driven = self.shared.hub.drivers().lock().contains_key(session);
         if driven {
             self.wake(session);
         }
@@ -224,7 +213,7 @@ impl Runtime {
 
     /// Sessions being driven now.
     pub fn driven(&self) -> usize {
-        self.shared.drivers().len()
+        self.shared.hub.drivers().lock().len()
     }
 
     /// Stops driving: model requests are cut off, running tool calls get a moment to finish, and
@@ -238,11 +227,33 @@ impl Runtime {
         }
     }
 
+    /// Says every few seconds that this replica lives. One that cannot say so loses its sessions to
+    /// others after the lease, and its drivers find out at their next append.
+    async fn keep_lease(self) {
+        let mut beat = tokio::time::interval(HEARTBEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // Stopping takes less than what is left of the lease.
+                () = self.shared.stopping.cancelled() => return,
+                _ = beat.tick() => {}
+            }
+            let said = self
+                .shared
+                .store
+                .heartbeat(&self.shared.replica, LEASE_MS)
+                .await;
+            if let Err(error) = said {
+                tracing::error!(%error, "this replica cannot say that it lives");
+            }
+        }
+    }
+
     async fn sweep(self) {
         loop {
             match self.shared.store.runnable(SWEEP_LIMIT).await {
                 Ok(sessions) => sessions.iter().for_each(|s| {
-                    let driven = self.shared.drivers().contains_key(s);
+                    let driven = self.shared.hub.drivers().lock().contains_key(s);
                     if !driven {
                         self.wake(s);
                     }
@@ -263,12 +274,5 @@ fn rates(catalog: &Catalog) -> Rates {
     Rates {
         web_search: u128::from(rates.web_search_per_1000.micros()) * 1_000_000 / 1_000,
         running_second: u128::from(rates.running_hour.micros()) * 1_000_000 / 3_600,
-    }
-}
-
-impl Shared {
-    fn drivers(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Bell>>> {
-        // The map is whole between any two statements, so a poisoned lock is still usable.
-        self.drivers.lock().unwrap_or_else(|e| e.into_inner())
     }
 }

@@ -71,6 +71,7 @@ impl App {
     pub fn new(parts: Parts) -> Self {
         Self {
             rates: parts.runtime.rates(),
+            keys: KeyCache::new(!parts.store.is_shared()),
             started_at: parts.ids.clock().now(),
             catalogue: parts.runtime.mcp().catalogue.clone(),
             store: parts.store,
@@ -79,7 +80,6 @@ impl App {
             ids: parts.ids,
             organization: parts.organization,
             about: parts.about,
-            keys: KeyCache::default(),
             pollers: Pollers::default(),
             ping: PING,
             lease_seconds: limits::WORK_LEASE_SECONDS.1,

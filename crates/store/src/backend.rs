@@ -179,12 +179,16 @@ impl Row {
 pub enum Announcement {
     /// Events of one session, in sequence order.
     Committed(SessionId, Vec<Arc<StoredEvent>>),
+    /// Something else of a session changed that its driver should look at.
+    Woken(SessionId),
     /// The session is gone.
     Deleted(SessionId),
     /// The environment's work queue has an item more to give.
     Queued(EnvironmentId),
     /// A work item has stopped, or was handed out anew: a token of it stopped working.
     WorkEnded,
+    /// A key, a tunnel's token or certificate, or a workspace stopped or began to count.
+    AccessChanged,
 }
 
 /// One open transaction.
@@ -242,6 +246,8 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// The store is closed.
     async fn scrub(&self) -> Result<(), StoreError>;
+    /// Whether other processes use the same database.
+    fn shared(&self) -> bool;
     /// Finishes what is queued and lets go of the database; later calls fail with
     /// [`StoreError::Closed`].
     async fn close(&self);

@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use freehold_base::ReplicaId;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
@@ -42,4 +43,27 @@ pub(crate) fn lock(dir: &Path) -> Result<DirLock, StoreError> {
         }),
         Err(errno) => Err(io("lock", &path)(errno.into())),
     }
+}
+
+/// Notes who uses the directory now; gives who did before, who is dead if the lock is ours.
+pub(crate) fn replace_replica(
+    dir: &Path,
+    replica: &ReplicaId,
+) -> Result<Option<String>, StoreError> {
+    let path = dir.join("replica");
+    let io = |action| {
+        let path = path.clone();
+        move |source| StoreError::Io {
+            action,
+            path,
+            source,
+        }
+    };
+    let before = match std::fs::read_to_string(&path) {
+        Ok(before) => Some(before),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(io("read")(error)),
+    };
+    std::fs::write(&path, replica.as_str()).map_err(io("write"))?;
+    Ok(before)
 }

@@ -3,7 +3,7 @@
 
 use freehold_base::{EnvironmentId, EnvironmentKeyId, Timestamp};
 
-use crate::backend::{Row, one, params};
+use crate::backend::{Announcement, Row, one, params};
 use crate::{Store, StoreError, work};
 
 /// A key to be stored.
@@ -124,6 +124,7 @@ impl Store {
         self.write(move |tx| {
             let now = tx.now();
             work::take_back(tx, &ids, &environment, &id)?;
+            tx.announce(Announcement::AccessChanged);
             let sql = format!(
                 "UPDATE environment_key SET revoked_at = COALESCE(revoked_at, ?3)
                  WHERE id = ?1 AND environment_id = ?2 RETURNING {COLUMNS}"

@@ -59,9 +59,12 @@ pub(crate) fn run(op: &Op, tx: &mut dyn Tx) -> Outcome {
 pub(crate) fn announce(listener: &dyn CommitListener, announcement: &Announcement) {
     let told = catch_unwind(AssertUnwindSafe(|| match announcement {
         Announcement::Committed(session, events) => listener.committed(session, events),
+        // Who changes a session here wakes its driver here.
+        Announcement::Woken(_) => {}
         Announcement::Deleted(session) => listener.deleted(session),
         Announcement::Queued(environment) => listener.queued(environment),
         Announcement::WorkEnded => listener.work_ended(),
+        Announcement::AccessChanged => listener.access_changed(),
     }));
     if told.is_err() {
         tracing::error!("the commit listener panicked");

@@ -2,7 +2,7 @@
 
 use freehold_base::{ApiKeyId, Timestamp, WorkspaceId};
 
-use crate::backend::{Row, one, params};
+use crate::backend::{Announcement, Row, one, params};
 use crate::{Store, StoreError};
 
 /// An API that a key opens instead of its workspace.
@@ -173,7 +173,11 @@ impl Store {
                  RETURNING {}",
                 COLUMNS.replace("k.", "")
             );
-            one(tx.query(&sql, params![&id, now])?).map(key).transpose()
+            let revoked = one(tx.query(&sql, params![&id, now])?)
+                .map(key)
+                .transpose()?;
+            tx.announce(Announcement::AccessChanged);
+            Ok(revoked)
         })
         .await
     }

@@ -13,6 +13,7 @@
 mod address;
 mod connection;
 mod lane;
+mod news;
 mod readers;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -64,7 +65,7 @@ pub enum Time {
 
 impl Postgres {
     /// Connects, brings the schema up to date, runs `first` in the same transaction, and starts the
-    /// threads. Replicas that start together do so one after another. Blocks: call it where that is
+    /// threads; others know what comes from here by `origin`, a word. Replicas that start together do so one after another. Blocks: call it where that is
     /// no harm.
     ///
     /// # Errors
@@ -72,6 +73,7 @@ impl Postgres {
     pub fn open(
         address: &Address,
         time: Time,
+        origin: String,
         listener: Arc<dyn CommitListener>,
         first: impl FnOnce(&mut dyn Tx) -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
@@ -84,9 +86,11 @@ impl Postgres {
         drop(connection);
 
         let mut ended = Vec::new();
+        let (news, to_tell) = mpsc::unbounded_channel();
         let mut lane = |name: String| {
             let (sender, queue) = mpsc::channel(QUEUE);
-            let lane = Lane::new(address.clone(), time.clone(), Arc::clone(&listener), queue);
+            let (address, time) = (address.clone(), time.clone());
+            let lane = Lane::new(address, time, Arc::clone(&listener), queue, news.clone());
             ended.push(lane.start(name)?);
             Ok::<_, StoreError>(sender)
         };
@@ -95,6 +99,9 @@ impl Postgres {
         let lanes = lanes.collect::<Result<_, _>>()?;
         let (readers, queue) = mpsc::channel(QUEUE);
         ended.push(readers::start(address, &time, queue)?);
+        // Its senders are the lanes', so it ends after them.
+        drop(news);
+        ended.push(news::start(address, origin, listener, to_tell)?);
         Ok(Self {
             whole,
             lanes,
@@ -127,6 +134,10 @@ impl Backend for Postgres {
     /// The database's own housekeeping (autovacuum, the recycling of its log) does that.
     async fn scrub(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn shared(&self) -> bool {
+        true
     }
 
     async fn close(&self) {

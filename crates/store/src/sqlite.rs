@@ -98,6 +98,10 @@ impl Backend for Sqlite {
         answered.await.map_err(|_| StoreError::Closed)
     }
 
+    fn shared(&self) -> bool {
+        false
+    }
+
     async fn close(&self) {
         let mut ended = self.ended.lock().await;
         let Some(Ended { readers, writer }) = ended.take() else {

@@ -3,18 +3,19 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use freehold_base::{EnvironmentId, IdSource, SessionId};
+use freehold_base::{EnvironmentId, IdSource, ReplicaId, SessionId};
 
-use crate::backend::{Backend, Boxed, Scope, Tx};
+use crate::backend::{Backend, Boxed, Scope, Tx, params};
 use crate::data_dir::DirLock;
 use crate::postgres::{Address, Postgres, Time};
 use crate::secrets::KEY_FILE;
 use crate::sqlite::Sqlite;
 use crate::{BlobStore, Blobs, Keyring, LocalBlobs, StoreError, StoredEvent, data_dir, workspaces};
 
-/// Hears of what has become durable. Called by the writer, one call at a time and each session's
-/// events in sequence order, before the writer's caller is answered: it must be quick, and must not
-/// call the store.
+/// Hears of what has become durable, before its writer is answered: it must be quick, and must not
+/// call the store. With one writer (SQLite) it is called one call at a time and with each session's
+/// events in sequence order; with several it may be called at once, and must be able to deal with a
+/// gap, or with news that is old.
 pub trait CommitListener: Send + Sync + 'static {
     /// Events were appended.
     fn committed(&self, session: &SessionId, events: &[Arc<StoredEvent>]);
@@ -24,6 +25,16 @@ pub trait CommitListener: Send + Sync + 'static {
     fn queued(&self, environment: &EnvironmentId);
     /// A token of some work item stopped working.
     fn work_ended(&self);
+    /// A key, a tunnel's token or certificate, or a workspace stopped or began to count, here or in
+    /// another replica.
+    fn access_changed(&self) {}
+    /// Another replica appended to the session's log, which ends at `head` now, or (0) changed
+    /// something else of it.
+    fn moved(&self, _session: &SessionId, _head: i64) {}
+    /// The sessions of which [`CommitListener::moved`] is wanted in any case.
+    fn watched(&self) -> Vec<SessionId> {
+        Vec::new()
+    }
 }
 
 /// Listens to nothing.
@@ -59,6 +70,7 @@ struct Inner {
     blobs: Blobs,
     ids: IdSource,
     keys: Keyring,
+    replica: ReplicaId,
     /// Of the data directory, unless the backend holds it.
     lock: Mutex<Option<DirLock>>,
 }
@@ -89,11 +101,19 @@ impl Store {
         ids: IdSource,
         listener: Arc<dyn CommitListener>,
     ) -> Result<Self, StoreError> {
+        let replica: ReplicaId = ids.next();
         let (backend, lock): (Box<dyn Backend>, _) = match &place.database {
             Some(address) => {
                 let lock = data_dir::lock(dir)?;
-                let seed = |tx: &mut dyn Tx| workspaces::seed(tx, &ids);
-                let backend = Postgres::open(address, Time::Database, listener, seed)?;
+                // The lock is ours, so whoever was here before is dead.
+                let dead = data_dir::replace_replica(dir, &replica)?;
+                let first = |tx: &mut dyn Tx| {
+                    let sql = "DELETE FROM replica WHERE id = ?1";
+                    tx.execute(sql, params![dead.as_deref()])?;
+                    workspaces::seed(tx, &ids)
+                };
+                let origin = replica.to_string();
+                let backend = Postgres::open(address, Time::Database, origin, listener, first)?;
                 (Box::new(backend), Some(lock))
             }
             None => {
@@ -111,7 +131,14 @@ impl Store {
             Some(keys) => keys,
             None => Keyring::load_or_create(&dir.join(KEY_FILE), &ids)?,
         };
-        Ok(Self::whole(backend, Box::new(blobs), ids, keys, lock))
+        Ok(Self::whole(
+            backend,
+            Box::new(blobs),
+            ids,
+            keys,
+            replica,
+            lock,
+        ))
     }
 
     /// A store over other parts. The database must hold an organization already.
@@ -121,7 +148,8 @@ impl Store {
         ids: IdSource,
         keys: Keyring,
     ) -> Self {
-        Self::whole(backend, blobs, ids, keys, None)
+        let replica = ids.next();
+        Self::whole(backend, blobs, ids, keys, replica, None)
     }
 
     fn whole(
@@ -129,6 +157,7 @@ impl Store {
         blobs: Box<dyn BlobStore>,
         ids: IdSource,
         keys: Keyring,
+        replica: ReplicaId,
         lock: Option<DirLock>,
     ) -> Self {
         Self {
@@ -137,14 +166,26 @@ impl Store {
                 blobs: Blobs::new(blobs),
                 ids,
                 keys,
+                replica,
                 lock: Mutex::new(lock),
             }),
         }
     }
 
+    /// The name under which this process holds leases.
+    pub fn replica(&self) -> &ReplicaId {
+        &self.inner.replica
+    }
+
     /// The bytes of files.
     pub fn blobs(&self) -> &Blobs {
         &self.inner.blobs
+    }
+
+    /// Whether other processes use the same database: then what is remembered here may have changed
+    /// there.
+    pub fn is_shared(&self) -> bool {
+        self.inner.backend.shared()
     }
 
     /// Finishes what is queued and lets go of the data directory. Later calls fail with

@@ -4,7 +4,7 @@
 use freehold_base::{IdSource, Secret, Timestamp, TunnelId, TunnelTokenId, WorkspaceId, limits};
 use sha2::{Digest, Sha256};
 
-use crate::backend::{Row, Tx, Value, one, params};
+use crate::backend::{Announcement, Row, Tx, Value, one, params};
 use crate::secrets::{SealedSecret, SecretError, SecretOwner};
 use crate::sql::Filter;
 use crate::{Store, StoreError};
@@ -305,6 +305,7 @@ impl Store {
                     params![&id, &workspace, now],
                 )?;
                 if archived > 0 {
+                    tx.announce(Announcement::AccessChanged);
                     let token = "DELETE FROM tunnel_token WHERE tunnel_id = ?1";
                     tx.execute(token, params![&id])?;
                     tx.execute(
@@ -377,6 +378,7 @@ impl Store {
                     Some(_) => {}
                 }
                 fresh.put(tx, &id)?;
+                tx.announce(Announcement::AccessChanged);
                 Ok(fresh.shown.clone())
             })
             .await?;

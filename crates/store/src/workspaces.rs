@@ -2,7 +2,7 @@
 
 use freehold_base::{IdSource, OrganizationId, Timestamp, WorkspaceId};
 
-use crate::backend::{Row, Tx, one, params};
+use crate::backend::{Announcement, Row, Tx, one, params};
 use crate::{Store, StoreError};
 
 /// The organization; there is one.
@@ -172,6 +172,7 @@ impl Store {
                 "UPDATE workspace SET archived_at = COALESCE(archived_at, ?2)
                  WHERE id = ?1 AND is_default = 0 RETURNING {COLUMNS}"
             );
+            tx.announce(Announcement::AccessChanged);
             one(tx.query(&sql, params![&id, now])?)
                 .map(workspace)
                 .transpose()

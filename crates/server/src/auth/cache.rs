@@ -13,11 +13,12 @@ use super::{CredentialHash, Principal, Reach};
 const CACHED_KEYS: usize = 4096;
 
 /// Who comes with a key, by the key's hash. Nothing expires: a revoked key is taken out by
-/// [`KeyCache::clear`], which every change to keys or workspaces calls after its commit. One
-/// process owns the store, so no key changes behind its back. Session tokens are not remembered:
-/// they come and go with the work items, which the store ends by itself.
-#[derive(Default)]
+/// [`KeyCache::clear`], which every change to keys or workspaces calls after its commit. Nothing is
+/// remembered where another process may change keys: a key is revoked for its next request, wherever
+/// that arrives. Nor are session tokens: they come and go with the work items, which the store ends
+/// by itself.
 pub(crate) struct KeyCache {
+    remembers: bool,
     inner: Mutex<Cached>,
     /// The generation, for those who outlive the request that was let in.
     pub(super) changes: watch::Sender<u64>,
@@ -33,6 +34,15 @@ struct Cached {
 }
 
 impl KeyCache {
+    /// An empty one; `alone`: no other process uses the store.
+    pub(crate) fn new(alone: bool) -> Self {
+        Self {
+            remembers: alone,
+            inner: Mutex::default(),
+            changes: watch::Sender::default(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Cached> {
         // The map is whole between any two statements, so a poisoned lock is still usable.
         self.inner.lock().unwrap_or_else(|e| e.into_inner())
@@ -70,7 +80,7 @@ impl KeyCache {
     }
 
     pub(super) fn put(&self, generation: u64, principal: &Principal) {
-        if matches!(principal.reach, Reach::Session { .. }) {
+        if !self.remembers || matches!(principal.reach, Reach::Session { .. }) {
             return;
         }
         let mut inner = self.lock();
@@ -100,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_lookup_that_began_before_a_revocation_is_not_remembered() {
-        let cache = KeyCache::default();
+        let cache = KeyCache::new(true);
         let hash = CredentialHash([1; 32]);
         let caller = principal(Reach::Workspace {
             key: "apikey_1".parse().unwrap(),
@@ -117,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_session_token_is_not_remembered() {
-        let cache = KeyCache::default();
+        let cache = KeyCache::new(true);
         let token = principal(Reach::Session {
             session: "sesn_1".parse().unwrap(),
             environment: "env_1".parse().unwrap(),

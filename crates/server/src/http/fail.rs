@@ -22,6 +22,10 @@ impl From<StoreError> for Fail {
                 ErrorKind::Unavailable,
                 "the server is stopping",
             )),
+            StoreError::Connection(_) => Self(ApiError::new(
+                ErrorKind::Unavailable,
+                "the database is not available; try again",
+            )),
             other => Self::internal(&other),
         }
     }

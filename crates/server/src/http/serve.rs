@@ -51,6 +51,7 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut minute = tokio::time::interval(KEY_USES);
+    let mut access = app.runtime.hub().access();
     tokio::pin!(shutdown);
     loop {
         let accepted = async {
@@ -63,6 +64,8 @@ pub async fn serve(
                 let app = Arc::clone(&app);
                 connections.spawn(async move { write_down_key_uses(&app).await });
             }
+            // Here or in another replica; its sender is in `app`.
+            Ok(()) = access.changed() => app.keys.clear(),
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             (slot, accepted) = accepted => match accepted {
                 Ok((stream, _)) => {

@@ -6,7 +6,7 @@ use super::append::{InsertError, has_result, insert, is_result};
 use super::{AcceptError, Accepted, Input, NewEvent};
 use crate::Store;
 use crate::StoreError;
-use crate::backend::{Tx, one, params};
+use crate::backend::{Announcement, Tx, one, params};
 use crate::work;
 
 impl Store {
@@ -100,6 +100,7 @@ pub(crate) fn put(
     let Some(mut row) = one(taken) else {
         return Err(refusal(tx, session)?);
     };
+    tx.announce(Announcement::Woken(session.clone()));
     let (inbox_head, head, last) = (row.int("inbox")?, row.int("head")?, row.time("time")?);
     if row.flag("session flag")? {
         work::ensure(tx, ids, session)?;

@@ -8,6 +8,7 @@ use freehold_base::crash_point;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Begun, Connection, PgTx};
+use super::news::Item;
 use super::{Address, Time};
 use crate::backend::{Announcement, Scope};
 use crate::job::{self, Job, Message, Outcome, same};
@@ -25,6 +26,7 @@ pub(super) struct Lane {
     time: Time,
     listener: Arc<dyn CommitListener>,
     queue: mpsc::Receiver<Message>,
+    news: mpsc::UnboundedSender<Item>,
     connection: Option<Connection>,
 }
 
@@ -64,12 +66,14 @@ impl Lane {
         time: Time,
         listener: Arc<dyn CommitListener>,
         queue: mpsc::Receiver<Message>,
+        news: mpsc::UnboundedSender<Item>,
     ) -> Self {
         Self {
             address,
             time,
             listener,
             queue,
+            news,
             connection: None,
         }
     }
@@ -133,6 +137,7 @@ impl Lane {
                 crash_point!("store.commit.after");
                 for announcement in &done.announcements {
                     job::announce(&*self.listener, announcement);
+                    let _ = self.news.send(Item::of(announcement)); // Outlives the lanes.
                 }
                 for (job, outcome) in group.drain(..).zip(done.outcomes) {
                     // A caller that went away does not want its answer.

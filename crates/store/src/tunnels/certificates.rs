@@ -4,7 +4,7 @@
 use freehold_base::{Timestamp, TunnelCertificateId, TunnelId, WorkspaceId, limits};
 
 use super::get as get_tunnel;
-use crate::backend::{Row, Tx, Value, one, params};
+use crate::backend::{Announcement, Row, Tx, Value, one, params};
 use crate::sql::Filter;
 use crate::{Store, StoreError};
 
@@ -125,6 +125,7 @@ impl Store {
                 Some(_) => {}
             }
             let now = tx.now();
+            tx.announce(Announcement::AccessChanged);
             tx.execute(
                 "INSERT INTO tunnel_certificate
                    (id, tunnel_id, fingerprint, der, created_at, expires_at)
@@ -190,6 +191,7 @@ impl Store {
                 return Ok(None);
             }
             let now = tx.now();
+            tx.announce(Announcement::AccessChanged);
             tx.execute(
                 "UPDATE tunnel_certificate SET archived_at = COALESCE(archived_at, ?2)
                  WHERE id = ?1",

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use freehold_base::{IdSource, Timestamp};
+use freehold_base::{IdSource, Timestamp, kind};
 use freehold_store::backend::{Announcement, Backend, Boxed, Op, Row, Scope, Tx, Value};
 use freehold_store::postgres::{Address, Postgres, Time};
 use freehold_store::sqlite::Sqlite;
@@ -91,7 +91,14 @@ pub fn tapped<H: Hand>(
             Box::new(Tapped { inner, hand })
         }
         Some(address) => {
-            let inner = Postgres::open(address, Time::Of(clock), listener, seed).unwrap();
+            let inner = Postgres::open(
+                address,
+                Time::Of(clock),
+                ids.next::<kind::Replica>().to_string(),
+                listener,
+                seed,
+            )
+            .unwrap();
             Box::new(Tapped { inner, hand })
         }
     };

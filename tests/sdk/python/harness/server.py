@@ -10,6 +10,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+from . import postgres
 from .watch import PATIENCE_S
 
 # It promises to stop within ten seconds.
@@ -43,6 +44,7 @@ class Server:
         self._config = folder / "freehold.toml"
         self._config.write_text(config)
         self.log = folder / "server.log"
+        self.database = postgres.cluster().database() if postgres.wanted() else None
         self.start()
 
     def start(self) -> None:
@@ -50,6 +52,8 @@ class Server:
         env = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "TMPDIR", "USER", "LANG"}}
         env["FREEHOLD_BOOTSTRAP_KEY"] = self.key
         env["FREEHOLD_MODEL_KEY"] = "upstream-key"
+        if self.database:
+            env["FREEHOLD_DATABASE_URL"] = self.database
         command = [
             binary(),
             "serve",
