@@ -41,10 +41,10 @@ impl Bells {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Rings if the session is driven here.
-    pub(crate) fn ring(&self, session: &SessionId) {
-        if let Some(bell) = self.lock().get(session) {
-            bell.ring();
-        }
+    /// Rings if the session is driven here; gives whether it is.
+    pub(crate) fn ring(&self, session: &SessionId) -> bool {
+        let bells = self.lock();
+        let bell = bells.get(session);
+        bell.inspect(|bell| bell.ring()).is_some()
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use freehold_base::{EnvironmentId, EventId, IdSource, SessionId, limits};
 use freehold_store::{CommitListener, StoredEvent};
 use freehold_wire::event;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::bells::Bells;
 use crate::queue::WorkBells;
@@ -108,6 +108,7 @@ pub struct Hub {
     channels: Arc<Mutex<HashMap<SessionId, broadcast::Sender<Frame>>>>,
     work: WorkBells,
     drivers: Bells,
+    wanted: Arc<Notify>,
     access: Arc<watch::Sender<u64>>,
     ids: IdSource,
 }
@@ -119,6 +120,7 @@ impl Hub {
             channels: Arc::default(),
             work: WorkBells::default(),
             drivers: Bells::default(),
+            wanted: Arc::default(),
             access: Arc::default(),
             ids,
         }
@@ -147,6 +149,11 @@ impl Hub {
     /// count, in this replica or in another.
     pub fn access(&self) -> watch::Receiver<u64> {
         self.access.subscribe()
+    }
+
+    /// Rings when another replica took input for a session that is not driven here.
+    pub(crate) fn wanted(&self) -> &Notify {
+        &self.wanted
     }
 
     /// The bells of the sessions driven here.
@@ -213,7 +220,10 @@ impl CommitListener for Hub {
 
     fn moved(&self, session: &SessionId, head: i64) {
         self.preview(session, Frame::Large { seq: head });
-        self.drivers.ring(session);
+        if !self.drivers.ring(session) && head == 0 {
+            // Input that another replica took, perhaps for a session that only we can drive.
+            self.wanted.notify_one();
+        }
     }
 
     fn watched(&self) -> Vec<SessionId> {

@@ -262,6 +262,7 @@ impl Runtime {
             }
             tokio::select! {
                 () = self.shared.stopping.cancelled() => return,
+                () = self.shared.hub.wanted().notified() => {}
                 () = tokio::time::sleep(SWEEP) => {}
             }
         }

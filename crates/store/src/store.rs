@@ -1,16 +1,16 @@
 //! The handle everybody holds.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use freehold_base::{EnvironmentId, IdSource, ReplicaId, SessionId};
 
 use crate::backend::{Backend, Boxed, Scope, Tx, params};
-use crate::data_dir::DirLock;
+use crate::data_dir::Seat;
 use crate::postgres::{Address, Postgres, Time};
 use crate::secrets::KEY_FILE;
 use crate::sqlite::Sqlite;
-use crate::{BlobStore, Blobs, Keyring, LocalBlobs, StoreError, StoredEvent, data_dir, workspaces};
+use crate::{BlobStore, Blobs, Keyring, LocalBlobs, StoreError, StoredEvent, workspaces};
 
 /// Hears of what has become durable, before its writer is answered: it must be quick, and must not
 /// call the store. With one writer (SQLite) it is called one call at a time and with each session's
@@ -70,9 +70,7 @@ struct Inner {
     blobs: Blobs,
     ids: IdSource,
     keys: Keyring,
-    replica: ReplicaId,
-    /// Of the data directory, unless the backend holds it.
-    lock: Mutex<Option<DirLock>>,
+    seat: Seat,
 }
 
 impl Store {
@@ -101,20 +99,17 @@ impl Store {
         ids: IdSource,
         listener: Arc<dyn CommitListener>,
     ) -> Result<Self, StoreError> {
-        let replica: ReplicaId = ids.next();
-        let (backend, lock): (Box<dyn Backend>, _) = match &place.database {
+        let (backend, seat): (Box<dyn Backend>, _) = match &place.database {
             Some(address) => {
-                let lock = data_dir::lock(dir)?;
-                // The lock is ours, so whoever was here before is dead.
-                let dead = data_dir::replace_replica(dir, &replica)?;
+                let (seat, dead) = Seat::shared(dir, &ids)?;
                 let first = |tx: &mut dyn Tx| {
                     let sql = "DELETE FROM replica WHERE id = ?1";
                     tx.execute(sql, params![dead.as_deref()])?;
                     workspaces::seed(tx, &ids)
                 };
-                let origin = replica.to_string();
+                let origin = seat.replica.to_string();
                 let backend = Postgres::open(address, Time::Database, origin, listener, first)?;
-                (Box::new(backend), Some(lock))
+                (Box::new(backend), seat)
             }
             None => {
                 let clock = Arc::clone(ids.clock());
@@ -123,7 +118,7 @@ impl Store {
                     tx.execute("DELETE FROM replica", &[])?;
                     workspaces::seed(tx, &ids)
                 })?;
-                (Box::new(backend), None)
+                (Box::new(backend), Seat::alone(&ids))
             }
         };
         let blobs = LocalBlobs::open(&dir.join("blobs"), ids.clone())?;
@@ -131,14 +126,7 @@ impl Store {
             Some(keys) => keys,
             None => Keyring::load_or_create(&dir.join(KEY_FILE), &ids)?,
         };
-        Ok(Self::whole(
-            backend,
-            Box::new(blobs),
-            ids,
-            keys,
-            replica,
-            lock,
-        ))
+        Ok(Self::seated(backend, Box::new(blobs), ids, keys, seat))
     }
 
     /// A store over other parts. The database must hold an organization already.
@@ -148,17 +136,16 @@ impl Store {
         ids: IdSource,
         keys: Keyring,
     ) -> Self {
-        let replica = ids.next();
-        Self::whole(backend, blobs, ids, keys, replica, None)
+        let seat = Seat::alone(&ids);
+        Self::seated(backend, blobs, ids, keys, seat)
     }
 
-    fn whole(
+    fn seated(
         backend: Box<dyn Backend>,
         blobs: Box<dyn BlobStore>,
         ids: IdSource,
         keys: Keyring,
-        replica: ReplicaId,
-        lock: Option<DirLock>,
+        seat: Seat,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -166,15 +153,14 @@ impl Store {
                 blobs: Blobs::new(blobs),
                 ids,
                 keys,
-                replica,
-                lock: Mutex::new(lock),
+                seat,
             }),
         }
     }
 
     /// The name under which this process holds leases.
     pub fn replica(&self) -> &ReplicaId {
-        &self.inner.replica
+        &self.inner.seat.replica
     }
 
     /// The bytes of files.
@@ -192,12 +178,12 @@ impl Store {
     /// [`StoreError::Closed`].
     pub async fn close(&self) {
         self.inner.backend.close().await;
-        let mut lock = self
-            .inner
-            .lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        drop(lock.take());
+        self.inner.seat.leave();
+    }
+
+    /// Where sandboxes of sessions that are driven here are; `None` where there is but one place.
+    pub(crate) fn home(&self) -> Option<String> {
+        self.inner.seat.home.clone()
     }
 
     pub(crate) fn ids(&self) -> &IdSource {

@@ -8,8 +8,8 @@ use crate::{Store, StoreError};
 
 impl Store {
     /// Takes a session's lease under a new epoch, which fences every older driver. `None` if the
-    /// session is gone, is terminated with nothing left to do, or is driven by another live
-    /// replica.
+    /// session is gone, is terminated with nothing left to do, is driven by another live replica, or
+    /// has its sandbox where another lives.
     ///
     /// # Errors
     /// The store failed.
@@ -18,16 +18,18 @@ impl Store {
         session: &SessionId,
         replica: &ReplicaId,
     ) -> Result<Option<Claim>, StoreError> {
-        let (of, replica) = (session.clone(), replica.clone());
+        let (of, replica, home) = (session.clone(), replica.clone(), self.home());
         self.write_session(session, move |tx| {
             let now = tx.now();
             let taken = tx.query(
-                "UPDATE session SET lease_owner = ?2, lease_epoch = lease_epoch + 1
+                "UPDATE session SET lease_owner = ?2, lease_epoch = lease_epoch + 1, home = ?4
                  WHERE id = ?1 AND (status <> 'terminated' OR wake_at IS NOT NULL)
                    AND (lease_owner IS NULL OR lease_owner = ?2 OR NOT EXISTS (
                      SELECT 1 FROM replica r WHERE r.id = session.lease_owner AND r.lease_until > ?3))
+                   AND (home IS NULL OR home = ?4 OR NOT EXISTS (
+                     SELECT 1 FROM replica r WHERE r.home = session.home AND r.lease_until > ?3))
                  RETURNING lease_epoch, head_seq, inbox_head",
-                params![&of, &replica, now],
+                params![&of, &replica, now, home.as_deref()],
             )?;
             one(taken)
                 .map(|mut row| {
@@ -67,19 +69,23 @@ impl Store {
         .await
     }
 
-    /// Sessions that want a driver now and have none, longest waiting first; at most `limit`.
+    /// Sessions that want a driver now, have none, and can be driven here; longest waiting first, at
+    /// most `limit`.
     ///
     /// # Errors
     /// The store failed.
     pub async fn runnable(&self, limit: usize) -> Result<Vec<SessionId>, StoreError> {
+        let home = self.home();
         self.read(move |tx| {
             let now = tx.now();
             tx.query(
                 "SELECT s.id FROM session s WHERE s.wake_at IS NOT NULL AND s.wake_at <= ?1
                    AND (s.lease_owner IS NULL OR NOT EXISTS (
                      SELECT 1 FROM replica r WHERE r.id = s.lease_owner AND r.lease_until > ?1))
+                   AND (s.home IS NULL OR s.home = ?3 OR NOT EXISTS (
+                     SELECT 1 FROM replica r WHERE r.home = s.home AND r.lease_until > ?1))
                  ORDER BY s.wake_at LIMIT ?2",
-                params![now, limit],
+                params![now, limit, home.as_deref()],
             )?
             .into_iter()
             .map(|mut row| row.id("session"))
@@ -93,13 +99,13 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn heartbeat(&self, replica: &ReplicaId, ttl_ms: i64) -> Result<(), StoreError> {
-        let replica = replica.clone();
+        let (replica, home) = (replica.clone(), self.home());
         self.write(move |tx| {
             let until = tx.now().plus_millis(ttl_ms);
             tx.execute(
-                "INSERT INTO replica (id, lease_until) VALUES (?1, ?2)
+                "INSERT INTO replica (id, lease_until, home) VALUES (?1, ?2, ?3)
                  ON CONFLICT (id) DO UPDATE SET lease_until = ?2",
-                params![&replica, until],
+                params![&replica, until, home.as_deref()],
             )
             .map(drop)
         })

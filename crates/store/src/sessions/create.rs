@@ -113,14 +113,16 @@ impl Store {
     /// # Errors
     /// See [`CreateSessionError`]; nothing was made then.
     pub async fn create_session(&self, new: NewSession) -> Result<SessionRow, CreateSessionError> {
-        let ids = self.ids().clone();
-        self.write(move |tx| create(tx, &ids, &new)).await
+        let (ids, home) = (self.ids().clone(), self.home());
+        self.write(move |tx| create(tx, &ids, home.as_deref(), &new))
+            .await
     }
 }
 
 fn create(
     tx: &mut dyn Tx,
     ids: &IdSource,
+    home: Option<&str>,
     new: &NewSession,
 ) -> Result<SessionRow, CreateSessionError> {
     let usable = |tx: &mut dyn Tx, table: &str, id: &str| {
@@ -142,8 +144,8 @@ fn create(
     tx.execute(
         "INSERT INTO session (id, workspace_id, thread_id, environment_id, agent_id, agent_version,
            deployment_id, status, blocked, head_seq, inbox_head, last_processed_at, lease_epoch,
-           self_hosted, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'idle', 0, 0, 0, 0, 0, ?8, ?9, ?9)",
+           self_hosted, created_at, updated_at, home)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'idle', 0, 0, 0, 0, 0, ?8, ?9, ?9, ?10)",
         params![
             &new.id,
             &new.workspace_id,
@@ -154,6 +156,8 @@ fn create(
             new.deployment_id.as_ref(),
             new.self_hosted,
             now,
+            // The sandbox is made here, unless a worker has it.
+            home.filter(|_| !new.self_hosted),
         ],
     )?;
     tx.execute(

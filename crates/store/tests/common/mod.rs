@@ -70,6 +70,9 @@ impl<B: Backend, H: Hand> Backend for Tapped<B, H> {
     async fn scrub(&self) -> Result<(), StoreError> {
         self.inner.scrub().await
     }
+    fn shared(&self) -> bool {
+        self.inner.shared()
+    }
     async fn close(&self) {
         self.inner.close().await;
     }

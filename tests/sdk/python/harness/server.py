@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 from . import postgres
 from .watch import PATIENCE_S
@@ -29,6 +30,12 @@ def binary() -> str:
 class Server:
     """Starts in the constructor; `url` and `key` are what a client needs."""
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Server:
+        # Wherever a test starts a server it gets several, if that is what the suite runs on.
+        from .replicas import Replicas, wanted
+
+        return super().__new__(Replicas if cls is Server and wanted() else cls)
+
     def __init__(
         self,
         folder: Path,
@@ -36,6 +43,7 @@ class Server:
         config: str,
         key: str = "sk-fh-python-sdk-tests",
         listen: str = "127.0.0.1:0",
+        database: str | None = None,
     ) -> None:
         self.folder = folder
         self._listen = listen
@@ -44,7 +52,7 @@ class Server:
         self._config = folder / "freehold.toml"
         self._config.write_text(config)
         self.log = folder / "server.log"
-        self.database = postgres.cluster().database() if postgres.wanted() else None
+        self.database = database or (postgres.cluster().database() if postgres.wanted() else None)
         self.start()
 
     def start(self) -> None:
