@@ -114,6 +114,44 @@ pub fn hosts() -> Result<()> {
     Ok(())
 }
 
+/// Sees to it that PostgreSQL's programs are there. No server of the system's is used: tests start
+/// their own.
+///
+/// # Errors
+/// They are missing and cannot be installed.
+pub fn postgres() -> Result<()> {
+    let found = || {
+        let versions = std::fs::read_dir("/usr/lib/postgresql")
+            .into_iter()
+            .flatten();
+        versions
+            .flatten()
+            .any(|v| v.path().join("bin/postgres").exists())
+    };
+    if !found() {
+        apt(&["postgresql"])?;
+    }
+    if !found() {
+        bail!("PostgreSQL is still missing in /usr/lib/postgresql");
+    }
+    Ok(())
+}
+
+/// Sees to it that replicas have a database, and a proxy before them.
+///
+/// # Errors
+/// A program is missing and cannot be installed.
+pub fn replicas() -> Result<()> {
+    postgres()?;
+    if !works("nginx", &["-v"]) {
+        apt(&["nginx-light"])?;
+    }
+    if !works("nginx", &["-v"]) {
+        bail!("nginx still cannot be run");
+    }
+    Ok(())
+}
+
 /// Sees to it that Node is new enough, and installs the packages of the TypeScript suite.
 ///
 /// # Errors

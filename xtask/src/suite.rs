@@ -22,6 +22,7 @@ const PARTS: &[(&str, Part)] = &[
     ("python", python),
     ("ts", typescript),
     ("hosts", hosts),
+    ("replicas", replicas),
     ("mcp", mcp),
     ("demo", demonstrations),
 ];
@@ -69,6 +70,7 @@ fn rust(steps: &mut Steps) -> Result<()> {
         "runc, runsc, QEMU and a kernel for machines",
         setup::sandboxes,
     )?;
+    steps.own("database set-up", "PostgreSQL", setup::postgres)?;
     let mut tests = cargo();
     // Faster, and each test in a process of its own; but not everybody has it.
     if works("cargo-nextest", &["nextest", "--version"]) {
@@ -140,6 +142,22 @@ fn hosts(steps: &mut Steps) -> Result<()> {
     pytest(steps, "two hosts", &python, &setup::HOSTS)
 }
 
+/// The client suite against two replicas on PostgreSQL, behind a proxy that sends each request to the
+/// next.
+fn replicas(steps: &mut Steps) -> Result<()> {
+    build(steps)?;
+    steps.own("replicas set-up", "PostgreSQL and nginx", setup::replicas)?;
+    steps.own("python set-up", "python3 with venv", setup::python)?;
+    let python = steps.own("replicas python", "virtual environment", || {
+        setup::CURRENT.ready()
+    })?;
+    let mut tests = suite(&python, &setup::CURRENT)?;
+    tests
+        .env("FREEHOLD_TEST_STORE", "postgres")
+        .env("FREEHOLD_TEST_REPLICAS", "2");
+    counted(steps, "two replicas", &mut tests)
+}
+
 /// What a newcomer runs first.
 fn demonstrations(steps: &mut Steps) -> Result<()> {
     steps.own("demo", "a session", || demo::run(true))?;
@@ -196,10 +214,15 @@ fn typescript_built(steps: &mut Steps) -> Result<PathBuf> {
 }
 
 fn pytest(steps: &mut Steps, name: &str, python: &Path, venv: &setup::Venv) -> Result<()> {
-    let suite = paths::root().join("tests/sdk/python").join(venv.suite);
+    counted(steps, name, &mut suite(python, venv)?)
+}
+
+fn suite(python: &Path, venv: &setup::Venv) -> Result<Command> {
+    let folder = paths::root().join("tests/sdk/python").join(venv.suite);
     let mut tests = command(python);
-    tests.args(["-m", "pytest"]).current_dir(suite);
-    counted(steps, name, tests.env("FREEHOLD_BIN", paths::freehold()?))
+    tests.args(["-m", "pytest"]).current_dir(folder);
+    tests.env("FREEHOLD_BIN", paths::freehold()?);
+    Ok(tests)
 }
 
 /// A run without tests would prove nothing.
