@@ -10,6 +10,7 @@ mod listen;
 mod registry;
 mod sources;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +92,8 @@ pub struct Options {
     /// Between two pings, and the longest wait for the answer to one: after both together a gateway that
     /// is not heard of any more is gone.
     pub ping: Duration,
+    /// Between two looks at whether what streams rely on has expired.
+    pub look: Duration,
     /// Streams of one tunnel at a time.
     pub max_streams: usize,
     /// Connections of one tunnel at a time.
@@ -109,6 +112,7 @@ impl Options {
             half_open: 256,
             half_open_of_one: 32,
             ping: settings::PING,
+            look: Duration::from_secs(1),
             max_streams: 1_024,
             max_connections: 64,
         }
@@ -148,7 +152,19 @@ impl Edge {
         stop: CancellationToken,
         idle: CancellationToken,
     ) -> Result<(), rustls::Error> {
-        listen::serve(self, listener, identity, stop, idle).await
+        tokio::select! {
+            served = listen::serve(self, listener, identity, stop, idle) => served,
+            never = self.expire() => match never {},
+        }
+    }
+
+    /// Ends streams when their gateways' certificates expire, or the authorities behind these. Time is
+    /// read again and again: a timer would know nothing of a clock that is set.
+    async fn expire(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(self.options.look).await;
+            self.registry.expire(self.ids.clock().now());
+        }
     }
 
     /// Whether a host is below the domain of tunnels: then it is reached through one, or not at all.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use freehold_base::{TunnelId, WorkspaceId};
+use freehold_base::{SharedClock, Timestamp, TunnelId, WorkspaceId};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::link::Link;
 use super::registry::Place;
@@ -24,8 +24,9 @@ pub struct Guarded {
     over: [Over; 2],
     record: Record,
     /// Counts it for as long as it lives.
-    _place: Place,
+    place: Place,
     link: Arc<Link>,
+    clock: SharedClock,
 }
 
 type Over = Pin<Box<WaitForCancellationFutureOwned>>;
@@ -64,30 +65,37 @@ impl Guarded {
         record: Record,
         place: Place,
         link: Arc<Link>,
+        clock: SharedClock,
     ) -> Self {
         Self {
             stream,
-            over: both(&place.over()),
+            over: [(); 2].map(|()| Box::pin(place.over().cancelled_owned())),
             record,
-            _place: place,
+            place,
             link,
+            clock,
         }
     }
 
-    /// The handshake is done, and from now on this is what ends it.
-    pub(super) fn rely_on(&mut self, over: &CancellationToken) {
-        self.over = both(over);
-        self.record.outcome = "closed";
+    /// The handshake is done: this authority vouches for the gateway, until then. Whether that still
+    /// holds: not if the tunnel was changed `since` it was looked up.
+    pub(super) fn rely_on(&mut self, authority: &str, until: Timestamp, since: u64) -> bool {
+        let holds = self.place.rely_on(authority, until, since);
+        if holds {
+            self.record.outcome = "closed";
+        }
+        holds
     }
 
     fn check(&mut self, direction: usize, cx: &mut Context<'_>) -> io::Result<()> {
         match self.over[direction].as_mut().poll(cx) {
             Poll::Ready(()) => {
-                self.record.outcome = "changed";
-                Err(io::Error::new(
-                    io::ErrorKind::ConnectionAborted,
-                    "the tunnel was changed",
-                ))
+                let (outcome, why) = match self.place.has_expired(self.clock.now()) {
+                    true => ("expired", "the gateway's certificate has expired"),
+                    false => ("changed", "the tunnel was changed"),
+                };
+                self.record.outcome = outcome;
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, why))
             }
             Poll::Pending => Ok(()),
         }
@@ -100,10 +108,6 @@ impl Guarded {
         }
         done
     }
-}
-
-fn both(over: &CancellationToken) -> [Over; 2] {
-    [(); 2].map(|()| Box::pin(over.clone().cancelled_owned()))
 }
 
 impl Drop for Guarded {

@@ -1,10 +1,11 @@
 //! Which gateways are connected, and what is open over them.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use freehold_base::TunnelId;
+use freehold_base::{Timestamp, TunnelId};
 use rustls::ClientConfig;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -22,29 +23,32 @@ fn streams(link: &Arc<Link>) -> usize {
 #[derive(Default)]
 struct Open {
     links: Vec<Arc<Link>>,
-    /// Streams, by what they rely on.
-    trusts: Vec<(Vec<String>, CancellationToken)>,
-    streams: usize,
+    streams: HashMap<u64, Stream>,
     /// How TLS is spoken with its gateways as long as these are trusted.
     config: Option<(Vec<String>, Arc<ClientConfig>)>,
 }
 
-impl Open {
-    /// What ends the streams for which all of `trusted` must be trusted.
-    fn over(&mut self, trusted: &[String]) -> CancellationToken {
-        let known = self.trusts.iter().find(|(t, _)| t == trusted);
-        if let Some((_, over)) = known {
-            return over.clone();
-        }
-        let over = CancellationToken::new();
-        self.trusts.push((trusted.to_vec(), over.clone()));
-        over
-    }
+/// A stream, and what it relies on.
+struct Stream {
+    /// Fingerprints of authorities, all of which must be trusted.
+    trusted: Vec<String>,
+    /// Until when they vouch for its gateway; `None` before the handshake.
+    until: Option<Timestamp>,
+    /// Ends it.
+    over: CancellationToken,
+}
 
+impl Stream {
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| now > until)
+    }
+}
+
+impl Open {
     /// Ends everything; the streams are counted until they are gone.
     fn end(&mut self) {
         self.links.drain(..).for_each(|link| link.over.cancel());
-        self.trusts.drain(..).for_each(|(_, over)| over.cancel());
+        self.streams.values().for_each(|s| s.over.cancel());
         self.config = None;
     }
 }
@@ -53,7 +57,7 @@ type Tunnels = HashMap<TunnelId, Open>;
 
 /// Forgets a tunnel of which nothing is open.
 fn tidy(tunnels: &mut Tunnels, tunnel: &TunnelId) {
-    let unused = |open: &Open| open.links.is_empty() && open.streams == 0;
+    let unused = |open: &Open| open.links.is_empty() && open.streams.is_empty();
     if tunnels.get(tunnel).is_some_and(unused) {
         tunnels.remove(tunnel);
     }
@@ -63,6 +67,8 @@ fn tidy(tunnels: &mut Tunnels, tunnel: &TunnelId) {
 pub(super) struct Registry {
     tunnels: Mutex<Tunnels>,
     changes: Mutex<Changes>,
+    /// Streams there have been.
+    count: AtomicU64,
     /// Until when gateways of a server before this one may be expected.
     expected: Instant,
     arrived: Notify,
@@ -101,12 +107,40 @@ pub(super) enum Next {
 pub(super) struct Place {
     registry: Arc<Registry>,
     tunnel: TunnelId,
+    stream: u64,
     over: CancellationToken,
 }
 
 impl Place {
+    /// What ends the stream.
     pub(super) fn over(&self) -> CancellationToken {
         self.over.clone()
+    }
+
+    /// Whether what the stream relies on has expired at `now`.
+    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+        let tunnels = self.registry.lock();
+        let open = tunnels.get(&self.tunnel);
+        let stream = open.and_then(|open| open.streams.get(&self.stream));
+        stream.is_some_and(|stream| stream.has_expired(now))
+    }
+
+    /// It is known now which authority vouches for the gateway, and until when: the others may go.
+    /// Whether that holds: not if the tunnel was changed `since` it was looked up.
+    pub(super) fn rely_on(&self, authority: &str, until: Timestamp, since: u64) -> bool {
+        let mut tunnels = self.registry.lock();
+        // Whoever changes it says so first, and waits for this lock then: what is not stale here is gone
+        // through.
+        if self.registry.is_stale(&self.tunnel, since) {
+            return false;
+        }
+        let open = tunnels.get_mut(&self.tunnel);
+        let Some(stream) = open.and_then(|open| open.streams.get_mut(&self.stream)) else {
+            return false;
+        };
+        stream.trusted = vec![authority.to_owned()];
+        stream.until = Some(until);
+        true
     }
 }
 
@@ -114,7 +148,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut tunnels = self.registry.lock();
         if let Some(open) = tunnels.get_mut(&self.tunnel) {
-            open.streams = open.streams.saturating_sub(1);
+            open.streams.remove(&self.stream);
         }
         tidy(&mut tunnels, &self.tunnel);
     }
@@ -126,6 +160,7 @@ impl Registry {
         Self {
             tunnels: Mutex::default(),
             changes: Mutex::default(),
+            count: AtomicU64::new(0),
             expected: Instant::now() + arrival,
             arrived: Notify::new(),
         }
@@ -250,33 +285,23 @@ impl Registry {
             return Err(NoPlace::Changed);
         }
         let open = tunnels.entry(tunnel.clone()).or_default();
-        if open.streams >= max {
+        if open.streams.len() >= max {
             return Err(NoPlace::Busy);
         }
-        open.streams += 1;
+        let over = CancellationToken::new();
+        let id = self.count.fetch_add(1, Ordering::Relaxed);
+        let stream = Stream {
+            trusted: trusted.to_vec(),
+            until: None,
+            over: over.clone(),
+        };
+        open.streams.insert(id, stream);
         Ok(Place {
             registry: Arc::clone(self),
             tunnel: tunnel.clone(),
-            over: open.over(trusted),
+            stream: id,
+            over,
         })
-    }
-
-    /// What ends a stream once it is known which authority vouched for its gateway: the others may go.
-    /// `None` if the tunnel was changed `since` it was looked up.
-    pub(super) fn rely_on(
-        &self,
-        tunnel: &TunnelId,
-        authority: &str,
-        since: u64,
-    ) -> Option<CancellationToken> {
-        let mut tunnels = self.lock();
-        // Whoever changes it says so first, and waits for this lock then: what is not stale here is gone
-        // through.
-        if self.is_stale(tunnel, since) {
-            return None;
-        }
-        let open = tunnels.get_mut(tunnel)?;
-        Some(open.over(&[authority.to_owned()]))
     }
 
     /// Ends the streams that rely on what is not trusted any more.
@@ -284,14 +309,18 @@ impl Registry {
         let mut tunnels = self.lock();
         if let Some(open) = tunnels.get_mut(tunnel) {
             open.config.take_if(|(then, _)| then != trusted);
-            open.trusts.retain(|(then, over)| {
-                let stays = then.iter().all(|t| trusted.contains(t));
-                if !stays {
-                    over.cancel();
-                }
-                stays
-            });
+            let stays = |stream: &&Stream| stream.trusted.iter().all(|t| trusted.contains(t));
+            let gone = open.streams.values().filter(|stream| !stays(stream));
+            gone.for_each(|stream| stream.over.cancel());
         }
+    }
+
+    /// Ends the streams for whose gateways nobody vouches any more.
+    pub(super) fn expire(&self, now: Timestamp) {
+        let tunnels = self.lock();
+        let streams = tunnels.values().flat_map(|open| open.streams.values());
+        let expired = streams.filter(|stream| stream.has_expired(now));
+        expired.for_each(|stream| stream.over.cancel());
     }
 
     /// Ends everything of a tunnel.
@@ -307,7 +336,7 @@ impl Registry {
     pub(super) fn end_all(&self) {
         let mut tunnels = self.lock();
         tunnels.values_mut().for_each(Open::end);
-        tunnels.retain(|_, open| open.streams > 0);
+        tunnels.retain(|_, open| !open.streams.is_empty());
     }
 
     pub(super) fn connections(&self, tunnel: &TunnelId) -> Vec<ConnectionInfo> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use freehold_base::file::write_private;
-use freehold_base::{IdSource, TunnelId, WorkspaceId};
+use freehold_base::{IdSource, SharedClock, SystemClock, SystemEntropy, TunnelId, WorkspaceId};
 use freehold_tunnel::edge::{
     DialFailure, Directory, DirectoryError, Edge, Guarded, Identity, Options, TokenGrant, Tunnel,
 };
@@ -191,6 +191,12 @@ pub struct Given {
     pub config: String,
     pub limits: Limits,
     pub resolver: Arc<dyn Resolve>,
+    /// What the edge has.
+    pub options: Options,
+    /// The time, on both sides.
+    pub clock: SharedClock,
+    /// How long the gateway's certificate is valid.
+    pub valid: Duration,
 }
 
 impl Default for Given {
@@ -199,6 +205,9 @@ impl Default for Given {
             config: String::new(),
             limits: Limits::default(),
             resolver: Arc::new(SystemResolver),
+            options: options(),
+            clock: Arc::new(SystemClock),
+            valid: Duration::from_secs(90_000),
         }
     }
 }
@@ -214,6 +223,7 @@ pub struct World {
     pub status_addr: Option<SocketAddr>,
     /// The gateway's configuration, without the lines given.
     usual: Vec<String>,
+    ids: IdSource,
     server: Arc<Upstream>,
     board: Arc<Board>,
     options: Options,
@@ -231,25 +241,24 @@ impl World {
 
     /// One whose edge has these options, and whose gateway goes another way than the direct one.
     pub async fn start_with(options: Options, way: impl FnOnce(Way) -> Way) -> Self {
-        Self::build(Given::default(), options, way).await
+        let given = Given {
+            options,
+            ..Given::default()
+        };
+        Self::build(given, way).await
     }
 
     pub async fn with(given: Given) -> Self {
-        Self::build(given, options(), |direct| direct).await
+        Self::build(given, |direct| direct).await
     }
 
-    async fn build(given: Given, options: Options, way: impl FnOnce(Way) -> Way) -> Self {
+    async fn build(given: Given, way: impl FnOnce(Way) -> Way) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ids = IdSource::system();
+        let ids = IdSource::new(given.clock, Arc::new(SystemEntropy));
+        let options = given.options;
         let now = ids.clock().now();
         let pem = setup::new_authority(dir.path(), "tnl_1", now).unwrap();
-        setup::new_certificate(
-            dir.path(),
-            "abc.tunnel.test",
-            now,
-            Duration::from_secs(90_000),
-        )
-        .unwrap();
+        setup::new_certificate(dir.path(), "abc.tunnel.test", now, given.valid).unwrap();
         let directory = Arc::new(Table {
             tunnel: "tnl_1".parse().unwrap(),
             workspace: "wrkspc_1".parse().unwrap(),
@@ -306,7 +315,7 @@ impl World {
             file: Some(file),
             token: None,
             resolver: given.resolver,
-            ids,
+            ids: ids.clone(),
             limits: given.limits,
         };
         let gateway = Gateway::new(start).unwrap();
@@ -327,6 +336,7 @@ impl World {
             dir,
             status_addr,
             usual,
+            ids,
             server,
             board,
             options,
@@ -460,11 +470,10 @@ impl World {
         self.edge_is_idle().await;
         let identity = Identity::own(self.dir.path()).unwrap();
         let listener = TcpListener::bind(self.address).await.unwrap();
-        let ids = IdSource::system();
         let (edge, [stop, idle], task) = edge(
             &self.directory,
             self.options.clone(),
-            &ids,
+            &self.ids,
             listener,
             &identity,
         );
@@ -481,6 +490,12 @@ impl World {
     pub async fn edge_is_idle(&mut self) {
         self.edge_idle.cancel();
         self.edge_task.take().unwrap().await.unwrap();
+    }
+
+    /// Makes the gateway another certificate, valid from now on.
+    pub fn renew(&self, valid: Duration) {
+        let now = self.ids.clock().now();
+        setup::new_certificate(self.dir.path(), "abc.tunnel.test", now, valid).unwrap();
     }
 
     pub fn write_token(&self, token: &str) {
