@@ -1,12 +1,14 @@
 //! The edge: takes connections from gateways, and opens streams over them for whoever calls a server
 //! behind a tunnel. It sees names and ciphertext.
 
+mod changes;
 mod dial;
 mod guarded;
 pub mod identity;
 mod keep;
 mod link;
 mod listen;
+mod pace;
 mod registry;
 mod sources;
 
@@ -98,6 +100,9 @@ pub struct Options {
     pub max_streams: usize,
     /// Connections of one tunnel at a time.
     pub max_connections: usize,
+    /// Bytes a second that all streams of one tunnel may pass together in each direction; `None` for as
+    /// many as they can.
+    pub bandwidth: Option<u64>,
 }
 
 impl Options {
@@ -115,6 +120,7 @@ impl Options {
             look: Duration::from_secs(1),
             max_streams: 1_024,
             max_connections: 64,
+            bandwidth: None,
         }
     }
 }
@@ -133,7 +139,7 @@ impl Edge {
     pub fn new(directory: Arc<dyn Directory>, options: Options, ids: IdSource) -> Self {
         Self {
             directory,
-            registry: Arc::new(Registry::new(options.arrival)),
+            registry: Arc::new(Registry::new(options.arrival, options.bandwidth)),
             options: Arc::new(options),
             ids,
         }

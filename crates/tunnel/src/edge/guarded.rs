@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::link::Link;
+use super::pace::{Direction, Share, TURN};
 use super::registry::Place;
 
 /// A stream over a gateway's connection.
@@ -23,6 +24,9 @@ pub struct Guarded {
     /// that polled is woken.
     over: [Over; 2],
     record: Record,
+    /// Its share of what its tunnel may pass, if that is limited, and the handshake is done: those who
+    /// shake hands have little to say, and little time.
+    share: Option<Share>,
     /// Counts it for as long as it lives.
     place: Place,
     link: Arc<Link>,
@@ -30,9 +34,6 @@ pub struct Guarded {
 }
 
 type Over = Pin<Box<WaitForCancellationFutureOwned>>;
-
-const READ: usize = 0;
-const WRITE: usize = 1;
 
 /// Whose stream it is, and what passed.
 pub(super) struct Record {
@@ -71,6 +72,7 @@ impl Guarded {
             stream,
             over: [(); 2].map(|()| Box::pin(place.over().cancelled_owned())),
             record,
+            share: None,
             place,
             link,
             clock,
@@ -83,12 +85,13 @@ impl Guarded {
         let holds = self.place.rely_on(authority, until, since);
         if holds {
             self.record.outcome = "closed";
+            self.share = self.place.pace().map(Share::new);
         }
         holds
     }
 
-    fn check(&mut self, direction: usize, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.over[direction].as_mut().poll(cx) {
+    fn check(&mut self, direction: Direction, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.over[direction as usize].as_mut().poll(cx) {
             Poll::Ready(()) => {
                 let (outcome, why) = match self.place.has_expired(self.clock.now()) {
                     true => ("expired", "the gateway's certificate has expired"),
@@ -98,6 +101,23 @@ impl Guarded {
                 Err(io::Error::new(io::ErrorKind::ConnectionAborted, why))
             }
             Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Waits for its turn.
+    fn poll_turn(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<()> {
+        let share = self.share.as_mut();
+        share.map_or(Poll::Ready(()), |share| share.poll_turn(direction, cx))
+    }
+
+    /// So many bytes passed.
+    fn passed(&mut self, direction: Direction, bytes: usize) {
+        match direction {
+            Direction::Read => self.record.received += bytes as u64,
+            Direction::Write => self.record.sent += bytes as u64,
+        }
+        if let Some(share) = &mut self.share {
+            share.passed(direction, bytes);
         }
     }
 
@@ -135,10 +155,11 @@ impl AsyncRead for Guarded {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check(READ, cx)?;
+        self.check(Direction::Read, cx)?;
+        ready!(self.poll_turn(Direction::Read, cx));
         let before = buf.filled().len();
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
-        self.record.received += (buf.filled().len() - before) as u64;
+        self.passed(Direction::Read, buf.filled().len() - before);
         Poll::Ready(self.note(read))
     }
 }
@@ -149,13 +170,18 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check(WRITE, cx)?;
+        self.check(Direction::Write, cx)?;
+        ready!(self.poll_turn(Direction::Write, cx));
+        let buf = match self.share {
+            Some(_) => &buf[..buf.len().min(TURN)],
+            None => buf,
+        };
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
-        self.record.sent += *written.as_ref().unwrap_or(&0) as u64;
+        self.passed(Direction::Write, *written.as_ref().unwrap_or(&0));
         Poll::Ready(self.note(written))
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check(WRITE, cx)?;
+        self.check(Direction::Write, cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

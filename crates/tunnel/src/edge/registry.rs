@@ -11,7 +11,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::changes::Changes;
 use super::link::{ConnectionInfo, Link};
+use super::pace::Pace;
 use crate::transport::settings;
 
 /// Streams of a connection: each holds one, and so does the registry.
@@ -26,6 +28,8 @@ struct Open {
     streams: HashMap<u64, Stream>,
     /// How TLS is spoken with its gateways as long as these are trusted.
     config: Option<(Vec<String>, Arc<ClientConfig>)>,
+    /// How fast its streams may be together.
+    pace: Option<Arc<Pace>>,
 }
 
 /// A stream, and what it relies on.
@@ -66,25 +70,15 @@ fn tidy(tunnels: &mut Tunnels, tunnel: &TunnelId) {
 /// All tunnels that have something open, and when each was changed.
 pub(super) struct Registry {
     tunnels: Mutex<Tunnels>,
-    changes: Mutex<Changes>,
+    changes: Changes,
     /// Streams there have been.
     count: AtomicU64,
     /// Until when gateways of a server before this one may be expected.
     expected: Instant,
     arrived: Notify,
+    /// Bytes a second that a tunnel may pass in each direction.
+    bandwidth: Option<u64>,
 }
-
-/// Counts changes, and notes for each tunnel the last one.
-#[derive(Default)]
-struct Changes {
-    count: u64,
-    last: HashMap<TunnelId, u64>,
-    /// Which were before this one is forgotten: every tunnel may have been changed until then.
-    forgotten: u64,
-}
-
-/// Changed tunnels that are remembered.
-const MAX_CHANGED: usize = 10_000;
 
 /// Why there is no place.
 pub(super) enum NoPlace {
@@ -109,12 +103,18 @@ pub(super) struct Place {
     tunnel: TunnelId,
     stream: u64,
     over: CancellationToken,
+    pace: Option<Arc<Pace>>,
 }
 
 impl Place {
     /// What ends the stream.
     pub(super) fn over(&self) -> CancellationToken {
         self.over.clone()
+    }
+
+    /// How fast it may be together with the others, if that is limited.
+    pub(super) fn pace(&self) -> Option<Arc<Pace>> {
+        self.pace.clone()
     }
 
     /// Whether what the stream relies on has expired at `now`.
@@ -155,39 +155,32 @@ impl Drop for Place {
 }
 
 impl Registry {
-    /// Nothing is open, and for so long gateways may be expected.
-    pub(super) fn new(arrival: Duration) -> Self {
+    /// Nothing is open, and for so long gateways may be expected. A tunnel may pass so many bytes a
+    /// second in each direction.
+    pub(super) fn new(arrival: Duration, bandwidth: Option<u64>) -> Self {
         Self {
             tunnels: Mutex::default(),
-            changes: Mutex::default(),
+            changes: Changes::default(),
             count: AtomicU64::new(0),
             expected: Instant::now() + arrival,
             arrived: Notify::new(),
+            bandwidth,
         }
     }
 
     /// To be asked before a tunnel is looked up.
     pub(super) fn now(&self) -> u64 {
-        self.changes().count
+        self.changes.count()
     }
 
     /// A tunnel was changed. To be called before what is open is gone through.
     pub(super) fn note_change(&self, tunnel: &TunnelId) {
-        let mut changes = self.changes();
-        changes.count += 1;
-        let count = changes.count;
-        if changes.last.len() >= MAX_CHANGED {
-            changes.last.clear();
-            changes.forgotten = count;
-        }
-        changes.last.insert(tunnel.clone(), count);
+        self.changes.note(tunnel);
     }
 
     /// Whether the tunnel was changed `since`.
     pub(super) fn is_stale(&self, tunnel: &TunnelId, since: u64) -> bool {
-        let changes = self.changes();
-        let last = changes.last.get(tunnel).copied().unwrap_or(0);
-        last.max(changes.forgotten) > since
+        self.changes.is_stale(tunnel, since)
     }
 
     /// Takes a connection, unless the tunnel has as many as it may, or was changed `since` its token was
@@ -288,6 +281,10 @@ impl Registry {
         if open.streams.len() >= max {
             return Err(NoPlace::Busy);
         }
+        if open.pace.is_none() {
+            open.pace = self.bandwidth.map(Pace::new);
+        }
+        let pace = open.pace.clone();
         let over = CancellationToken::new();
         let id = self.count.fetch_add(1, Ordering::Relaxed);
         let stream = Stream {
@@ -301,6 +298,7 @@ impl Registry {
             tunnel: tunnel.clone(),
             stream: id,
             over,
+            pace,
         })
     }
 
@@ -355,10 +353,6 @@ impl Registry {
         live.map(info).collect()
     }
 
-    fn changes(&self) -> MutexGuard<'_, Changes> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn lock(&self) -> MutexGuard<'_, Tunnels> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -379,7 +373,7 @@ mod tests {
 
     #[test]
     fn nothing_is_remembered_of_a_tunnel_of_which_nothing_is_open() {
-        let registry = Arc::new(Registry::new(Duration::ZERO));
+        let registry = Arc::new(Registry::new(Duration::ZERO, None));
         let tunnel: TunnelId = "tnl_1".parse().unwrap();
         let trusted = ["a".to_owned()];
         let place = || registry.place(&tunnel, &trusted, 2, 0).ok().unwrap();
@@ -394,25 +388,8 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_known_however_many_come_after_it() {
-        let registry = Registry::new(Duration::ZERO);
-        let changed: TunnelId = "tnl_changed".parse().unwrap();
-        let quiet: TunnelId = "tnl_quiet".parse().unwrap();
-        let before = registry.now();
-        registry.note_change(&changed);
-        assert!(registry.is_stale(&changed, before) && !registry.is_stale(&quiet, before));
-        for i in 0..MAX_CHANGED + 10 {
-            registry.note_change(&format!("tnl_{i}").parse().unwrap());
-        }
-        assert!(registry.is_stale(&changed, before));
-        assert!(registry.changes().last.len() <= MAX_CHANGED);
-        let now = registry.now();
-        assert!(!registry.is_stale(&changed, now) && !registry.is_stale(&quiet, now));
-    }
-
-    #[test]
     fn how_tls_is_spoken_is_kept_for_the_same_authorities_alone() {
-        let registry = Arc::new(Registry::new(Duration::ZERO));
+        let registry = Arc::new(Registry::new(Duration::ZERO, None));
         let tunnel: TunnelId = "tnl_1".parse().unwrap();
         let (one, other) = (["a".to_owned()], ["b".to_owned()]);
         let _place = registry.place(&tunnel, &one, 1, 0).ok().unwrap();

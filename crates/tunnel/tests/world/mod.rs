@@ -350,6 +350,47 @@ impl World {
         world
     }
 
+    /// Another tenant's gateway at the same edge, before the same server.
+    pub async fn neighbour(&self) {
+        let dir = self.dir.path().join("neighbour");
+        std::fs::create_dir(&dir).unwrap();
+        for name in [setup::CA_CERT, setup::CA_KEY] {
+            std::fs::copy(self.dir.path().join(name), dir.join(name)).unwrap();
+        }
+        let now = self.ids.clock().now();
+        let valid = Duration::from_secs(90_000);
+        setup::new_certificate(&dir, "xyz.tunnel.test", now, valid).unwrap();
+        write_private(&dir.join("token"), OTHER).unwrap();
+        let usual = self.usual.join("\n");
+        let usual = usual.replace("abc.tunnel.test", "xyz.tunnel.test");
+        let own = self.dir.path().display().to_string();
+        let start = Start {
+            config: config::parse(&usual.replace(&own, &dir.display().to_string())).unwrap(),
+            file: None,
+            token: None,
+            resolver: Arc::new(SystemResolver),
+            ids: self.ids.clone(),
+            limits: Limits::default(),
+        };
+        let gateway = Gateway::new(start).unwrap();
+        tokio::spawn(async move { gateway.run(CancellationToken::new()).await });
+        let there = async {
+            while self.edge.connections(&"tnl_2".parse().unwrap()).is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let there = tokio::time::timeout(Duration::from_secs(20), there).await;
+        there.expect("the neighbour connects");
+    }
+
+    /// Asks the neighbour's server.
+    pub async fn get_from_neighbour(&self) -> Result<String, DialFailure> {
+        let workspace = "wrkspc_2".parse().unwrap();
+        let dialled = self.edge.dial(&workspace, "app.xyz.tunnel.test").await;
+        let request = "GET / HTTP/1.1\r\nHost: app.xyz.tunnel.test\r\n\r\n";
+        Ok(ask(&mut dialled?, request).await)
+    }
+
     /// Writes the gateway's configuration anew, with these lines.
     pub fn configure(&self, config: &str) {
         let text = with_lines(&self.usual, config);
