@@ -91,6 +91,11 @@ pub struct Options {
     pub half_open: usize,
     /// Of these, connections from one address, or from one /64 of IPv6.
     pub half_open_of_one: usize,
+    /// Handshakes of gateways that are begun in a second; whoever comes after that is turned away, and
+    /// comes back by himself.
+    pub handshakes: u32,
+    /// Of these, of one address, or of one /64 of IPv6.
+    pub handshakes_of_one: u32,
     /// Between two pings, and the longest wait for the answer to one: after both together a gateway that
     /// is not heard of any more is gone.
     pub ping: Duration,
@@ -116,6 +121,8 @@ impl Options {
             arrival: Duration::from_secs(5),
             half_open: 256,
             half_open_of_one: 32,
+            handshakes: 128,
+            handshakes_of_one: 32,
             ping: settings::PING,
             look: Duration::from_secs(1),
             max_streams: 1_024,

@@ -571,6 +571,9 @@ pub fn options() -> Options {
     Options {
         register: Duration::from_secs(2),
         arrival: Duration::ZERO,
+        // All who come here have one address.
+        handshakes: u32::MAX,
+        handshakes_of_one: u32::MAX,
         ..Options::new("tunnel.test")
     }
 }
