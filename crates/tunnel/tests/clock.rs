@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_base::{Clock, ManualClock, SystemClock};
-use freehold_tunnel::edge::{DialFailure, Guarded, Options};
+use freehold_tunnel::edge::{ConnectionInfo, DialFailure, Guarded, Options};
 use freehold_tunnel::gateway::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::client::TlsStream;
@@ -16,6 +16,7 @@ use world::{Given, World, ask, options};
 
 const HELLO: &str = "GET / HTTP/1.1\r\nHost: app.abc.tunnel.test\r\n\r\n";
 const SLOW: &str = "GET /slow HTTP/1.1\r\nHost: app.abc.tunnel.test\r\nConnection: close\r\n\r\n";
+const HOUR: i64 = 60 * 60 * 1_000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -96,5 +97,68 @@ async fn a_certificate_that_is_renewed_late_is_taken_up() {
     world
         .until("the new certificate", |s| s.certificate_days_left >= 0)
         .await;
+    assert!(world.get("/").await.unwrap().contains("200"));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_by_an_hour_breaks_nothing() {
+    // Made half a day ago, and valid for as long again: as far from both ends as can be.
+    let (mut world, clock) = world(DAY).await;
+    clock.advance_millis(12 * HOUR);
+    let mut kept = world.dial().await.unwrap();
+    let (mut read, mut write) = tokio::io::split(world.dial().await.unwrap());
+    write.write_all(SLOW.as_bytes()).await.unwrap();
+    write.flush().await.unwrap();
+    world.reached_slow().await;
+    let connections = world.edge.connections(&world.tunnel);
+    for set in [HOUR, -2 * HOUR, 12 * HOUR, -11 * HOUR] {
+        clock.advance_millis(set);
+        // What is open goes on, and more is opened, over the connections that there are.
+        assert!(ask(&mut kept, HELLO).await.contains("200"));
+        assert!(world.get("/").await.unwrap().contains("200"));
+        let ids = |all: &[ConnectionInfo]| all.iter().map(|c| c.id.clone()).collect::<Vec<_>>();
+        let now = world.edge.connections(&world.tunnel);
+        assert_eq!(ids(&now), ids(&connections));
+    }
+    // What was asked before is answered.
+    world.let_slow_go();
+    let mut answer = String::new();
+    read.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("slow and whole"), "{answer}");
+    // A connection that is lost while a clock is wrong comes back as soon as any.
+    for set in [-HOUR, 2 * HOUR] {
+        clock.advance_millis(set);
+        let found = tokio::time::timeout(PATIENCE, world.restart_edge()).await;
+        found.expect("the gateway waits for the clock");
+        assert!(world.get("/").await.unwrap().contains("200"));
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_leaves_a_certificates_time_ends_what_is_open_and_heals() {
+    let (world, clock) = world(DAY).await;
+    let year = millis(365 * DAY);
+    let mut open = world.dial().await.unwrap();
+    // Forward: it has expired, as far as anybody knows.
+    clock.advance_millis(year);
+    assert_eq!(
+        end(&mut open).await,
+        "the gateway's certificate has expired"
+    );
+    assert!(has_expired(world.dial().await.err().as_ref()));
+    world
+        .until("the gateway to know", |s| s.certificate_days_left < 0)
+        .await;
+    // Its connections, on which nothing depends on the time of day, were there all along.
+    assert_eq!(world.edge.connections(&world.tunnel).len(), 2);
+    clock.advance_millis(-year);
+    assert!(world.get("/").await.unwrap().contains("200"));
+    // Back: it is not valid yet, which is no reason to end what was opened when it was.
+    let mut open = world.dial().await.unwrap();
+    clock.advance_millis(-year);
+    assert!(ask(&mut open, HELLO).await.contains("200"));
+    let failed = world.dial().await.err().unwrap();
+    assert!(matches!(failed, DialFailure::Certificate(_)), "{failed}");
+    clock.advance_millis(year);
     assert!(world.get("/").await.unwrap().contains("200"));
 }
