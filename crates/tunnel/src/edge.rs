@@ -1,15 +1,18 @@
 //! The edge: takes connections from gateways, and opens streams over them for whoever calls a server
 //! behind a tunnel. It sees names and ciphertext.
 
+mod changes;
 mod dial;
 mod guarded;
 pub mod identity;
 mod keep;
 mod link;
 mod listen;
+mod pace;
 mod registry;
 mod sources;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,13 +91,23 @@ pub struct Options {
     pub half_open: usize,
     /// Of these, connections from one address, or from one /64 of IPv6.
     pub half_open_of_one: usize,
+    /// Handshakes of gateways that are begun in a second; whoever comes after that is turned away, and
+    /// comes back by himself.
+    pub handshakes: u32,
+    /// Of these, of one address, or of one /64 of IPv6.
+    pub handshakes_of_one: u32,
     /// Between two pings, and the longest wait for the answer to one: after both together a gateway that
     /// is not heard of any more is gone.
     pub ping: Duration,
+    /// Between two looks at whether what streams rely on has expired.
+    pub look: Duration,
     /// Streams of one tunnel at a time.
     pub max_streams: usize,
     /// Connections of one tunnel at a time.
     pub max_connections: usize,
+    /// Bytes a second that all streams of one tunnel may pass together in each direction; `None` for as
+    /// many as they can.
+    pub bandwidth: Option<u64>,
 }
 
 impl Options {
@@ -108,9 +121,13 @@ impl Options {
             arrival: Duration::from_secs(5),
             half_open: 256,
             half_open_of_one: 32,
+            handshakes: 128,
+            handshakes_of_one: 32,
             ping: settings::PING,
+            look: Duration::from_secs(1),
             max_streams: 1_024,
             max_connections: 64,
+            bandwidth: None,
         }
     }
 }
@@ -129,7 +146,7 @@ impl Edge {
     pub fn new(directory: Arc<dyn Directory>, options: Options, ids: IdSource) -> Self {
         Self {
             directory,
-            registry: Arc::new(Registry::new(options.arrival)),
+            registry: Arc::new(Registry::new(options.arrival, options.bandwidth)),
             options: Arc::new(options),
             ids,
         }
@@ -148,7 +165,19 @@ impl Edge {
         stop: CancellationToken,
         idle: CancellationToken,
     ) -> Result<(), rustls::Error> {
-        listen::serve(self, listener, identity, stop, idle).await
+        tokio::select! {
+            served = listen::serve(self, listener, identity, stop, idle) => served,
+            never = self.expire() => match never {},
+        }
+    }
+
+    /// Ends streams when their gateways' certificates expire, or the authorities behind these. Time is
+    /// read again and again: a timer would know nothing of a clock that is set.
+    async fn expire(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(self.options.look).await;
+            self.registry.expire(self.ids.clock().now());
+        }
     }
 
     /// Whether a host is below the domain of tunnels: then it is reached through one, or not at all.

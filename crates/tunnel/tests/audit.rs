@@ -181,3 +181,72 @@ async fn what_was_refused_is_noted_too() {
     let said = noted(&world, &logs, &elsewhere).await;
     assert_eq!(said["status"], 421, "{said}");
 }
+
+#[tokio::test]
+async fn a_request_whose_headers_contradict_it_reaches_no_server() {
+    let (logs, _guard) = Logs::start();
+    let world = World::start().await;
+    let with = |revision: &str, more: &str, body: &str| {
+        post(&format!("MCP-Protocol-Version: {revision}\r\n{more}"), body)
+    };
+    let asks = async |request: &str| {
+        let answer = world.raw(request).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].to_owned(), body.to_owned(), head.to_lowercase())
+    };
+    let new = "2026-07-28";
+    let good = "Mcp-Method: tools/call\r\nMcp-Name: rm\r\n";
+    let batch = format!("[{CALL}]");
+    let chunked = format!(
+        "POST / HTTP/1.1\r\nHost: app.abc.tunnel.test\r\nMCP-Protocol-Version: {new}\r\n\
+         Mcp-Method: tools/list\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+        &CALL[..5],
+        CALL.len() - 5,
+        &CALL[5..]
+    );
+    for request in [
+        with(new, "Mcp-Method: tools/list\r\nMcp-Name: rm\r\n", CALL),
+        with(new, "Mcp-Method: tools/call\r\nMcp-Name: ls\r\n", CALL),
+        with(new, "Mcp-Name: ls\r\n", CALL),
+        with(new, &format!("{good}Mcp-Name: ls\r\n"), CALL),
+        with("2027-01-01", "Mcp-Method: ping\r\n", CALL),
+        with(new, "Mcp-Method: tools/call\r\n", &batch),
+        chunked,
+    ] {
+        let (status, body, head) = asks(&request).await;
+        assert_eq!(status, "400", "{request}");
+        assert!(head.contains("content-type: application/json"), "{head}");
+        let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(told["error"]["code"], -32020, "{told}");
+        let id = if request.contains("\r\n[") {
+            None
+        } else {
+            Some(1)
+        };
+        assert_eq!(told["id"].as_i64(), id, "{told}");
+    }
+    assert_eq!(world.seen(), 0, "something was passed on");
+    let noted = logs.all("request");
+    assert!(
+        noted
+            .iter()
+            .all(|n| n["mcp_headers"] == "mismatch" && n["status"] == 400)
+    );
+    // What is right passes whole, whatever its size; and so does what nobody has said must be right.
+    let large = CALL.replace("/secret", &"x".repeat(300 << 10));
+    for request in [
+        with(new, good, CALL),
+        with(new, good, &large),
+        with(new, "Mcp-Name: ls\r\n", &large),
+        with(new, "Mcp-Name: ls\r\n", "no JSON"),
+        with(new, "", CALL),
+        with("2025-11-25", "Mcp-Name: ls\r\n", CALL),
+        post("Mcp-Name: ls\r\n", CALL),
+    ] {
+        let (status, body, _) =
+            asks(&request.replacen("\r\n", "\r\nConnection: close\r\n", 1)).await;
+        assert_eq!(status, "200", "{request:.200}");
+        assert!(request.ends_with(&body) && !body.is_empty(), "{body:.200}");
+    }
+    assert_eq!(world.seen(), 7);
+}

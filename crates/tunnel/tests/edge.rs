@@ -8,6 +8,7 @@ use freehold_tunnel::edge::{DialFailure, Options};
 use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 
 use world::logs::Logs;
 use world::{OTHER, TOKEN, World, ask, options};
@@ -205,6 +206,54 @@ async fn one_address_does_not_take_all_places_at_the_door() {
         }
     };
     soon("the place that was given back", again).await;
+}
+
+#[tokio::test]
+async fn an_address_that_knocks_without_end_keeps_no_gateway_out() {
+    let options = Options {
+        handshakes: 16,
+        handshakes_of_one: 4,
+        half_open: 1_000,
+        half_open_of_one: 1_000,
+        register: Duration::from_secs(60),
+        ..options()
+    };
+    let (logs, _guard) = Logs::start();
+    let mut world = World::start_with(options, |direct| direct).await;
+    let address = world.address;
+    let knock = move || async move {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.9:0".parse().unwrap()).unwrap();
+        socket.connect(address).await
+    };
+    let mut knocked = JoinSet::new();
+    for _ in 0..100 {
+        let mut stream = knock().await.unwrap();
+        knocked.spawn(async move { stream.read_u8().await.is_err() });
+    }
+    // Who is let in is waited for, and who is not is let go: most of them, however slow this machine is.
+    for _ in 0..50 {
+        let let_go = soon("most to be turned away", knocked.join_next()).await;
+        assert!(let_go.unwrap().unwrap());
+    }
+    let said = logs.all("too many connections that have not said who they are");
+    assert!(said.len() == 1 && said[0]["turned_away"] == 1, "{said:?}");
+    // In time it gets in, too.
+    let again = async {
+        while world.shake(knock().await.unwrap()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("another second", again).await;
+    // It goes on, and the edge restarts: the gateway, from another address, comes back.
+    let flood = tokio::spawn(async move {
+        loop {
+            let _ = knock().await;
+        }
+    });
+    world.restart_edge().await;
+    assert!(world.get("/").await.unwrap().contains("200"));
+    flood.abort();
 }
 
 #[tokio::test]

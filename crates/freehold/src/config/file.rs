@@ -91,6 +91,7 @@ pub(super) struct Tunnels {
     pub(super) listen: Option<SocketAddr>,
     pub(super) certificate: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
+    pub(super) bandwidth_kib: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -398,6 +398,7 @@ mod tests {
             ("[tunnels]\ndomain = 'a..example'", "tunnels.domain"),
             ("[tunnels]\ndomain = '10.0.0.1'", "tunnels.domain"),
             ("[tunnels]\nkey = 'a'", "tunnels.certificate"),
+            ("[tunnels]\nbandwidth_kib = 63", "tunnels.bandwidth_kib"),
             ("[work]\nlease_seconds = 4", "work.lease_seconds"),
             (
                 "[secrets]\nkey_env = 'A'\nkey_file = 'b'",

@@ -8,6 +8,9 @@ use freehold_server::DEFAULT_DOMAIN;
 use super::file;
 use crate::exit::Failure;
 
+/// Smallest bandwidth, KiB a second. With less, whoever waits for one answer would give up while another
+/// is on its way.
+const MIN_BANDWIDTH: u32 = 64;
 /// Longest domain, so that a tunnel's label and a server's still fit before it into 253 characters.
 const MAX_DOMAIN: usize = 180;
 
@@ -21,6 +24,8 @@ pub(crate) struct TunnelSettings {
     /// PEM files of the certificate that gateways know this server by, and of its key. None: one that
     /// the server makes itself.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    /// Bytes a second that one tunnel may pass in each direction.
+    pub(crate) bandwidth: Option<u64>,
 }
 
 impl file::Tunnels {
@@ -45,10 +50,16 @@ impl file::Tunnels {
                 ));
             }
         };
+        if self.bandwidth_kib.is_some_and(|kib| kib < MIN_BANDWIDTH) {
+            return Err(Failure::usage(format!(
+                "tunnels.bandwidth_kib: must be at least {MIN_BANDWIDTH}"
+            )));
+        }
         Ok(TunnelSettings {
             domain,
             listen: self.listen,
             identity,
+            bandwidth: self.bandwidth_kib.map(|kib| u64::from(kib) << 10),
         })
     }
 }

@@ -15,7 +15,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::oid_registry::OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER;
 use x509_parser::prelude::*;
 
-use super::authority::{Authority, extension};
+use super::authority::{Authority, extension, validity};
 use super::rules;
 
 /// What gateways may sign handshakes with.
@@ -49,13 +49,16 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
-/// The authority that vouches for a certificate which was accepted with `authorities`.
-pub fn issuer<'a>(
+/// The authority that vouches for a certificate which was accepted with `authorities`, and until when:
+/// the end of the certificate, or of the authority if that comes first.
+pub fn vouched<'a>(
     authorities: &'a [Authority],
     accepted: &CertificateDer<'_>,
-) -> Option<&'a Authority> {
+) -> Option<(&'a Authority, Timestamp)> {
     let (_, leaf) = X509Certificate::from_der(accepted).ok()?;
-    authorities.iter().find(|authority| names(&leaf, authority))
+    let authority = authorities.iter().find(|a| names(&leaf, a))?;
+    let (_, expires_at) = validity(&leaf);
+    Some((authority, expires_at.min(authority.expires_at)))
 }
 
 /// Whether a certificate says that this authority signed it.

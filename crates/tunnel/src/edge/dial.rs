@@ -132,11 +132,11 @@ impl Edge {
                 link.succeeded();
                 let (guarded, session) = stream.get_mut();
                 let shown = session.peer_certificates().and_then(|chain| chain.first());
-                let issuer = shown.and_then(|leaf| verifier::issuer(&found.authorities, leaf));
-                let over = issuer
-                    .and_then(|issuer| self.registry.rely_on(tunnel, &issuer.fingerprint, since));
-                guarded.rely_on(&over.ok_or(DialFailure::Changed)?);
-                return Ok(stream);
+                let vouched = shown.and_then(|leaf| verifier::vouched(&found.authorities, leaf));
+                let holds = vouched.is_some_and(|(authority, until)| {
+                    guarded.rely_on(&authority.fingerprint, until, since)
+                });
+                return holds.then_some(stream).ok_or(DialFailure::Changed);
             }
             // The change ended the stream; the gateway did nothing wrong.
             Ok(Err(_)) if self.registry.is_stale(tunnel, since) => {
@@ -176,7 +176,8 @@ impl Edge {
         let record = Record::new(tunnel.id.clone(), tunnel.workspace.clone(), host);
         let failure = match timeout_at(until, link.open(host)).await {
             Ok(Opened::Stream(stream)) => {
-                return Ok(Guarded::new(stream, record, place, Arc::clone(link)));
+                let clock = self.ids.clock().clone();
+                return Ok(Guarded::new(stream, record, place, Arc::clone(link), clock));
             }
             Ok(Opened::Refused(StatusCode::NOT_FOUND)) => return Err(DialFailure::NoRoute),
             Ok(Opened::Gone) => return Err(DialFailure::NoGateway),

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use freehold_base::{TunnelId, WorkspaceId};
+use freehold_base::{SharedClock, Timestamp, TunnelId, WorkspaceId};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::link::Link;
+use super::pace::{Direction, Share, TURN};
 use super::registry::Place;
 
 /// A stream over a gateway's connection.
@@ -23,15 +24,16 @@ pub struct Guarded {
     /// that polled is woken.
     over: [Over; 2],
     record: Record,
+    /// Its share of what its tunnel may pass, if that is limited, and the handshake is done: those who
+    /// shake hands have little to say, and little time.
+    share: Option<Share>,
     /// Counts it for as long as it lives.
-    _place: Place,
+    place: Place,
     link: Arc<Link>,
+    clock: SharedClock,
 }
 
 type Over = Pin<Box<WaitForCancellationFutureOwned>>;
-
-const READ: usize = 0;
-const WRITE: usize = 1;
 
 /// Whose stream it is, and what passed.
 pub(super) struct Record {
@@ -64,32 +66,58 @@ impl Guarded {
         record: Record,
         place: Place,
         link: Arc<Link>,
+        clock: SharedClock,
     ) -> Self {
         Self {
             stream,
-            over: both(&place.over()),
+            over: [(); 2].map(|()| Box::pin(place.over().cancelled_owned())),
             record,
-            _place: place,
+            share: None,
+            place,
             link,
+            clock,
         }
     }
 
-    /// The handshake is done, and from now on this is what ends it.
-    pub(super) fn rely_on(&mut self, over: &CancellationToken) {
-        self.over = both(over);
-        self.record.outcome = "closed";
+    /// The handshake is done: this authority vouches for the gateway, until then. Whether that still
+    /// holds: not if the tunnel was changed `since` it was looked up.
+    pub(super) fn rely_on(&mut self, authority: &str, until: Timestamp, since: u64) -> bool {
+        let holds = self.place.rely_on(authority, until, since);
+        if holds {
+            self.record.outcome = "closed";
+            self.share = self.place.pace().map(Share::new);
+        }
+        holds
     }
 
-    fn check(&mut self, direction: usize, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.over[direction].as_mut().poll(cx) {
+    fn check(&mut self, direction: Direction, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.over[direction as usize].as_mut().poll(cx) {
             Poll::Ready(()) => {
-                self.record.outcome = "changed";
-                Err(io::Error::new(
-                    io::ErrorKind::ConnectionAborted,
-                    "the tunnel was changed",
-                ))
+                let (outcome, why) = match self.place.has_expired(self.clock.now()) {
+                    true => ("expired", "the gateway's certificate has expired"),
+                    false => ("changed", "the tunnel was changed"),
+                };
+                self.record.outcome = outcome;
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, why))
             }
             Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Waits for its turn.
+    fn poll_turn(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<()> {
+        let share = self.share.as_mut();
+        share.map_or(Poll::Ready(()), |share| share.poll_turn(direction, cx))
+    }
+
+    /// So many bytes passed.
+    fn passed(&mut self, direction: Direction, bytes: usize) {
+        match direction {
+            Direction::Read => self.record.received += bytes as u64,
+            Direction::Write => self.record.sent += bytes as u64,
+        }
+        if let Some(share) = &mut self.share {
+            share.passed(direction, bytes);
         }
     }
 
@@ -100,10 +128,6 @@ impl Guarded {
         }
         done
     }
-}
-
-fn both(over: &CancellationToken) -> [Over; 2] {
-    [(); 2].map(|()| Box::pin(over.clone().cancelled_owned()))
 }
 
 impl Drop for Guarded {
@@ -131,10 +155,11 @@ impl AsyncRead for Guarded {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check(READ, cx)?;
+        self.check(Direction::Read, cx)?;
+        ready!(self.poll_turn(Direction::Read, cx));
         let before = buf.filled().len();
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
-        self.record.received += (buf.filled().len() - before) as u64;
+        self.passed(Direction::Read, buf.filled().len() - before);
         Poll::Ready(self.note(read))
     }
 }
@@ -145,13 +170,18 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check(WRITE, cx)?;
+        self.check(Direction::Write, cx)?;
+        ready!(self.poll_turn(Direction::Write, cx));
+        let buf = match self.share {
+            Some(_) => &buf[..buf.len().min(TURN)],
+            None => buf,
+        };
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
-        self.record.sent += *written.as_ref().unwrap_or(&0) as u64;
+        self.passed(Direction::Write, *written.as_ref().unwrap_or(&0));
         Poll::Ready(self.note(written))
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check(WRITE, cx)?;
+        self.check(Direction::Write, cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::keep::keep;
-use super::sources::{HalfOpen, Source, Wrong};
-use super::{Edge, Identity, TokenGrant};
+use super::sources::{HalfOpen, HalfOpenPlace, Handshakes, Source, TurnedAway, Wrong};
+use super::{Edge, Identity, Options, TokenGrant};
 use crate::transport::head::{self, Head, invalid};
 use crate::transport::{PATH, UPGRADE, WELCOME, Welcome, settings};
 
@@ -30,7 +30,7 @@ pub(super) async fn serve(
     idle: CancellationToken,
 ) -> Result<(), rustls::Error> {
     let acceptor = TlsAcceptor::from(identity.server_config()?);
-    let half_open = HalfOpen::new(edge.options.half_open, edge.options.half_open_of_one);
+    let door = Door::new(&edge.options);
     let wrong = Arc::new(Wrong::default());
     let tasks = TaskTracker::new();
     loop {
@@ -46,10 +46,7 @@ pub(super) async fn serve(
                 }
             },
         };
-        let Some(place) = half_open.place(Source::from(source.ip())) else {
-            if half_open.is_news() {
-                tracing::warn!(%source, "too many connections that have not said who they are");
-            }
+        let Some(place) = door.enter(source) else {
             continue;
         };
         let (edge, acceptor, wrong) = (edge.clone(), acceptor.clone(), Arc::clone(&wrong));
@@ -74,6 +71,36 @@ pub(super) async fn serve(
     tasks.close();
     tasks.wait().await;
     Ok(())
+}
+
+/// Who gets as far as a handshake.
+struct Door {
+    half_open: Arc<HalfOpen>,
+    handshakes: Handshakes,
+    turned_away: TurnedAway,
+}
+
+impl Door {
+    fn new(options: &Options) -> Self {
+        Self {
+            half_open: HalfOpen::new(options.half_open, options.half_open_of_one),
+            handshakes: Handshakes::new(options.handshakes, options.handshakes_of_one),
+            turned_away: TurnedAway::default(),
+        }
+    }
+
+    /// A place, or none: a gateway that is turned away comes back by itself.
+    fn enter(&self, from: SocketAddr) -> Option<HalfOpenPlace> {
+        let source = Source::from(from.ip());
+        let place = self.half_open.place(source);
+        let place = place.filter(|_| self.handshakes.may_begin(source));
+        if place.is_none()
+            && let Some(turned_away) = self.turned_away.note()
+        {
+            tracing::warn!(source = %from, turned_away, "too many connections that have not said who they are");
+        }
+        place
+    }
 }
 
 /// Who is at the other end.

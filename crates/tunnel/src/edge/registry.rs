@@ -1,16 +1,19 @@
 //! Which gateways are connected, and what is open over them.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use freehold_base::TunnelId;
+use freehold_base::{Timestamp, TunnelId};
 use rustls::ClientConfig;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::changes::Changes;
 use super::link::{ConnectionInfo, Link};
+use super::pace::Pace;
 use crate::transport::settings;
 
 /// Streams of a connection: each holds one, and so does the registry.
@@ -22,29 +25,34 @@ fn streams(link: &Arc<Link>) -> usize {
 #[derive(Default)]
 struct Open {
     links: Vec<Arc<Link>>,
-    /// Streams, by what they rely on.
-    trusts: Vec<(Vec<String>, CancellationToken)>,
-    streams: usize,
+    streams: HashMap<u64, Stream>,
     /// How TLS is spoken with its gateways as long as these are trusted.
     config: Option<(Vec<String>, Arc<ClientConfig>)>,
+    /// How fast its streams may be together.
+    pace: Option<Arc<Pace>>,
+}
+
+/// A stream, and what it relies on.
+struct Stream {
+    /// Fingerprints of authorities, all of which must be trusted.
+    trusted: Vec<String>,
+    /// Until when they vouch for its gateway; `None` before the handshake.
+    until: Option<Timestamp>,
+    /// Ends it.
+    over: CancellationToken,
+}
+
+impl Stream {
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| now > until)
+    }
 }
 
 impl Open {
-    /// What ends the streams for which all of `trusted` must be trusted.
-    fn over(&mut self, trusted: &[String]) -> CancellationToken {
-        let known = self.trusts.iter().find(|(t, _)| t == trusted);
-        if let Some((_, over)) = known {
-            return over.clone();
-        }
-        let over = CancellationToken::new();
-        self.trusts.push((trusted.to_vec(), over.clone()));
-        over
-    }
-
     /// Ends everything; the streams are counted until they are gone.
     fn end(&mut self) {
         self.links.drain(..).for_each(|link| link.over.cancel());
-        self.trusts.drain(..).for_each(|(_, over)| over.cancel());
+        self.streams.values().for_each(|s| s.over.cancel());
         self.config = None;
     }
 }
@@ -53,7 +61,7 @@ type Tunnels = HashMap<TunnelId, Open>;
 
 /// Forgets a tunnel of which nothing is open.
 fn tidy(tunnels: &mut Tunnels, tunnel: &TunnelId) {
-    let unused = |open: &Open| open.links.is_empty() && open.streams == 0;
+    let unused = |open: &Open| open.links.is_empty() && open.streams.is_empty();
     if tunnels.get(tunnel).is_some_and(unused) {
         tunnels.remove(tunnel);
     }
@@ -62,23 +70,15 @@ fn tidy(tunnels: &mut Tunnels, tunnel: &TunnelId) {
 /// All tunnels that have something open, and when each was changed.
 pub(super) struct Registry {
     tunnels: Mutex<Tunnels>,
-    changes: Mutex<Changes>,
+    changes: Changes,
+    /// Streams there have been.
+    count: AtomicU64,
     /// Until when gateways of a server before this one may be expected.
     expected: Instant,
     arrived: Notify,
+    /// Bytes a second that a tunnel may pass in each direction.
+    bandwidth: Option<u64>,
 }
-
-/// Counts changes, and notes for each tunnel the last one.
-#[derive(Default)]
-struct Changes {
-    count: u64,
-    last: HashMap<TunnelId, u64>,
-    /// Which were before this one is forgotten: every tunnel may have been changed until then.
-    forgotten: u64,
-}
-
-/// Changed tunnels that are remembered.
-const MAX_CHANGED: usize = 10_000;
 
 /// Why there is no place.
 pub(super) enum NoPlace {
@@ -101,12 +101,46 @@ pub(super) enum Next {
 pub(super) struct Place {
     registry: Arc<Registry>,
     tunnel: TunnelId,
+    stream: u64,
     over: CancellationToken,
+    pace: Option<Arc<Pace>>,
 }
 
 impl Place {
+    /// What ends the stream.
     pub(super) fn over(&self) -> CancellationToken {
         self.over.clone()
+    }
+
+    /// How fast it may be together with the others, if that is limited.
+    pub(super) fn pace(&self) -> Option<Arc<Pace>> {
+        self.pace.clone()
+    }
+
+    /// Whether what the stream relies on has expired at `now`.
+    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+        let tunnels = self.registry.lock();
+        let open = tunnels.get(&self.tunnel);
+        let stream = open.and_then(|open| open.streams.get(&self.stream));
+        stream.is_some_and(|stream| stream.has_expired(now))
+    }
+
+    /// It is known now which authority vouches for the gateway, and until when: the others may go.
+    /// Whether that holds: not if the tunnel was changed `since` it was looked up.
+    pub(super) fn rely_on(&self, authority: &str, until: Timestamp, since: u64) -> bool {
+        let mut tunnels = self.registry.lock();
+        // Whoever changes it says so first, and waits for this lock then: what is not stale here is gone
+        // through.
+        if self.registry.is_stale(&self.tunnel, since) {
+            return false;
+        }
+        let open = tunnels.get_mut(&self.tunnel);
+        let Some(stream) = open.and_then(|open| open.streams.get_mut(&self.stream)) else {
+            return false;
+        };
+        stream.trusted = vec![authority.to_owned()];
+        stream.until = Some(until);
+        true
     }
 }
 
@@ -114,45 +148,39 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut tunnels = self.registry.lock();
         if let Some(open) = tunnels.get_mut(&self.tunnel) {
-            open.streams = open.streams.saturating_sub(1);
+            open.streams.remove(&self.stream);
         }
         tidy(&mut tunnels, &self.tunnel);
     }
 }
 
 impl Registry {
-    /// Nothing is open, and for so long gateways may be expected.
-    pub(super) fn new(arrival: Duration) -> Self {
+    /// Nothing is open, and for so long gateways may be expected. A tunnel may pass so many bytes a
+    /// second in each direction.
+    pub(super) fn new(arrival: Duration, bandwidth: Option<u64>) -> Self {
         Self {
             tunnels: Mutex::default(),
-            changes: Mutex::default(),
+            changes: Changes::default(),
+            count: AtomicU64::new(0),
             expected: Instant::now() + arrival,
             arrived: Notify::new(),
+            bandwidth,
         }
     }
 
     /// To be asked before a tunnel is looked up.
     pub(super) fn now(&self) -> u64 {
-        self.changes().count
+        self.changes.count()
     }
 
     /// A tunnel was changed. To be called before what is open is gone through.
     pub(super) fn note_change(&self, tunnel: &TunnelId) {
-        let mut changes = self.changes();
-        changes.count += 1;
-        let count = changes.count;
-        if changes.last.len() >= MAX_CHANGED {
-            changes.last.clear();
-            changes.forgotten = count;
-        }
-        changes.last.insert(tunnel.clone(), count);
+        self.changes.note(tunnel);
     }
 
     /// Whether the tunnel was changed `since`.
     pub(super) fn is_stale(&self, tunnel: &TunnelId, since: u64) -> bool {
-        let changes = self.changes();
-        let last = changes.last.get(tunnel).copied().unwrap_or(0);
-        last.max(changes.forgotten) > since
+        self.changes.is_stale(tunnel, since)
     }
 
     /// Takes a connection, unless the tunnel has as many as it may, or was changed `since` its token was
@@ -250,33 +278,28 @@ impl Registry {
             return Err(NoPlace::Changed);
         }
         let open = tunnels.entry(tunnel.clone()).or_default();
-        if open.streams >= max {
+        if open.streams.len() >= max {
             return Err(NoPlace::Busy);
         }
-        open.streams += 1;
+        if open.pace.is_none() {
+            open.pace = self.bandwidth.map(Pace::new);
+        }
+        let pace = open.pace.clone();
+        let over = CancellationToken::new();
+        let id = self.count.fetch_add(1, Ordering::Relaxed);
+        let stream = Stream {
+            trusted: trusted.to_vec(),
+            until: None,
+            over: over.clone(),
+        };
+        open.streams.insert(id, stream);
         Ok(Place {
             registry: Arc::clone(self),
             tunnel: tunnel.clone(),
-            over: open.over(trusted),
+            stream: id,
+            over,
+            pace,
         })
-    }
-
-    /// What ends a stream once it is known which authority vouched for its gateway: the others may go.
-    /// `None` if the tunnel was changed `since` it was looked up.
-    pub(super) fn rely_on(
-        &self,
-        tunnel: &TunnelId,
-        authority: &str,
-        since: u64,
-    ) -> Option<CancellationToken> {
-        let mut tunnels = self.lock();
-        // Whoever changes it says so first, and waits for this lock then: what is not stale here is gone
-        // through.
-        if self.is_stale(tunnel, since) {
-            return None;
-        }
-        let open = tunnels.get_mut(tunnel)?;
-        Some(open.over(&[authority.to_owned()]))
     }
 
     /// Ends the streams that rely on what is not trusted any more.
@@ -284,14 +307,18 @@ impl Registry {
         let mut tunnels = self.lock();
         if let Some(open) = tunnels.get_mut(tunnel) {
             open.config.take_if(|(then, _)| then != trusted);
-            open.trusts.retain(|(then, over)| {
-                let stays = then.iter().all(|t| trusted.contains(t));
-                if !stays {
-                    over.cancel();
-                }
-                stays
-            });
+            let stays = |stream: &&Stream| stream.trusted.iter().all(|t| trusted.contains(t));
+            let gone = open.streams.values().filter(|stream| !stays(stream));
+            gone.for_each(|stream| stream.over.cancel());
         }
+    }
+
+    /// Ends the streams for whose gateways nobody vouches any more.
+    pub(super) fn expire(&self, now: Timestamp) {
+        let tunnels = self.lock();
+        let streams = tunnels.values().flat_map(|open| open.streams.values());
+        let expired = streams.filter(|stream| stream.has_expired(now));
+        expired.for_each(|stream| stream.over.cancel());
     }
 
     /// Ends everything of a tunnel.
@@ -307,7 +334,7 @@ impl Registry {
     pub(super) fn end_all(&self) {
         let mut tunnels = self.lock();
         tunnels.values_mut().for_each(Open::end);
-        tunnels.retain(|_, open| open.streams > 0);
+        tunnels.retain(|_, open| !open.streams.is_empty());
     }
 
     pub(super) fn connections(&self, tunnel: &TunnelId) -> Vec<ConnectionInfo> {
@@ -324,10 +351,6 @@ impl Registry {
             healthy: link.is_healthy(),
         };
         live.map(info).collect()
-    }
-
-    fn changes(&self) -> MutexGuard<'_, Changes> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Tunnels> {
@@ -350,7 +373,7 @@ mod tests {
 
     #[test]
     fn nothing_is_remembered_of_a_tunnel_of_which_nothing_is_open() {
-        let registry = Arc::new(Registry::new(Duration::ZERO));
+        let registry = Arc::new(Registry::new(Duration::ZERO, None));
         let tunnel: TunnelId = "tnl_1".parse().unwrap();
         let trusted = ["a".to_owned()];
         let place = || registry.place(&tunnel, &trusted, 2, 0).ok().unwrap();
@@ -365,25 +388,8 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_known_however_many_come_after_it() {
-        let registry = Registry::new(Duration::ZERO);
-        let changed: TunnelId = "tnl_changed".parse().unwrap();
-        let quiet: TunnelId = "tnl_quiet".parse().unwrap();
-        let before = registry.now();
-        registry.note_change(&changed);
-        assert!(registry.is_stale(&changed, before) && !registry.is_stale(&quiet, before));
-        for i in 0..MAX_CHANGED + 10 {
-            registry.note_change(&format!("tnl_{i}").parse().unwrap());
-        }
-        assert!(registry.is_stale(&changed, before));
-        assert!(registry.changes().last.len() <= MAX_CHANGED);
-        let now = registry.now();
-        assert!(!registry.is_stale(&changed, now) && !registry.is_stale(&quiet, now));
-    }
-
-    #[test]
     fn how_tls_is_spoken_is_kept_for_the_same_authorities_alone() {
-        let registry = Arc::new(Registry::new(Duration::ZERO));
+        let registry = Arc::new(Registry::new(Duration::ZERO, None));
         let tunnel: TunnelId = "tnl_1".parse().unwrap();
         let (one, other) = (["a".to_owned()], ["b".to_owned()]);
         let _place = registry.place(&tunnel, &one, 1, 0).ok().unwrap();

@@ -1,15 +1,16 @@
-//! Where connections come from that have not said who they are: how many there may be, and how often
-//! one may guess.
+//! Where connections come from that have not said who they are: how many there may be, how many in a
+//! second, and how often one may guess.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Wrong tokens a source may show in [`WINDOW`].
+/// Wrong tokens a source may show in [`MINUTE`].
 const MAX_WRONG: u32 = 20;
-const WINDOW: Duration = Duration::from_secs(60);
-/// Sources of wrong tokens remembered.
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+/// Sources that are remembered.
 const MAX_SOURCES: usize = 10_000;
 
 /// One who is counted: an address, or a network of IPv6, in which everybody has as many addresses as he
@@ -31,7 +32,6 @@ pub(super) struct HalfOpen {
     max: usize,
     max_of_one: usize,
     open: Mutex<HashMap<Source, usize>>,
-    complained: Mutex<Option<Instant>>,
 }
 
 /// A place among them.
@@ -46,18 +46,7 @@ impl HalfOpen {
             max,
             max_of_one,
             open: Mutex::default(),
-            complained: Mutex::default(),
         })
-    }
-
-    /// Whether it is worth saying that there was no place: whoever knocks decides how often there is none.
-    pub(super) fn is_news(&self) -> bool {
-        let mut complained = lock(&self.complained);
-        let is_news = complained.is_none_or(|at| at.elapsed() >= WINDOW);
-        if is_news {
-            *complained = Some(Instant::now());
-        }
-        is_news
     }
 
     /// `None` if there are as many as there may be, of all or of this one.
@@ -86,29 +75,117 @@ impl Drop for HalfOpenPlace {
     }
 }
 
-/// Sources that showed wrong tokens.
+/// Handshakes that are begun: they are what a connection costs before anything is known of it.
+pub(super) struct Handshakes {
+    max: u32,
+    all: Mutex<Window>,
+    of_one: Tally,
+}
+
+impl Handshakes {
+    /// So many in a second, and so many of one source.
+    pub(super) fn new(max: u32, max_of_one: u32) -> Self {
+        Self {
+            max,
+            all: Mutex::new(Window::new()),
+            of_one: Tally::new(max_of_one, SECOND),
+        }
+    }
+
+    /// Whether `source` may begin one. What one source has too many of is not counted among all.
+    pub(super) fn may_begin(&self, source: Source) -> bool {
+        self.of_one.note(source) && lock(&self.all).note(SECOND) <= self.max
+    }
+}
+
+/// Connections that were turned away.
 #[derive(Default)]
-pub(super) struct Wrong(Mutex<HashMap<Source, (Instant, u32)>>);
+pub(super) struct TurnedAway(Mutex<(Option<Instant>, u64)>);
+
+impl TurnedAway {
+    /// One more; how many since that was last said, if it is worth saying again: whoever knocks decides
+    /// how often he is turned away.
+    pub(super) fn note(&self) -> Option<u64> {
+        let mut state = lock(&self.0);
+        let (said, count) = &mut *state;
+        *count += 1;
+        if said.is_some_and(|at| at.elapsed() < MINUTE) {
+            return None;
+        }
+        *said = Some(Instant::now());
+        Some(std::mem::take(count))
+    }
+}
+
+/// Sources that showed wrong tokens.
+pub(super) struct Wrong(Tally);
+
+impl Default for Wrong {
+    fn default() -> Self {
+        Self(Tally::new(MAX_WRONG, MINUTE))
+    }
+}
 
 impl Wrong {
     /// Notes a wrong token of `source`; whether it has shown too many.
     pub(super) fn note(&self, source: Source) -> bool {
-        let mut sources = lock(&self.0);
+        !self.0.note(source)
+    }
+}
+
+/// How often something happened since its time began.
+struct Window {
+    since: Instant,
+    count: u32,
+}
+
+impl Window {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            count: 0,
+        }
+    }
+
+    /// Once more; how often by now, within a time of this length.
+    fn note(&mut self, length: Duration) -> u32 {
+        if self.since.elapsed() >= length {
+            *self = Self::new();
+        }
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
+}
+
+/// How often each source did something.
+struct Tally {
+    max: u32,
+    length: Duration,
+    sources: Mutex<HashMap<Source, Window>>,
+}
+
+impl Tally {
+    fn new(max: u32, length: Duration) -> Self {
+        Self {
+            max,
+            length,
+            sources: Mutex::default(),
+        }
+    }
+
+    /// Notes that `source` does it once more; whether it may.
+    fn note(&self, source: Source) -> bool {
+        let mut sources = lock(&self.sources);
         if sources.len() >= MAX_SOURCES && !sources.contains_key(&source) {
-            sources.retain(|_, (since, _)| since.elapsed() < WINDOW);
+            sources.retain(|_, window| window.since.elapsed() < self.length);
             if sources.len() >= MAX_SOURCES {
-                let oldest = sources.iter().min_by_key(|(_, (since, _))| *since);
+                let oldest = sources.iter().min_by_key(|(_, window)| window.since);
                 let oldest = oldest.map(|(source, _)| *source);
                 oldest.map(|oldest| sources.remove(&oldest));
             }
         }
-        let now = Instant::now();
-        let known = sources.entry(source).or_insert((now, 0));
-        if known.0.elapsed() >= WINDOW {
-            *known = (now, 0);
-        }
-        known.1 = known.1.saturating_add(1);
-        known.1 > MAX_WRONG
+        let window = sources.entry(source).or_insert_with(Window::new);
+        window.note(self.length) <= self.max
     }
 }
 
@@ -143,7 +220,6 @@ mod tests {
         let other = places.place(source("10.0.0.2"));
         assert!(other.is_some());
         assert!(places.place(source("10.0.0.3")).is_none());
-        assert!(places.is_news() && !places.is_news());
         drop(first);
         assert!(places.place(source("10.0.0.1")).is_some());
         drop((second, other));
@@ -165,8 +241,38 @@ mod tests {
             wrong.note(Source(IpAddr::V4(i.into())));
         }
         // The oldest made room, and the guesser is known still.
-        assert_eq!(lock(&wrong.0).len(), MAX_SOURCES);
-        assert!(!lock(&wrong.0).contains_key(&early));
+        assert_eq!(lock(&wrong.0.sources).len(), MAX_SOURCES);
+        assert!(!lock(&wrong.0.sources).contains_key(&early));
         assert!(wrong.note(guesser));
+    }
+
+    #[test]
+    fn whoever_knocks_too_often_takes_nobody_elses_turn() {
+        let handshakes = Handshakes::new(5, 3);
+        let (one, other) = (source("192.0.2.1"), source("192.0.2.2"));
+        let may = |source| {
+            (0..4)
+                .map(|_| handshakes.may_begin(source))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(may(one), [true, true, true, false]);
+        assert_eq!(may(other), [true, true, false, false]);
+        // A second later it begins anew.
+        for window in lock(&handshakes.of_one.sources).values_mut() {
+            window.since -= SECOND;
+        }
+        lock(&handshakes.all).since -= SECOND;
+        assert_eq!(may(other), [true, true, true, false]);
+    }
+
+    #[test]
+    fn it_is_said_now_and_then_how_many_were_turned_away() {
+        let away = TurnedAway::default();
+        let said: Vec<_> = (0..3).map(|_| away.note()).collect();
+        assert_eq!(said, [Some(1), None, None]);
+        if let Some(at) = &mut lock(&away.0).0 {
+            *at -= MINUTE;
+        }
+        assert_eq!(away.note(), Some(3));
     }
 }

@@ -62,6 +62,16 @@ pub(super) fn unclear(board: &Board, host: &str, why: &str) {
 }
 
 impl Record {
+    /// Whether the headers contradict the body, as far as it was read; then the id of the body's message,
+    /// as JSON.
+    pub(super) fn contradicts(&self) -> Option<String> {
+        let sent = lock(&self.sent);
+        match calls::compare(&self.headers, &self.said(&sent)) {
+            Headers::Mismatch => Some(calls::id(&sent.beginning)),
+            Headers::None | Headers::Match | Headers::Unchecked => None,
+        }
+    }
+
     /// Writes the record. `status` is what was answered; `why` what went wrong here.
     pub(super) fn write(&self, status: u16, why: Option<&str>) {
         let sent = lock(&self.sent);

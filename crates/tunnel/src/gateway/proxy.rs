@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -30,7 +30,7 @@ use super::limits::Limits;
 use super::status::Board;
 use super::upstream::{UpstreamError, Upstreams};
 use gate::{Gate, MAX_HEAD};
-use headers::{check, request_id, strip};
+use headers::{check, repeats_body, request_id, strip};
 use pool::Connector;
 
 /// Largest request, bytes.
@@ -41,6 +41,7 @@ const MAX_ANSWER: u64 = 4 << 30;
 const KEPT: Duration = Duration::from_secs(60);
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 type Out = UnsyncBoxBody<Bytes, Cut>;
 
@@ -232,12 +233,17 @@ impl Serving {
                         .boxed_unsync()
                 })
             }
-            Err((status, why)) => {
+            Err(Refused { status, why, json }) => {
                 record.write(status.as_u16(), Some(&why));
                 tracing::warn!(host, status = status.as_u16(), why, "request not forwarded");
-                let body = Full::new(Bytes::from(format!("{why}\n")));
+                let is_json = json.is_some();
+                let text = json.unwrap_or_else(|| format!("{why}\n"));
+                let body = Full::new(Bytes::from(text));
                 let mut response = Response::new(body.map_err(|e| match e {}).boxed_unsync());
                 *response.status_mut() = status;
+                if is_json {
+                    response.headers_mut().insert(CONTENT_TYPE, JSON);
+                }
                 if status.is_client_error() {
                     // A caller that got this wrong begins anew, with a stream that has a route.
                     response.headers_mut().insert(CONNECTION, CLOSE);
@@ -248,10 +254,47 @@ impl Serving {
     }
 }
 
-type Refused = (StatusCode, String);
+/// What is answered in place of forwarding.
+struct Refused {
+    status: StatusCode,
+    why: String,
+    /// The answer, if it is one of JSON-RPC.
+    json: Option<String>,
+}
+
+impl Refused {
+    fn new(status: StatusCode, why: &str) -> Self {
+        Self {
+            status,
+            why: why.to_owned(),
+            json: None,
+        }
+    }
+
+    /// The headers of a message contradict it (HeaderMismatch of MCP 2026-07-28). `id` is its id, as JSON.
+    fn mismatch(id: &str) -> Self {
+        let why = "Header mismatch: Mcp-Method or Mcp-Name does not match the body";
+        let json =
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32020,"message":"{why}"}}}}"#);
+        Self {
+            json: Some(json),
+            ..Self::new(StatusCode::BAD_REQUEST, why)
+        }
+    }
+}
+
+impl From<Cut> for Refused {
+    fn from(cut: Cut) -> Self {
+        let status = match cut {
+            Cut::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Cut::Silent | Cut::Broken | Cut::Gone => StatusCode::REQUEST_TIMEOUT,
+        };
+        Self::new(status, &cut.to_string())
+    }
+}
 
 fn no_route() -> Refused {
-    (StatusCode::NOT_FOUND, "no route for host".to_owned())
+    Refused::new(StatusCode::NOT_FOUND, "no route for host")
 }
 
 /// Until a host has no route any more.
@@ -270,8 +313,9 @@ async fn forward(
     request: Request<Body>,
     record: &Record,
 ) -> Result<Response<Body>, Refused> {
-    let no = |status, why: &str| Err((status, why.to_owned()));
+    let no = |status, why: &str| Err(Refused::new(status, why));
     check(host, &request)?;
+    let repeats_body = repeats_body(&request);
     let Some((number, route)) = table.route(host) else {
         return Err(no_route());
     };
@@ -280,7 +324,7 @@ async fn forward(
     // Where it goes is the connector's to say: the number of the route is all it needs.
     parts.uri = format!("http://{number}.route{path}")
         .parse::<Uri>()
-        .map_err(|_| (StatusCode::BAD_REQUEST, "bad request target".to_owned()))?;
+        .map_err(|_| Refused::new(StatusCode::BAD_REQUEST, "bad request target"))?;
     strip(&mut parts.headers);
     let authority = if route.preserve_host {
         host.to_owned()
@@ -288,7 +332,7 @@ async fn forward(
         route.authority()
     };
     let value = HeaderValue::from_str(&authority)
-        .map_err(|_| (StatusCode::BAD_GATEWAY, "bad upstream name".to_owned()))?;
+        .map_err(|_| Refused::new(StatusCode::BAD_GATEWAY, "bad upstream name"))?;
     parts.headers.insert(HOST, value);
     if let Ok(host) = HeaderValue::from_str(host) {
         parts.headers.insert("x-forwarded-host", host);
@@ -297,7 +341,15 @@ async fn forward(
         .headers
         .insert("x-forwarded-proto", HeaderValue::from_static("https"));
     let sent = Arc::clone(&record.sent);
-    let body = Watched::new(body, sent, MAX_BODY, limits.body_silence).looked_at();
+    let mut body = Watched::new(body, sent, MAX_BODY, limits.body_silence).looked_at();
+    if repeats_body {
+        // Whoever reads the body, as is done here for the record, must not let such a request pass: others
+        // on the way go by its headers.
+        body = body.read_ahead().await?;
+        if let Some(id) = record.contradicts() {
+            return Err(Refused::mismatch(&id));
+        }
+    }
     let request = Request::from_parts(parts, body);
     let sent = tokio::time::timeout(limits.answer, table.client.request(request)).await;
     let mut response = match sent {
@@ -314,19 +366,12 @@ fn failed(error: &hyper_util::client::legacy::Error) -> Refused {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(now) = cause {
         if let Some(upstream) = now.downcast_ref::<UpstreamError>() {
-            return (StatusCode::BAD_GATEWAY, upstream.to_string());
+            return Refused::new(StatusCode::BAD_GATEWAY, &upstream.to_string());
         }
         if let Some(cut) = now.downcast_ref::<Cut>() {
-            let status = match cut {
-                Cut::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-                Cut::Silent | Cut::Broken | Cut::Gone => StatusCode::REQUEST_TIMEOUT,
-            };
-            return (status, cut.to_string());
+            return (*cut).into();
         }
         cause = now.source();
     }
-    (
-        StatusCode::BAD_GATEWAY,
-        "the upstream's answer is not HTTP".to_owned(),
-    )
+    Refused::new(StatusCode::BAD_GATEWAY, "the upstream's answer is not HTTP")
 }

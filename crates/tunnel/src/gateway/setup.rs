@@ -19,7 +19,7 @@ use x509_parser::prelude::FromDer;
 
 use super::certificate::Certificate;
 use crate::certificate::authority;
-use crate::certificate::verifier::issuer;
+use crate::certificate::verifier::vouched;
 
 /// How long an authority made here is valid.
 const AUTHORITY: Duration = Duration::from_secs(5 * 365 * 24 * 60 * 60);
@@ -115,7 +115,7 @@ pub fn certificate_fits(dir: &Path, domain: &str) -> bool {
     };
     let authority = CertificateDer::from_pem_file(dir.join(CA_CERT)).ok();
     let authority = authority.and_then(|der| authority::stored(&der).ok());
-    let signed = authority.is_some_and(|a| issuer(&[a], &certificate.der()).is_some());
+    let signed = authority.is_some_and(|a| vouched(&[a], &certificate.der()).is_some());
     signed && certificate.is_below(domain)
 }
 

@@ -1,8 +1,9 @@
 //! Peers that mean no good.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 mod between;
 mod frames;
+mod middle;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::world::{TOKEN, World, options};
 
 pub use between::*;
 pub use frames::*;
+pub use middle::*;
 
 /// Longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);

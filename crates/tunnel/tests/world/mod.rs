@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use freehold_base::file::write_private;
-use freehold_base::{IdSource, TunnelId, WorkspaceId};
+use freehold_base::{IdSource, SharedClock, SystemClock, SystemEntropy, TunnelId, WorkspaceId};
 use freehold_tunnel::edge::{
     DialFailure, Directory, DirectoryError, Edge, Guarded, Identity, Options, TokenGrant, Tunnel,
 };
@@ -191,6 +191,12 @@ pub struct Given {
     pub config: String,
     pub limits: Limits,
     pub resolver: Arc<dyn Resolve>,
+    /// What the edge has.
+    pub options: Options,
+    /// The time, on both sides.
+    pub clock: SharedClock,
+    /// How long the gateway's certificate is valid.
+    pub valid: Duration,
 }
 
 impl Default for Given {
@@ -199,6 +205,9 @@ impl Default for Given {
             config: String::new(),
             limits: Limits::default(),
             resolver: Arc::new(SystemResolver),
+            options: options(),
+            clock: Arc::new(SystemClock),
+            valid: Duration::from_secs(90_000),
         }
     }
 }
@@ -214,6 +223,7 @@ pub struct World {
     pub status_addr: Option<SocketAddr>,
     /// The gateway's configuration, without the lines given.
     usual: Vec<String>,
+    ids: IdSource,
     server: Arc<Upstream>,
     board: Arc<Board>,
     options: Options,
@@ -231,25 +241,24 @@ impl World {
 
     /// One whose edge has these options, and whose gateway goes another way than the direct one.
     pub async fn start_with(options: Options, way: impl FnOnce(Way) -> Way) -> Self {
-        Self::build(Given::default(), options, way).await
+        let given = Given {
+            options,
+            ..Given::default()
+        };
+        Self::build(given, way).await
     }
 
     pub async fn with(given: Given) -> Self {
-        Self::build(given, options(), |direct| direct).await
+        Self::build(given, |direct| direct).await
     }
 
-    async fn build(given: Given, options: Options, way: impl FnOnce(Way) -> Way) -> Self {
+    async fn build(given: Given, way: impl FnOnce(Way) -> Way) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ids = IdSource::system();
+        let ids = IdSource::new(given.clock, Arc::new(SystemEntropy));
+        let options = given.options;
         let now = ids.clock().now();
         let pem = setup::new_authority(dir.path(), "tnl_1", now).unwrap();
-        setup::new_certificate(
-            dir.path(),
-            "abc.tunnel.test",
-            now,
-            Duration::from_secs(90_000),
-        )
-        .unwrap();
+        setup::new_certificate(dir.path(), "abc.tunnel.test", now, given.valid).unwrap();
         let directory = Arc::new(Table {
             tunnel: "tnl_1".parse().unwrap(),
             workspace: "wrkspc_1".parse().unwrap(),
@@ -306,7 +315,7 @@ impl World {
             file: Some(file),
             token: None,
             resolver: given.resolver,
-            ids,
+            ids: ids.clone(),
             limits: given.limits,
         };
         let gateway = Gateway::new(start).unwrap();
@@ -327,6 +336,7 @@ impl World {
             dir,
             status_addr,
             usual,
+            ids,
             server,
             board,
             options,
@@ -338,6 +348,47 @@ impl World {
         };
         world.connected().await;
         world
+    }
+
+    /// Another tenant's gateway at the same edge, before the same server.
+    pub async fn neighbour(&self) {
+        let dir = self.dir.path().join("neighbour");
+        std::fs::create_dir(&dir).unwrap();
+        for name in [setup::CA_CERT, setup::CA_KEY] {
+            std::fs::copy(self.dir.path().join(name), dir.join(name)).unwrap();
+        }
+        let now = self.ids.clock().now();
+        let valid = Duration::from_secs(90_000);
+        setup::new_certificate(&dir, "xyz.tunnel.test", now, valid).unwrap();
+        write_private(&dir.join("token"), OTHER).unwrap();
+        let usual = self.usual.join("\n");
+        let usual = usual.replace("abc.tunnel.test", "xyz.tunnel.test");
+        let own = self.dir.path().display().to_string();
+        let start = Start {
+            config: config::parse(&usual.replace(&own, &dir.display().to_string())).unwrap(),
+            file: None,
+            token: None,
+            resolver: Arc::new(SystemResolver),
+            ids: self.ids.clone(),
+            limits: Limits::default(),
+        };
+        let gateway = Gateway::new(start).unwrap();
+        tokio::spawn(async move { gateway.run(CancellationToken::new()).await });
+        let there = async {
+            while self.edge.connections(&"tnl_2".parse().unwrap()).is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let there = tokio::time::timeout(Duration::from_secs(20), there).await;
+        there.expect("the neighbour connects");
+    }
+
+    /// Asks the neighbour's server.
+    pub async fn get_from_neighbour(&self) -> Result<String, DialFailure> {
+        let workspace = "wrkspc_2".parse().unwrap();
+        let dialled = self.edge.dial(&workspace, "app.xyz.tunnel.test").await;
+        let request = "GET / HTTP/1.1\r\nHost: app.xyz.tunnel.test\r\n\r\n";
+        Ok(ask(&mut dialled?, request).await)
     }
 
     /// Writes the gateway's configuration anew, with these lines.
@@ -460,11 +511,10 @@ impl World {
         self.edge_is_idle().await;
         let identity = Identity::own(self.dir.path()).unwrap();
         let listener = TcpListener::bind(self.address).await.unwrap();
-        let ids = IdSource::system();
         let (edge, [stop, idle], task) = edge(
             &self.directory,
             self.options.clone(),
-            &ids,
+            &self.ids,
             listener,
             &identity,
         );
@@ -481,6 +531,12 @@ impl World {
     pub async fn edge_is_idle(&mut self) {
         self.edge_idle.cancel();
         self.edge_task.take().unwrap().await.unwrap();
+    }
+
+    /// Makes the gateway another certificate, valid from now on.
+    pub fn renew(&self, valid: Duration) {
+        let now = self.ids.clock().now();
+        setup::new_certificate(self.dir.path(), "abc.tunnel.test", now, valid).unwrap();
     }
 
     pub fn write_token(&self, token: &str) {
@@ -515,6 +571,9 @@ pub fn options() -> Options {
     Options {
         register: Duration::from_secs(2),
         arrival: Duration::ZERO,
+        // All who come here have one address.
+        handshakes: u32::MAX,
+        handshakes_of_one: u32::MAX,
         ..Options::new("tunnel.test")
     }
 }

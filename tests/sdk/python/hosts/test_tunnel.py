@@ -7,6 +7,7 @@ server's host.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,67 @@ delay_ms = 0
 domain = "tunnel.test"
 listen = "0.0.0.0:{EDGE_PORT}"
 """
+
+
+class Load:
+    """Calls of the server's tool over the Messages API, each with a text of its own, so many in a second.
+
+    The client is one that tries again: while the server is away it has nobody to talk to, and an attempt
+    that found nobody is not a call. Every call that was begun has to get its own answer.
+    """
+
+    def __init__(self, client: Anthropic, url: str, per_second: int) -> None:
+        self._client = client.with_options(max_retries=20)
+        self._url = url
+        self._pause = 1 / per_second
+        self._tickets = itertools.count()
+        self._began = time.monotonic()
+        self._over = threading.Event()
+        self.begun: list[str] = []
+        self.done: list[str] = []
+        self.failures: list[object] = []
+        # More than can be under way at once, so that slow ones hold nobody up.
+        self._threads = [threading.Thread(target=self._work) for _ in range(32)]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self) -> None:
+        while True:
+            ticket = next(self._tickets)
+            wait = self._began + ticket * self._pause - time.monotonic()
+            if self._over.wait(max(wait, 0)):
+                return
+            text = f"under-load-{ticket}"
+            self.begun.append(text)
+            try:
+                self._call(text)
+            except Exception as error:  # noqa: BLE001 - handed to the test
+                self.failures.append((text, repr(error)))
+            self.done.append(text)
+
+    def _call(self, text: str) -> None:
+        message = self._client.beta.messages.create(
+            model="rehearsal",
+            max_tokens=500,
+            betas=["mcp-client-2025-11-20"],
+            messages=[{"role": "user", "content": f'tool: demo_note {{"text": "{text}"}}'}],
+            mcp_servers=[{"type": "url", "name": "demo", "url": self._url}],
+            tools=[{"type": "mcp_toolset", "mcp_server_name": "demo"}],
+        )
+        results = [b for b in message.content if b.type == "mcp_tool_result"]
+        told = [(r.is_error, r.content[0].text) for r in results]
+        if told != [(False, f"noted: {text}")]:
+            self.failures.append((text, told))
+
+    def more(self, count: int) -> None:
+        """So many calls that begin from now on have ended."""
+        begun = len(self.begun)
+        wait_until("more calls", lambda: len(set(self.done) & set(self.begun[begun:])) >= count)
+
+    def close(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
 
 
 class Capture:
@@ -108,6 +171,13 @@ class Private:
     def stop(self, gateway: subprocess.Popen[bytes]) -> None:
         gateway.send_signal(signal.SIGTERM)
         assert gateway.wait(60) == 0
+
+    def notes(self) -> list[str]:
+        """What the MCP server has noted, in its order."""
+        ask = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{UPSTREAM_PORT}/seen').read().decode())"
+        command = self.hosts.worker.command(sys.executable, "-c", ask)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        return json.loads(done.stdout)["notes"]
 
     def logs(self) -> str:
         return "".join(p.read_text(errors="replace") for p in sorted(self.folder.glob("*.log")))
@@ -322,3 +392,32 @@ def test_rotation_under_load(client, private, chat):
             worker.join()
     assert not failures, (failures[:3], private.logs()[-4000:])
     assert calls[0] >= 30
+
+
+def test_the_edge_restarts_under_load(client, server, private):
+    """The server, and with it the edge, stops and starts again, twice, while calls begin through two
+    gateways, fifty in a second as far as this machine keeps up. Whoever tries again where nobody listens is served: no call fails, and the MCP
+    server has each of them exactly once."""
+    for gateway in private.gateways:
+        if gateway.poll() is None:
+            private.stop(gateway)
+    for _ in range(2):
+        private.start()
+    connected(client, private, 4)
+    before = len(private.notes())
+    load = Load(client, f"https://demo.{private.domain}/mcp", per_second=50)
+    meanwhile = []
+    try:
+        load.more(100)
+        for _ in range(2):
+            begun = len(load.begun)
+            assert server.stop() == 0, server.log.read_text()[-4000:]
+            server.start()
+            meanwhile.append(len(load.begun) - begun)
+            load.more(100)
+    finally:
+        load.close()
+    assert not load.failures, (load.failures[:3], server.log.read_text()[-4000:], private.logs()[-4000:])
+    assert all(count > 0 for count in meanwhile), "nothing was begun while the server was away"
+    assert sorted(private.notes()[before:]) == sorted(load.begun)
+    connected(client, private, 4)

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 
 options = json.loads(sys.argv[1])
 mcp = FastMCP("tests")
-seen = {"calls": 0, "authorizations": []}
+seen = {"calls": 0, "notes": [], "authorizations": []}
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154"
     "789c63606060000000040001f61738550000000049454e44ae426082"
@@ -35,6 +35,7 @@ description = {"": "Notes something down.", "changed": "Notes something down. HO
 @mcp.tool(description=description[options["variant"]])
 def note(text: str) -> str:
     seen["calls"] += 1
+    seen["notes"].append(text)
     return f"noted: {text}"
 
 

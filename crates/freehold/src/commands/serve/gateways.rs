@@ -47,6 +47,7 @@ impl Gateways {
 pub(super) fn edge(settings: &TunnelSettings, store: &Store, ids: &IdSource) -> Edge {
     let directory = Arc::new(StoreDirectory(store.clone()));
     let mut options = Options::new(&settings.domain);
+    options.bandwidth = settings.bandwidth;
     if settings.listen.is_none() {
         options.arrival = Duration::ZERO;
     }

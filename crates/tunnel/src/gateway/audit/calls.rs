@@ -53,6 +53,20 @@ pub(super) fn read(body: &[u8]) -> Said {
     }
 }
 
+/// The id of a body's message as it is written there; `null` if it has none, or is not one message.
+pub(super) fn id(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+    }
+    let message = serde_json::from_slice::<Message<'_>>(body);
+    let id = message.ok().and_then(|message| message.id);
+    // Text or a number: nothing else is an id.
+    let id = id.filter(|id| !id.get().starts_with(['{', '[', 't', 'f']));
+    id.map_or("null", RawValue::get).to_owned()
+}
+
 fn parse(body: &[u8]) -> Result<Said, &'static str> {
     const NO_JSON: &str = "it is not JSON";
     let text = std::str::from_utf8(body).map_err(|_| NO_JSON)?;
@@ -258,6 +272,23 @@ mod tests {
             }
         }
         assert!(matches!(read(b"{\"method\":\"\xff\"}"), Said::Unparsed(_)));
+    }
+
+    #[test]
+    fn an_id_is_said_back_as_it_came() {
+        for (body, is) in [
+            (r#"{"id": 1,"method":"a"}"#, "1"),
+            (r#"{"id":"\u0061\"b"}"#, r#""\u0061\"b""#),
+            (r#"{"id":-1.50}"#, "-1.50"),
+            (r#"{"method":"a"}"#, "null"),
+            (r#"{"id":null}"#, "null"),
+            (r#"{"id":{"a":1}}"#, "null"),
+            (r#"{"id":1,"id":2}"#, "null"),
+            (r#"[{"id":1}]"#, "null"),
+            ("", "null"),
+        ] {
+            assert_eq!(id(body.as_bytes()), is, "{body}");
+        }
     }
 
     #[test]

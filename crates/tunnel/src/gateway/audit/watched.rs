@@ -1,5 +1,6 @@
 //! A body on its way.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
+use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
@@ -29,6 +31,8 @@ pub(in crate::gateway) type Shared = Arc<Mutex<Passed>>;
 /// A body on its way: counted, and bounded in size and in silence.
 pub(in crate::gateway) struct Watched<B> {
     inner: B,
+    /// Read and not handed on.
+    ahead: VecDeque<Frame<Bytes>>,
     passed: Shared,
     keep: usize,
     left: u64,
@@ -58,6 +62,7 @@ impl<B: Body> Watched<B> {
         lock(&passed).whole = inner.is_end_stream();
         Self {
             inner,
+            ahead: VecDeque::new(),
             passed,
             keep: 0,
             left: max,
@@ -92,6 +97,27 @@ impl<B: Body> Watched<B> {
     }
 }
 
+impl<B: Body<Data = Bytes> + Unpin> Watched<B> {
+    /// Reads all that is looked at, and hands it on only then.
+    pub(in crate::gateway) async fn read_ahead(mut self) -> Result<Self, Cut> {
+        let mut ahead = VecDeque::new();
+        while lock(&self.passed).bytes <= self.keep as u64 {
+            match self.frame().await {
+                Some(frame) => ahead.push_back(frame?),
+                None => break,
+            }
+        }
+        self.ahead = ahead;
+        Ok(self)
+    }
+
+    /// Bytes that were read and not handed on.
+    fn held(&self) -> u64 {
+        let data = self.ahead.iter().filter_map(Frame::data_ref);
+        data.map(|data| data.remaining() as u64).sum()
+    }
+}
+
 impl<B> Drop for Watched<B> {
     fn drop(&mut self) {
         if let Some(done) = self.done.take() {
@@ -113,6 +139,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
         {
             self.until = None;
             return self.cut(Cut::Gone);
+        }
+        if let Some(frame) = self.ahead.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
         }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         if polled.is_pending() {
@@ -152,11 +181,17 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.ahead.is_empty() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let (inner, held) = (self.inner.size_hint(), self.held());
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + held);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + held);
+        }
+        hint
     }
 }
 

@@ -7,9 +7,25 @@ use http::{HeaderMap, Method, Request, StatusCode};
 
 use super::Refused;
 
+/// The first revision of MCP that asks for headers which repeat the body.
+const REPEATS: &str = "2026-07-28";
+
+/// Whether it is a request of MCP whose headers repeat its body, and must do so rightly.
+pub(super) fn repeats_body<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    let mut revisions = headers.get_all("mcp-protocol-version").iter();
+    let (Some(revision), None) = (revisions.next(), revisions.next()) else {
+        return false;
+    };
+    // Dates, of which the later is the greater.
+    let binds = |revision: &str| revision.len() == REPEATS.len() && revision >= REPEATS;
+    let repeats = headers.contains_key("mcp-method") || headers.contains_key("mcp-name");
+    *request.method() == Method::POST && repeats && revision.to_str().is_ok_and(binds)
+}
+
 /// Refuses a request that names another host than the stream, or more than one.
 pub(super) fn check<B>(host: &str, request: &Request<B>) -> Result<(), Refused> {
-    let no = |status, why: &str| Err((status, why.to_owned()));
+    let no = |status, why: &str| Err(Refused::new(status, why));
     let headers = request.headers();
     if *request.method() == Method::CONNECT || request.uri().authority().is_some() {
         return no(StatusCode::BAD_REQUEST, "only a path may be asked for");
