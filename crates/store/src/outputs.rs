@@ -4,6 +4,7 @@
 use freehold_base::{FileId, SessionId};
 
 use crate::backend::{Tx, one, params};
+use crate::blob::same_content;
 use crate::files::{COLUMNS, FileRow, file, insert};
 use crate::{Store, StoreError};
 
@@ -93,10 +94,11 @@ fn upsert(tx: &mut dyn Tx, id: &FileId, new: &NewOutput) -> Result<Option<String
     let old = one(tx.query(&sql, params![&new.session, &new.path])?)
         .map(file)
         .transpose()?;
-    if let Some(old) = old.as_ref().filter(|old| old.blob == new.blob) {
-        let sql = "UPDATE file SET source_mtime = ?2 WHERE id = ?1";
-        tx.execute(sql, params![&old.id, new.source_mtime])?;
-        return Ok(None);
+    if let Some(old) = (old.as_ref()).filter(|old| same_content(&old.blob, &new.blob)) {
+        // Two puts of the same content may have two keys.
+        let sql = "UPDATE file SET source_mtime = ?2, blob = ?3 WHERE id = ?1";
+        tx.execute(sql, params![&old.id, new.source_mtime, &new.blob])?;
+        return Ok(Some(old.blob.clone()).filter(|key| *key != new.blob));
     }
     match &old {
         Some(old) => drop(tx.execute("DELETE FROM file WHERE id = ?1", params![&old.id])?),

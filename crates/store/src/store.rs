@@ -50,8 +50,8 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the data directory with the master keys that are kept in it; see
-    /// [`Store::open_with_keys`].
+    /// Opens the data directory with the master keys and blobs that are kept in it; see
+    /// [`Store::open_with`].
     ///
     /// # Errors
     /// As there, or the key file cannot be used.
@@ -60,20 +60,22 @@ impl Store {
         ids: IdSource,
         listener: Arc<dyn CommitListener>,
     ) -> Result<Self, StoreError> {
-        Self::open_with_keys(dir, ids, listener, None)
+        Self::open_with(dir, ids, listener, None, None)
     }
 
     /// Opens the data directory, and makes what is missing: the directory, the database, the
-    /// organization and its default workspace, and without `keys` the file of the master keys. No other process can open it until this one closes
-    /// it or ends.
+    /// organization and its default workspace, without `keys` the file of the master keys, and
+    /// without `blobs` a folder for them. No other process can open it until this one closes it or
+    /// ends.
     ///
     /// # Errors
     /// [`StoreError::InUse`]; a schema this version cannot use; or the disk fails.
-    pub fn open_with_keys(
+    pub fn open_with(
         dir: &Path,
         ids: IdSource,
         listener: Arc<dyn CommitListener>,
         keys: Option<Keyring>,
+        blobs: Option<Box<dyn BlobStore>>,
     ) -> Result<Self, StoreError> {
         let clock = Arc::clone(ids.clock());
         let backend = Sqlite::open(dir, clock, listener, |tx| {
@@ -81,13 +83,15 @@ impl Store {
             tx.execute("DELETE FROM replica", &[])?;
             workspaces::seed(tx, &ids)
         })?;
-        let blobs = LocalBlobs::open(&dir.join("blobs"), ids.clone())?;
+        let blobs = match blobs {
+            Some(blobs) => blobs,
+            None => Box::new(LocalBlobs::open(&dir.join("blobs"), ids.clone())?),
+        };
         let keys = match keys {
             Some(keys) => keys,
             None => Keyring::load_or_create(&dir.join(KEY_FILE), &ids)?,
         };
-        let (backend, blobs) = (Box::new(backend), Box::new(blobs));
-        Ok(Self::assemble(backend, blobs, ids, keys))
+        Ok(Self::assemble(Box::new(backend), blobs, ids, keys))
     }
 
     /// A store over other parts. The database must hold an organization already.

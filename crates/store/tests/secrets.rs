@@ -23,7 +23,7 @@ async fn world(dir: &Path) -> World {
 }
 
 fn reopen(dir: &Path, keys: Option<Keyring>) -> Store {
-    Store::open_with_keys(dir, IdSource::system(), Arc::new(NoListener), keys).unwrap()
+    Store::open_with(dir, IdSource::system(), Arc::new(NoListener), keys, None).unwrap()
 }
 
 async fn credential(w: &World, vault: &VaultId, name: &str, value: &str) -> CredentialId {

@@ -249,6 +249,16 @@ async fn a_panicking_listener_stops_nothing() {
 }
 
 #[tokio::test]
+async fn equal_bytes_are_one_file_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let w = world(dir.path()).await;
+    let (a, b) = (w.file("same").await, w.file("same").await);
+    assert_eq!(a.blob, b.blob);
+    let folder = dir.path().join("blobs").join(&a.blob[..2]);
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+}
+
+#[tokio::test]
 async fn leftovers_of_broken_uploads_go_at_start() {
     let dir = tempfile::tempdir().unwrap();
     reopen(dir.path()).unwrap().close().await;

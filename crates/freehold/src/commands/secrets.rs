@@ -62,7 +62,7 @@ async fn rotate_own(dir: &Path) -> Result<(usize, String), Failure> {
 
 async fn rotate_to(dir: &Path, keys: Keyring) -> Result<(usize, String), Failure> {
     let (ids, given) = (IdSource::system(), Some(keys.clone()));
-    let store = Store::open_with_keys(dir, ids, Arc::new(NoListener), given).map_err(failed)?;
+    let store = Store::open_with(dir, ids, Arc::new(NoListener), given, None).map_err(failed)?;
     let moved = store.rewrap_secrets(&keys).await.map_err(stuck)?;
     store.close().await;
     Ok((moved, keys.newest_id().to_owned()))

@@ -3,6 +3,9 @@
 mod gateways;
 mod greeting;
 mod housekeeping;
+mod storage;
+
+pub(super) use storage::probed;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -211,8 +214,9 @@ fn prepare_dir(dir: &Path) -> Result<(), Failure> {
 
 async fn open_store(settings: &Settings, ids: &IdSource, hub: &Hub) -> Result<Store, Failure> {
     let keys = config::master_keys(settings)?;
+    let blobs = storage::open(settings, ids).await?;
     let (path, ids, hub) = (settings.data_dir.clone(), ids.clone(), hub.clone());
-    let open = move || Store::open_with_keys(&path, ids, Arc::new(hub), keys);
+    let open = move || Store::open_with(&path, ids, Arc::new(hub), keys, blobs);
     let store = match tokio::task::spawn_blocking(open).await {
         Ok(opened) => opened.map_err(store_failed)?,
         Err(error) => return Err(Failure::because("cannot open the data directory", &error)),

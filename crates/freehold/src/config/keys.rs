@@ -74,7 +74,7 @@ pub(crate) fn master_keys(settings: &Settings) -> Result<Option<Keyring>, Failur
     })
 }
 
-fn read(setting: &str, path: &Path) -> Result<Secret<String>, Failure> {
+pub(super) fn read(setting: &str, path: &Path) -> Result<Secret<String>, Failure> {
     let shown = path.display();
     let cannot = |e: std::io::Error| Failure::usage(format!("{setting}: {shown}: {e}"));
     if std::fs::metadata(path).map_err(cannot)?.len() > MAX_KEY_FILE {

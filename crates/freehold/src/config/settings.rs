@@ -13,6 +13,7 @@ use freehold_sandbox::{HostPattern, Isolation, Limits, Runtime};
 use super::file::{self, File};
 use super::flags::{LogFormat, SandboxKind, ServeFlags};
 use super::isolation::MicrovmSettings;
+use super::storage::StorageSettings;
 use super::tunnels::TunnelSettings;
 use crate::environment;
 use crate::exit::Failure;
@@ -35,6 +36,8 @@ pub(crate) struct Settings {
     /// Of work items, unless their workers ask for another.
     pub(crate) lease_seconds: u64,
     pub(crate) master_keys: MasterKeys,
+    /// Object storage for blobs. None: they are in the data directory.
+    pub(crate) storage: Option<StorageSettings>,
     pub(crate) catalog: CatalogConfig,
 }
 
@@ -141,6 +144,7 @@ impl Settings {
             backoff: backoff(flags.retry_base_ms, &file.retry)?,
             lease_seconds: lease(&file.work)?,
             master_keys: master_keys(file.secrets)?,
+            storage: file.storage.settings(flags.blobs.clone())?,
             catalog: CatalogConfig {
                 providers: file.providers,
                 models: file.models,
@@ -153,6 +157,11 @@ impl Settings {
             .check()
             .map_err(|e| Failure::usage(e.to_string()))?;
         Ok(settings)
+    }
+
+    /// Where content on its way to object storage is received.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.data_dir.join("spool")
     }
 
     /// Where sandboxes keep their files.
@@ -394,6 +403,19 @@ mod tests {
             (
                 "[secrets]\nkey_env = 'A'\nkey_file = 'b'",
                 "secrets: key_env and key_file",
+            ),
+            ("[storage]\nblobs = '/var/blobs'", "storage.blobs"),
+            ("[storage]\nblobs = 's3://'", "storage.blobs"),
+            ("[storage]\nblobs = 's3://Bucket'", "storage.blobs"),
+            ("[storage]\nblobs = 's3://bucket/a//b'", "storage.blobs"),
+            ("[storage]\nblobs = 's3://bucket/../b'", "storage.blobs"),
+            (
+                "[storage]\nblobs = 's3://bucket'\nendpoint = 'http://me:pw@host'",
+                "storage.endpoint",
+            ),
+            (
+                "[storage]\nblobs = 's3://bucket'\nendpoint = 'ftp://host'",
+                "storage.endpoint",
             ),
             (
                 "[[models]]\nid = 'a'\nprovider = 'none'",
