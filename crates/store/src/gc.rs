@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use freehold_base::SessionId;
+use futures_util::{TryStreamExt, stream};
 
 use crate::backend::{Value, one, params};
 use crate::{Store, StoreError};
@@ -12,6 +13,8 @@ use crate::{Store, StoreError};
 const MIN_AGE_MS: i64 = 24 * 60 * 60 * 1000;
 /// Blobs looked at together.
 const BLOBS_AT_ONCE: usize = 1_000;
+/// Blobs removed at a time when many lose their references together.
+const DROPS_AT_ONCE: usize = 16;
 /// Tables whose rows refer to blobs.
 const REFERRING: [&str; 3] = ["file", "skill_version", "session_skill"];
 /// Events deleted in one transaction: long enough to be quick, short enough that others get their
@@ -104,12 +107,15 @@ impl Store {
     }
 
     /// Removes blobs that have lost a reference. The rows are gone already, so a failure is only
-    /// logged: [`Store::gc`] tries again.
+    /// logged, and ends it, as the next would likely fail too: [`Store::gc`] tries again.
     pub(crate) async fn drop_blobs(&self, keys: &[String]) {
-        for key in keys {
-            if let Err(error) = self.drop_blob(key).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "blob not removed");
-            }
+        let dropped = stream::iter(keys.iter().map(Ok))
+            .try_for_each_concurrent(DROPS_AT_ONCE, |key| async move {
+                self.drop_blob(key).await.map(drop)
+            });
+        if let Err(error) = dropped.await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, of = keys.len(), "blobs not removed");
         }
     }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 use freehold_base::{IdSource, Secret, Timestamp};
 use freehold_store::conformance::{self, Fixture};
 use freehold_store::{
-    BlobError, BlobStore, CommitListener, ObjectBlobs, ObjectStorage, StorageCause, Store,
+    BlobError, BlobStore, CommitListener, NewOutput, ObjectBlobs, ObjectStorage, StorageCause,
+    Store,
 };
 use s3::Server;
 use s3::proxy::{Deed, Proxy};
@@ -237,6 +238,49 @@ async fn failures_that_stay_are_told() {
     assert!(removed.is_err());
     w.proxy.decide(|_| Deed::Pass);
     assert_eq!(read(&blobs, &key).await.unwrap(), b"there");
+}
+
+#[tokio::test]
+async fn bytes_that_could_not_be_deleted_are_collected() {
+    let mut w = World::new().await;
+    let storage = ObjectStorage {
+        patience: Duration::ZERO,
+        ..w.storage()
+    };
+    let store = conformance::World::new(&|ids: IdSource, listener| {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Box::new(ObjectBlobs::new(storage.clone(), ids.clone()).unwrap());
+        Fixture {
+            store: Store::open_with(dir.path(), ids, listener, None, Some(blobs)).unwrap(),
+            keep: Box::new(dir),
+        }
+    })
+    .await;
+    let session = store.session().await.id;
+    for n in 0..40 {
+        let content = format!("output {n}");
+        let blob = store.store.blobs().put(content.as_bytes(), 100).await;
+        let blob = blob.unwrap();
+        let output = NewOutput {
+            session: session.clone(),
+            path: format!("{n}.txt"),
+            blob: blob.key,
+            size: blob.size,
+            source_mtime: 1,
+        };
+        store.store.upsert_output(output).await.unwrap();
+    }
+    w.proxy.decide(|line| match line.starts_with("DELETE") {
+        true => Deed::Answer(503, "SlowDown"),
+        false => Deed::Pass,
+    });
+    let deleted = store.store.delete_session(&store.workspace, &session).await;
+    deleted.unwrap();
+    assert_eq!(w.server.look().objects.len(), 40);
+    w.proxy.decide(|_| Deed::Pass);
+    store.clock.advance_millis(1_000 * 60 * 60 * 24 * 365 * 100);
+    assert_eq!(store.store.gc().await.unwrap().blobs, 40);
+    assert!(w.server.look().objects.is_empty());
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@
 //!
 //! So bytes are deleted as soon as their last row is; what a failure leaves over goes with the next
 //! collection after a day. What would break this is a caller that takes more than a day between a put
-//! and its row.
+//! and its row, or a process whose clock is a day ahead of the storage's.
 //!
 //! **Writing.** The name holds the hash, so content is received first: up to [`PART`] bytes in memory,
 //! more of it in a file without a name. What is refused (too large, broken off) has then never been
