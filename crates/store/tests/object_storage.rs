@@ -153,8 +153,11 @@ async fn an_upload_that_fails_is_aborted() {
         part if part.contains("partNumber=2&") => Deed::Answer(400, "InvalidRequest"),
         _ => Deed::Pass,
     });
-    let failed = cause(put(&w.blobs(), &content(LARGE)).await);
-    assert_eq!(failed.to_string(), "it answered 400 (InvalidRequest)");
+    // Found out at the end, and while there are more parts to come.
+    for size in [LARGE, 4 * LARGE] {
+        let failed = cause(put(&w.blobs(), &content(size)).await);
+        assert_eq!(failed.to_string(), "it answered 400 (InvalidRequest)");
+    }
     let found = w.server.look();
     assert!(
         found.objects.is_empty() && found.uploads.is_empty(),
@@ -279,7 +282,8 @@ async fn bytes_that_could_not_be_deleted_are_collected() {
     assert_eq!(w.server.look().objects.len(), 40);
     w.proxy.decide(|_| Deed::Pass);
     store.clock.advance_millis(1_000 * 60 * 60 * 24 * 365 * 100);
-    assert_eq!(store.store.gc().await.unwrap().blobs, 40);
+    // Not of how many: a request that was given up may still have been on its way.
+    assert_ne!(store.store.gc().await.unwrap().blobs, 0);
     assert!(w.server.look().objects.is_empty());
 }
 
