@@ -438,6 +438,24 @@ async fn the_probe_says_what_is_wrong_and_betrays_nothing() {
 }
 
 #[tokio::test]
+async fn tls_is_checked() {
+    let w = World::new().await;
+    let (proxy, certificate) = Proxy::start_tls(&w.server.endpoint).await;
+    let storage = ObjectStorage {
+        endpoint: Some(proxy.endpoint.clone()),
+        patience: Duration::ZERO,
+        ..w.storage()
+    };
+    let unknown = cause(open(storage.clone()).probe().await);
+    assert!(unknown.to_string().contains("certificate"), "{unknown}");
+    let known = ObjectStorage {
+        authorities: Some(certificate.into_bytes()),
+        ..storage
+    };
+    open(known).probe().await.unwrap();
+}
+
+#[tokio::test]
 async fn settings_that_cannot_be_used_are_refused() {
     let spool = tempfile::tempdir().unwrap();
     let good = ObjectStorage {

@@ -2,9 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 /// What is done with a request.
 #[derive(Clone)]
@@ -30,19 +33,48 @@ pub struct Proxy {
 impl Proxy {
     /// Before a server at `endpoint`; at first all requests pass.
     pub async fn start(endpoint: &str) -> Self {
+        Self::listen(endpoint, None).await
+    }
+
+    /// As [`Proxy::start`], over TLS. Gives the PEM of its certificate, too.
+    pub async fn start_tls(endpoint: &str) -> (Self, String) {
+        let names = vec!["127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::from(key))
+            .unwrap();
+        let tls = TlsAcceptor::from(Arc::new(config));
+        (Self::listen(endpoint, Some(tls)).await, made.cert.pem())
+    }
+
+    async fn listen(endpoint: &str, tls: Option<TlsAcceptor>) -> Self {
         let upstream = endpoint.strip_prefix("http://").unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let decide: Arc<Mutex<Decide>> = Arc::new(Mutex::new(Box::new(|_| Deed::Pass)));
         let proxy = Self {
-            endpoint: format!("http://{address}"),
+            endpoint: match tls {
+                Some(_) => format!("https://{address}"),
+                None => format!("http://{address}"),
+            },
             decide: Arc::clone(&decide),
         };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (upstream, decide) = (upstream.clone(), Arc::clone(&decide));
+                let tls = tls.clone();
                 // A peer that goes away is what is tested.
-                tokio::spawn(async move { drop(serve(client, &upstream, &decide).await) });
+                tokio::spawn(async move {
+                    match tls {
+                        Some(tls) => serve(tls.accept(client).await?, &upstream, &decide).await,
+                        None => serve(client, &upstream, &decide).await,
+                    }
+                });
             }
         });
         proxy
@@ -55,7 +87,7 @@ impl Proxy {
 }
 
 async fn serve(
-    mut client: TcpStream,
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
     upstream: &str,
     decide: &Mutex<Decide>,
 ) -> std::io::Result<()> {
@@ -110,7 +142,7 @@ async fn serve(
 }
 
 /// The head, with the empty line that ends it, and what came after it.
-async fn head(client: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
+async fn head(client: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(String, Vec<u8>)> {
     let mut read = Vec::new();
     loop {
         if let Some(end) = read.windows(4).position(|w| w == b"\r\n\r\n") {
