@@ -7,7 +7,7 @@ use freehold_base::SessionId;
 use futures_util::{TryStreamExt, stream};
 
 use crate::backend::{Value, one, params};
-use crate::{Store, StoreError};
+use crate::{Blob, Store, StoreError};
 
 /// Blobs younger than this are left alone by [`Store::gc`], in milliseconds: one day.
 const MIN_AGE_MS: i64 = 24 * 60 * 60 * 1000;
@@ -104,6 +104,14 @@ impl Store {
             Ok::<_, StoreError>(!rows.is_empty())
         });
         self.blobs().place().remove(key, Box::pin(used)).await
+    }
+
+    /// Lets go of a blob that was put: without a row that refers to it, it is removed. A failure is
+    /// only logged.
+    pub async fn release_blob(&self, blob: Blob) {
+        let Blob { key, pin, .. } = blob;
+        drop(pin);
+        self.drop_blobs(&[key]).await;
     }
 
     /// Removes blobs that have lost a reference. The rows are gone already, so a failure is only

@@ -49,7 +49,8 @@ pub enum OutputError {
 
 impl Store {
     /// Keeps one file for each path of a session: changed content gets a new file id and the old
-    /// file goes; the same content keeps its id.
+    /// file goes; the same content keeps its id, and the bytes it has. So let go of the new ones with
+    /// [`Store::release_blob`].
     ///
     /// # Errors
     /// See [`OutputError`].
@@ -95,10 +96,10 @@ fn upsert(tx: &mut dyn Tx, id: &FileId, new: &NewOutput) -> Result<Option<String
         .map(file)
         .transpose()?;
     if let Some(old) = (old.as_ref()).filter(|old| same_content(&old.blob, &new.blob)) {
-        // Two puts of the same content may have two keys.
-        let sql = "UPDATE file SET source_mtime = ?2, blob = ?3 WHERE id = ?1";
-        tx.execute(sql, params![&old.id, new.source_mtime, &new.blob])?;
-        return Ok(Some(old.blob.clone()).filter(|key| *key != new.blob));
+        // Somebody may be about to read the old bytes, if the new have a key of their own.
+        let sql = "UPDATE file SET source_mtime = ?2 WHERE id = ?1";
+        tx.execute(sql, params![&old.id, new.source_mtime])?;
+        return Ok(None);
     }
     match &old {
         Some(old) => drop(tx.execute("DELETE FROM file WHERE id = ?1", params![&old.id])?),

@@ -4,15 +4,15 @@
 //! DELETE another process may store the same content again, or the first may be stopped for an hour.
 //! So an object is written by one put alone: its name ends in an id that is used once, and equal
 //! content is stored as often as it is put. (Files attached to sessions, and skills, copy the key and
-//! not the bytes.) Then an object without a row is in one of two states, which never follow each
-//! other in the other order:
+//! not the bytes.) Then an object without a row is in one of two states, and never goes from the
+//! second to the first:
 //!
 //! 1. *Not yet referred to*: its put runs, or its caller is about to write the row. The pin keeps it
 //!    from this process. Others know it from a listing at most, and do not look at what is younger
 //!    than a day by the storage's own clock.
 //! 2. *No longer referred to*: its last row is gone. A row is made from a put, once, or from another
-//!    row in one transaction, so there will not be another, and whoever sees that there is none may
-//!    delete at once, however late the request arrives.
+//!    row in a transaction that a deletion of that row waits for. So there will not be another, and
+//!    whoever sees that there is none may delete at once, however late the request arrives.
 //!
 //! So bytes are deleted as soon as their last row is; what a failure leaves over goes with the next
 //! collection after a day. What would break this is a caller that takes more than a day between a put
