@@ -33,6 +33,11 @@ pub const MCP: Venv = Venv {
     suite: "mcp",
     folder: "py-mcp",
 };
+/// An S3 server.
+pub const S3: Venv = Venv {
+    suite: "s3",
+    folder: "py-s3",
+};
 /// The SDK with the older wire form.
 pub const OLD: Venv = Venv {
     suite: "old",

@@ -71,6 +71,7 @@ fn rust(steps: &mut Steps) -> Result<()> {
         setup::sandboxes,
     )?;
     steps.own("database set-up", "PostgreSQL", setup::postgres)?;
+    s3(steps)?;
     let mut tests = cargo();
     // Faster, and each test in a process of its own; but not everybody has it.
     if works("cargo-nextest", &["nextest", "--version"]) {
@@ -86,6 +87,12 @@ fn rust(steps: &mut Steps) -> Result<()> {
         cargo().args(["test", "--doc", "--workspace", "--all-features"]),
     )?;
     Ok(())
+}
+
+/// An S3 server; gives the interpreter that runs it. Tests in Rust find it where it is.
+fn s3(steps: &mut Steps) -> Result<PathBuf> {
+    steps.own("python set-up", "python3 with venv", setup::python)?;
+    steps.own("S3 server", "virtual environment", || setup::S3.ready())
 }
 
 fn documents(steps: &mut Steps) -> Result<()> {
@@ -115,7 +122,23 @@ fn python(steps: &mut Steps) -> Result<()> {
         })?;
         pytest(steps, name, &python, &venv)?;
     }
-    Ok(())
+    object_storage(steps)
+}
+
+/// What stores files, once more with object storage.
+fn object_storage(steps: &mut Steps) -> Result<()> {
+    let s3 = s3(steps)?;
+    let python = steps.own("object storage python", "virtual environment", || {
+        setup::CURRENT.ready()
+    })?;
+    let mut tests = command(&python);
+    tests
+        .args(["-m", "pytest", "--object-storage"])
+        .args(["test_files.py", "test_skills.py", "test_object_storage.py"])
+        .current_dir(paths::root().join("tests/sdk/python/current"))
+        .env("FREEHOLD_BIN", paths::freehold()?)
+        .env("S3_PYTHON", s3);
+    counted(steps, "python, object storage", &mut tests)
 }
 
 fn typescript(steps: &mut Steps) -> Result<()> {

@@ -67,8 +67,8 @@ async fn take_in(shared: &Shared, place: &Place, file: &OutputFile) -> Result<()
         size: blob.size,
         source_mtime: file.mtime_micros,
     };
-    // The blob stays pinned until its row exists.
+    // The blob stays pinned until its row exists, or it is known that it will have none.
     let stored = shared.store.upsert_output(output).await;
-    drop(blob);
+    shared.store.release_blob(blob).await;
     stored.map(drop).map_err(|error| error.to_string())
 }

@@ -1,15 +1,22 @@
 //! Removing what nothing refers to: blobs whose rows are gone, the events of sessions whose deletion
 //! a crash cut off, and old work items.
 
-use freehold_base::SessionId;
+use std::collections::HashSet;
 
-use crate::backend::{one, params};
-use crate::{Store, StoreError};
+use freehold_base::SessionId;
+use futures_util::{TryStreamExt, stream};
+
+use crate::backend::{Value, one, params};
+use crate::{Blob, Store, StoreError};
 
 /// Blobs younger than this are left alone by [`Store::gc`], in milliseconds: one day.
 const MIN_AGE_MS: i64 = 24 * 60 * 60 * 1000;
-/// Blobs looked at in one run.
-const MAX_BLOBS: usize = 100_000;
+/// Blobs looked at together.
+const BLOBS_AT_ONCE: usize = 1_000;
+/// Blobs removed at a time when many lose their references together.
+const DROPS_AT_ONCE: usize = 16;
+/// Tables whose rows refer to blobs.
+const REFERRING: [&str; 3] = ["file", "skill_version", "session_skill"];
 /// Events deleted in one transaction: long enough to be quick, short enough that others get their
 /// turn at the writer.
 const EVENTS_AT_ONCE: usize = 500;
@@ -48,35 +55,75 @@ impl Store {
         }
         collected.work = self.collect_work().await?;
         let before = self.ids().clock().now().plus_millis(-MIN_AGE_MS);
-        for key in self.blobs().place().older_than(before, MAX_BLOBS).await? {
-            collected.blobs += usize::from(self.drop_blob(&key).await?);
+        let mut last: Option<String> = None;
+        loop {
+            let place = self.blobs().place();
+            let mut old = place
+                .older_than(before, last.as_deref(), BLOBS_AT_ONCE)
+                .await?;
+            for key in self.unused(&old).await? {
+                collected.blobs += usize::from(self.drop_blob(&key).await?);
+            }
+            if old.len() < BLOBS_AT_ONCE {
+                break;
+            }
+            last = old.pop();
         }
         self.scrub().await?;
         Ok(collected)
+    }
+
+    /// Those of some blobs that nothing refers to at this moment.
+    async fn unused(&self, keys: &[String]) -> Result<Vec<String>, StoreError> {
+        let keys = keys.to_vec();
+        self.read(move |tx| {
+            let names: Vec<String> = (1..=keys.len()).map(|n| format!("?{n}")).collect();
+            let names = names.join(", ");
+            let from = |table| format!("SELECT blob FROM {table} WHERE blob IN ({names})");
+            let sql = REFERRING.map(from).join(" UNION ");
+            let params: Vec<Value<'_>> = keys.iter().map(Value::from).collect();
+            let rows = match keys.is_empty() {
+                true => Vec::new(),
+                false => tx.query(&sql, &params)?,
+            };
+            let used = rows.into_iter().map(|mut row| row.text("blob"));
+            let used: HashSet<String> = used.collect::<Result<_, _>>()?;
+            let unused = keys.iter().filter(|key| !used.contains(*key));
+            Ok(unused.cloned().collect())
+        })
+        .await
     }
 
     /// Removes a blob if nothing refers to it; gives whether it did.
     pub(crate) async fn drop_blob(&self, key: &str) -> Result<bool, StoreError> {
         let asked = key.to_owned();
         let used = self.read(move |tx| {
-            let rows = tx.query(
-                "SELECT 1 FROM file WHERE blob = ?1
-                 UNION ALL SELECT 1 FROM skill_version WHERE blob = ?1
-                 UNION ALL SELECT 1 FROM session_skill WHERE blob = ?1 LIMIT 1",
-                params![&asked],
-            )?;
+            let from = |table| format!("SELECT 1 FROM {table} WHERE blob = ?1");
+            let sql = REFERRING.map(from).join(" UNION ALL ") + " LIMIT 1";
+            let rows = tx.query(&sql, params![&asked])?;
             Ok::<_, StoreError>(!rows.is_empty())
         });
         self.blobs().place().remove(key, Box::pin(used)).await
     }
 
+    /// Lets go of a blob that was put: without a row that refers to it, it is removed. A failure is
+    /// only logged.
+    pub async fn release_blob(&self, blob: Blob) {
+        let Blob { key, pin, .. } = blob;
+        drop(pin);
+        self.drop_blobs(&[key]).await;
+    }
+
     /// Removes blobs that have lost a reference. The rows are gone already, so a failure is only
-    /// logged: [`Store::gc`] tries again.
+    /// logged, and ends it, as the next would likely fail too: [`Store::gc`] tries again.
     pub(crate) async fn drop_blobs(&self, keys: &[String]) {
-        for key in keys {
-            if let Err(error) = self.drop_blob(key).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "blob not removed");
-            }
+        let dropped = stream::iter(keys.iter().map(Ok))
+            .try_for_each_concurrent(DROPS_AT_ONCE, |key| async move {
+                self.drop_blob(key).await.map(drop)
+            });
+        if let Err(error) = dropped.await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, of = keys.len(), "blobs not removed");
         }
     }
 

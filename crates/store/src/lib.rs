@@ -44,7 +44,10 @@ pub mod work;
 pub mod workspaces;
 
 pub use agents::{AgentQuery, AgentRow, NewAgent, UpdateAgentError};
-pub use blob::{Blob, BlobError, BlobPin, BlobStore, Blobs, LocalBlobs};
+pub use blob::{
+    Blob, BlobError, BlobPin, BlobStore, Blobs, LocalBlobs, ObjectBlobs, ObjectStorage,
+    StorageCause,
+};
 pub use credentials::{CredentialKind, CredentialRow, KeyId};
 pub use environment_keys::{EnvironmentKeyRow, NewEnvironmentKey};
 pub use environments::{

@@ -4,6 +4,7 @@
 use freehold_base::{FileId, SessionId};
 
 use crate::backend::{Tx, one, params};
+use crate::blob::same_content;
 use crate::files::{COLUMNS, FileRow, file, insert};
 use crate::{Store, StoreError};
 
@@ -48,7 +49,8 @@ pub enum OutputError {
 
 impl Store {
     /// Keeps one file for each path of a session: changed content gets a new file id and the old
-    /// file goes; the same content keeps its id.
+    /// file goes; the same content keeps its id, and the bytes it has. So let go of the new ones with
+    /// [`Store::release_blob`].
     ///
     /// # Errors
     /// See [`OutputError`].
@@ -93,7 +95,8 @@ fn upsert(tx: &mut dyn Tx, id: &FileId, new: &NewOutput) -> Result<Option<String
     let old = one(tx.query(&sql, params![&new.session, &new.path])?)
         .map(file)
         .transpose()?;
-    if let Some(old) = old.as_ref().filter(|old| old.blob == new.blob) {
+    if let Some(old) = (old.as_ref()).filter(|old| same_content(&old.blob, &new.blob)) {
+        // Somebody may be about to read the old bytes, if the new have a key of their own.
         let sql = "UPDATE file SET source_mtime = ?2 WHERE id = ?1";
         tx.execute(sql, params![&old.id, new.source_mtime])?;
         return Ok(None);

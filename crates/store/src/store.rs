@@ -49,13 +49,15 @@ impl CommitListener for NoListener {
 }
 
 /// Where a store keeps what it keeps; by default all of it in the data directory.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Place {
     /// A PostgreSQL database instead of the SQLite file. Replicas share it, each with a data directory
     /// of its own.
     pub database: Option<Address>,
     /// Master keys instead of those in the data directory. Replicas need the same.
     pub keys: Option<Keyring>,
+    /// Where the bytes of files are instead of the data directory. Replicas share it.
+    pub blobs: Option<Box<dyn BlobStore>>,
 }
 
 /// The store. Cheap to clone; every method may be called from any task. A write whose future is
@@ -74,7 +76,7 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the data directory with SQLite and the master keys that are kept in it; see
+    /// Opens the data directory with SQLite, and the master keys and blobs that are kept in it; see
     /// [`Store::open_with`].
     ///
     /// # Errors
@@ -88,8 +90,9 @@ impl Store {
     }
 
     /// Opens a store, and makes what is missing: the data directory, the schema, the organization and
-    /// its default workspace, and without keys the file of the master keys. No other process can open
-    /// the same data directory until this one closes it or ends. Blocks: call it where that is no harm.
+    /// its default workspace, without keys the file of the master keys, and without blobs a folder for
+    /// them. No other process can open the same data directory until this one closes it or ends.
+    /// Blocks: call it where that is no harm.
     ///
     /// # Errors
     /// [`StoreError::InUse`]; a schema this version cannot use; or the database or the disk fails.
@@ -121,12 +124,15 @@ impl Store {
                 (Box::new(backend), Seat::alone(&ids))
             }
         };
-        let blobs = LocalBlobs::open(&dir.join("blobs"), ids.clone())?;
+        let blobs = match place.blobs {
+            Some(blobs) => blobs,
+            None => Box::new(LocalBlobs::open(&dir.join("blobs"), ids.clone())?),
+        };
         let keys = match place.keys {
             Some(keys) => keys,
             None => Keyring::load_or_create(&dir.join(KEY_FILE), &ids)?,
         };
-        Ok(Self::seated(backend, Box::new(blobs), ids, keys, seat))
+        Ok(Self::seated(backend, blobs, ids, keys, seat))
     }
 
     /// A store over other parts. The database must hold an organization already.

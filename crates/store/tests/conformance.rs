@@ -157,7 +157,7 @@ async fn a_leak_between_workspaces_is_noticed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shared_blob_that_is_taken_away_is_noticed() {
     let used = "SELECT 1 FROM file WHERE blob = ?1";
-    let noticed = ["equal_bytes_are_shared_and_outlive_one_file"];
+    let noticed = ["equal_bytes_outlive_one_file"];
     without(used, "SELECT 1 WHERE ?1 = 'none'", &noticed).await;
     let kept = "SELECT 1 FROM session_skill WHERE blob = ?1";
     let noticed = ["a_session_keeps_what_it_was_made_with"];

@@ -252,6 +252,31 @@ async fn a_panicking_listener_stops_nothing() {
 }
 
 #[tokio::test]
+async fn equal_bytes_are_one_file_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let w = world(dir.path()).await;
+    let (a, b) = (w.file("same").await, w.file("same").await);
+    assert_eq!(a.blob, b.blob);
+    let folder = dir.path().join("blobs").join(&a.blob[..2]);
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn any_number_of_unused_blobs_is_collected_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let w = world(dir.path()).await;
+    let used = w.file("used").await;
+    for n in 0..2_500 {
+        let folder = dir.path().join(format!("blobs/{:02x}", n % 256));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{n:062x}")), "loose").unwrap();
+    }
+    w.clock.advance_millis(1_000 * 60 * 60 * 24 * 365 * 100);
+    assert_eq!(w.store.gc().await.unwrap().blobs, 2_500);
+    assert_eq!(w.content(&used.blob).await.as_deref(), Some("used"));
+}
+
+#[tokio::test]
 async fn leftovers_of_broken_uploads_go_at_start() {
     let dir = tempfile::tempdir().unwrap();
     reopen(dir.path()).unwrap().close().await;

@@ -53,6 +53,7 @@ pub(crate) async fn doctor(flags: ServeFlags, output: Output) -> Result<Exit, Fa
     let mut all = vec![Check::new("configuration", Level::Ok, configured(&flags))];
     all.push(checks::system());
     all.extend(checks::data_dir(&settings));
+    all.extend(reach::storage(&settings).await);
     all.push(checks::open_files());
     all.push(checks::all_open_files());
     all.extend(checks::sandbox(&settings).await);

@@ -3,6 +3,9 @@
 mod gateways;
 mod greeting;
 mod housekeeping;
+mod storage;
+
+pub(super) use storage::probed;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,7 +18,7 @@ use freehold_runtime::mcp::AuditLog;
 use freehold_runtime::{Hub, Runtime};
 use freehold_sandbox::Capabilities;
 use freehold_server::{About, App, Parts, Tunnels, credential};
-use freehold_store::{Store, StoreError};
+use freehold_store::{Place, Store, StoreError};
 use freehold_worker::SessionSandboxes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -210,7 +213,10 @@ fn prepare_dir(dir: &Path) -> Result<(), Failure> {
 }
 
 async fn open_store(settings: &Settings, ids: &IdSource, hub: &Hub) -> Result<Store, Failure> {
-    let place = config::place(settings)?;
+    let place = Place {
+        blobs: storage::open(settings, ids).await?,
+        ..config::place(settings)?
+    };
     let (path, ids, hub) = (settings.data_dir.clone(), ids.clone(), hub.clone());
     let open = move || Store::open_with(&path, place, ids, Arc::new(hub));
     let store = super::blocking(open).await?.map_err(store_failed)?;

@@ -35,6 +35,7 @@ pub(super) struct File {
     pub(super) retry: Retry,
     pub(super) work: Work,
     pub(super) secrets: Secrets,
+    pub(super) storage: Storage,
     pub(super) providers: Vec<ProviderConfig>,
     pub(super) models: Vec<ModelConfig>,
     pub(super) rehearsal: RehearsalConfig,
@@ -113,6 +114,17 @@ pub(super) struct Work {
 pub(super) struct Secrets {
     pub(super) key_env: Option<String>,
     pub(super) key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Storage {
+    pub(super) blobs: Option<String>,
+    pub(super) endpoint: Option<String>,
+    pub(super) region: Option<String>,
+    pub(super) access_key_id: Option<String>,
+    pub(super) secret_key_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 /// Reads a file.
@@ -212,6 +224,7 @@ mod tests {
             ("retry.", "[retry]"),
             ("work.", "[work]"),
             ("secrets.", "[secrets]"),
+            ("storage.", "[storage]"),
             ("rehearsal.", "[rehearsal]"),
             ("rates.", "[rates]"),
             ("providers.", provider),
@@ -240,6 +253,7 @@ mod tests {
             "retry",
             "work",
             "secrets",
+            "storage",
             "rehearsal",
             "rates",
             "providers",

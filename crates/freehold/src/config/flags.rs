@@ -55,6 +55,9 @@ pub(crate) struct ServeFlags {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", env = "FREEHOLD_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
+    /// Object storage for files, as s3://bucket/prefix [default: in the data directory]
+    #[arg(long, value_name = "URL", env = "FREEHOLD_BLOBS", hide_env = true)]
+    pub(crate) blobs: Option<String>,
     /// Base URL of a SearXNG instance for the web_search tool
     #[arg(long, value_name = "URL", env = "FREEHOLD_SEARCH_URL", hide_env = true)]
     pub(crate) search_url: Option<String>,

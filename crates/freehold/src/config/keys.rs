@@ -76,7 +76,7 @@ fn master_keys(settings: &Settings) -> Result<Option<Keyring>, Failure> {
     })
 }
 
-/// Where the server keeps what it keeps.
+/// Where the server keeps what it keeps, but for blobs.
 ///
 /// # Errors
 /// A variable or file that is named is not there, or does not hold what it should.
@@ -84,6 +84,7 @@ pub(crate) fn place(settings: &Settings) -> Result<Place, Failure> {
     Ok(Place {
         database: database(settings)?,
         keys: master_keys(settings)?,
+        blobs: None,
     })
 }
 
@@ -113,7 +114,7 @@ fn database(settings: &Settings) -> Result<Option<Address>, Failure> {
         .map_err(|e| Failure::because(setting, &e))
 }
 
-fn read(setting: &str, path: &Path) -> Result<Secret<String>, Failure> {
+pub(super) fn read(setting: &str, path: &Path) -> Result<Secret<String>, Failure> {
     let shown = path.display();
     let cannot = |e: std::io::Error| Failure::usage(format!("{setting}: {shown}: {e}"));
     if std::fs::metadata(path).map_err(cannot)?.len() > MAX_KEY_FILE {

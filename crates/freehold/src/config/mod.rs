@@ -6,9 +6,11 @@ mod flags;
 mod isolation;
 mod keys;
 mod settings;
+mod storage;
 mod tunnels;
 
 pub(crate) use flags::{LogFormat, SandboxKind, ServeFlags};
 pub(crate) use keys::{model_key, place, provider_keys};
 pub(crate) use settings::{McpSettings, SandboxSettings, Settings, sandbox_settings};
+pub(crate) use storage::object_storage;
 pub(crate) use tunnels::TunnelSettings;

@@ -14,6 +14,7 @@ use freehold_sandbox::{HostPattern, Isolation, Limits, Runtime};
 use super::file::{self, File};
 use super::flags::{LogFormat, SandboxKind, ServeFlags};
 use super::isolation::MicrovmSettings;
+use super::storage::StorageSettings;
 use super::tunnels::TunnelSettings;
 use crate::environment;
 use crate::exit::Failure;
@@ -37,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) lease_seconds: u64,
     pub(crate) master_keys: MasterKeys,
     pub(crate) database: DatabaseSettings,
+    /// Object storage for blobs. None: they are in the data directory.
+    pub(crate) storage: Option<StorageSettings>,
     pub(crate) catalog: CatalogConfig,
 }
 
@@ -150,6 +153,7 @@ impl Settings {
                 password_file: file.database_password_file,
                 ca_file: file.database_ca_file,
             },
+            storage: file.storage.settings(flags.blobs.clone())?,
             catalog: CatalogConfig {
                 providers: file.providers,
                 models: file.models,
@@ -162,6 +166,11 @@ impl Settings {
             .check()
             .map_err(|e| Failure::usage(e.to_string()))?;
         Ok(settings)
+    }
+
+    /// Where content on its way to object storage is received.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.data_dir.join("spool")
     }
 
     /// Where sandboxes keep their files.
@@ -403,6 +412,19 @@ mod tests {
             (
                 "[secrets]\nkey_env = 'A'\nkey_file = 'b'",
                 "secrets: key_env and key_file",
+            ),
+            ("[storage]\nblobs = '/var/blobs'", "storage.blobs"),
+            ("[storage]\nblobs = 's3://'", "storage.blobs"),
+            ("[storage]\nblobs = 's3://Bucket'", "storage.blobs"),
+            ("[storage]\nblobs = 's3://bucket/a//b'", "storage.blobs"),
+            ("[storage]\nblobs = 's3://bucket/../b'", "storage.blobs"),
+            (
+                "[storage]\nblobs = 's3://bucket'\nendpoint = 'http://me:pw@host'",
+                "storage.endpoint",
+            ),
+            (
+                "[storage]\nblobs = 's3://bucket'\nendpoint = 'ftp://host'",
+                "storage.endpoint",
             ),
             (
                 "[[models]]\nid = 'a'\nprovider = 'none'",

@@ -1,5 +1,6 @@
 //! Blobs in a directory: `blobs/ab/cdef…`, written to `blobs/tmp` first and renamed into place
-//! when they and their length are on disk.
+//! when they and their length are on disk. Equal content is stored once: one process has the
+//! directory, and its lock decides between a put and a removal of the same bytes.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use sha2::{Digest, Sha256};
 use tokio::fs;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
-use super::{Blob, BlobError, BlobPin, BlobStore, Pins, StillUsed};
+use super::pin::Pins;
+use super::{Blob, BlobError, BlobPin, BlobStore, StillUsed, key};
 use crate::StoreError;
 
 /// Bytes read and hashed at a time.
@@ -50,10 +52,9 @@ impl LocalBlobs {
         })
     }
 
-    /// Where a blob is; `None` if the key is no key of ours, so that none can name another path.
+    /// Where a blob is; `None` if the key is none.
     fn path(&self, key: &str) -> Option<PathBuf> {
-        let valid = key.len() == 64 && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        valid.then(|| self.root.join(&key[..2]).join(&key[2..]))
+        key::place(key).map(|(shard, name)| self.root.join(shard).join(name))
     }
 
     async fn pin(&self, key: &str) -> BlobPin {
@@ -153,20 +154,29 @@ impl BlobStore for LocalBlobs {
         }
     }
 
-    async fn older_than(&self, time: Timestamp, limit: usize) -> Result<Vec<String>, BlobError> {
+    async fn older_than(
+        &self,
+        time: Timestamp,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, BlobError> {
         let mut found = Vec::new();
-        let mut shards = fs::read_dir(&self.root)
-            .await
-            .map_err(io("list", &self.root))?;
-        while let Some(shard) = shards.next_entry().await.map_err(io("list", &self.root))? {
-            let shard = shard.path();
-            if shard.file_name().is_none_or(|name| name.len() != 2) {
-                continue; // `tmp`
+        for shard in names(&self.root).await? {
+            if shard.len() != 2
+                || after
+                    .and_then(|key| key.get(..2))
+                    .is_some_and(|a| shard.as_str() < a)
+            {
+                continue; // `tmp`, or seen
             }
-            let mut blobs = fs::read_dir(&shard).await.map_err(io("list", &shard))?;
-            while let Some(blob) = blobs.next_entry().await.map_err(io("list", &shard))? {
-                let path = blob.path();
-                let modified = match blob.metadata().await.and_then(|m| m.modified()) {
+            for name in names(&self.root.join(&shard)).await? {
+                let path = self.root.join(&shard).join(&name);
+                let Some(key) =
+                    key::at(&shard, &name).filter(|key| after.is_none_or(|a| a < key.as_str()))
+                else {
+                    continue;
+                };
+                let modified = match fs::metadata(&path).await.and_then(|m| m.modified()) {
                     Ok(modified) => modified,
                     Err(e) if e.kind() == ErrorKind::NotFound => continue,
                     Err(e) => return Err(io("inspect", &path)(e)),
@@ -175,13 +185,7 @@ impl BlobStore for LocalBlobs {
                     .duration_since(std::time::UNIX_EPOCH)
                     .unwrap_or_default();
                 if age.as_micros() < u128::try_from(time.as_micros()).unwrap_or(0) {
-                    let part = |p: &Path| {
-                        p.file_name()
-                            .unwrap_or_default()
-                            .to_string_lossy()
-                            .into_owned()
-                    };
-                    found.push(format!("{}{}", part(&shard), part(&path)));
+                    found.push(key);
                     if found.len() == limit {
                         return Ok(found);
                     }
@@ -190,6 +194,17 @@ impl BlobStore for LocalBlobs {
         }
         Ok(found)
     }
+}
+
+/// What is in a directory, in ascending order.
+async fn names(dir: &Path) -> Result<Vec<String>, BlobError> {
+    let mut entries = fs::read_dir(dir).await.map_err(io("list", dir))?;
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next_entry().await.map_err(io("list", dir))? {
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// A file that is gone when this is, unless it was renamed away.

@@ -1,25 +1,28 @@
 //! Files and their bytes.
 
+use freehold_base::{Clock, Timestamp};
+
 use super::cases;
 use super::world::World;
 use crate::{BlobError, FileQuery};
 
 cases! {
-    equal_bytes_are_shared_and_outlive_one_file,
+    equal_bytes_outlive_one_file,
     files_are_listed_newest_first,
     another_workspace_sees_no_file,
     too_large_content_is_not_kept,
     broken_content_is_not_kept,
     no_key_reaches_another_path,
     collection_spares_what_is_young_used_or_pinned,
+    old_blobs_come_in_pages,
 }
 
-async fn equal_bytes_are_shared_and_outlive_one_file(w: World) {
+async fn equal_bytes_outlive_one_file(w: World) {
     let (a, b) = (w.file("same").await, w.file("same").await);
-    assert_eq!(a.blob, b.blob);
     assert!(w.store.delete_file(&w.workspace, &a.id).await.unwrap());
     assert_eq!(w.content(&b.blob).await.as_deref(), Some("same"));
     assert!(w.store.delete_file(&w.workspace, &b.id).await.unwrap());
+    assert_eq!(w.content(&a.blob).await, None);
     assert_eq!(w.content(&b.blob).await, None);
     assert!(!w.store.delete_file(&w.workspace, &b.id).await.unwrap());
     let again = w.file("same").await;
@@ -134,6 +137,11 @@ async fn no_key_reaches_another_path(w: World) {
         "A",
         &long.to_uppercase(),
         &long[1..],
+        &format!("{long}-"),
+        &format!("{long}-{}", &long[..31]),
+        &format!("{long}-../../../../../../lock/../../ab"),
+        &format!("{long}-{}-{}", &long[..32], &long[..32]),
+        &format!("..{}", &long[2..]),
     ];
     for key in bad {
         assert!(
@@ -165,4 +173,29 @@ async fn collection_spares_what_is_young_used_or_pinned(w: World) {
     drop(pinned);
     assert_eq!(w.store.gc().await.unwrap().blobs, 1);
     assert!(w.content(&key).await.is_none());
+}
+
+async fn old_blobs_come_in_pages(w: World) {
+    let mut keys = Vec::new();
+    for n in 0..5 {
+        let content = format!("blob {n}");
+        let blob = w.store.blobs().put(content.as_bytes(), 10).await.unwrap();
+        keys.push(blob.key);
+    }
+    keys.sort();
+    let place = w.store.blobs().place();
+    let never = Timestamp::from_micros(0);
+    assert!(place.older_than(never, None, 9).await.unwrap().is_empty());
+    w.clock.advance_millis(1_000 * 60 * 60 * 24 * 365 * 100);
+    let (mut pages, mut last) = (Vec::new(), None::<String>);
+    loop {
+        let found = place.older_than(w.clock.now(), last.as_deref(), 2).await;
+        pages.push(found.unwrap());
+        match pages.last().and_then(|page| page.get(1)) {
+            Some(key) => last = Some(key.clone()),
+            None => break,
+        }
+    }
+    let expected: Vec<_> = keys.chunks(2).map(<[_]>::to_vec).collect();
+    assert_eq!(pages, expected);
 }

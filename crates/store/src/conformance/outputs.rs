@@ -18,11 +18,12 @@ async fn put(w: &World, session: &SessionId, path: &str, content: &str, source_m
     let output = NewOutput {
         session: session.clone(),
         path: path.into(),
-        blob: blob.key,
+        blob: blob.key.clone(),
         size: blob.size,
         source_mtime,
     };
     w.store.upsert_output(output).await.unwrap();
+    w.store.release_blob(blob).await;
 }
 
 async fn outputs(w: &World, session: &SessionId) -> Vec<FileRow> {
@@ -61,6 +62,9 @@ async fn changed_content_is_a_new_file(w: World) {
         (&touched[0].id, touched[0].source_mtime),
         (&first[0].id, Some(2))
     );
+    assert_eq!(touched[0].blob, first[0].blob);
+    w.clock.advance_millis(1_000 * 60 * 60 * 24 * 365 * 100);
+    assert_eq!(w.store.gc().await.unwrap().blobs, 0, "nothing is left over");
     put(&w, &s, "a", "three", 3).await;
     let changed = outputs(&w, &s).await;
     assert_eq!(changed.len(), 2);

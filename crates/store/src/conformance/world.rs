@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 
 use super::Open;
 use crate::{
-    Append, CommitListener, FileRow, Input, NewAgent, NewEnvironment, NewEvent, NewFile,
+    Append, BlobError, CommitListener, FileRow, Input, NewAgent, NewEnvironment, NewEvent, NewFile,
     NewMemoryStore, NewSession, NewVault, SessionRow, Store, StoredEvent, Then,
 };
 
@@ -283,7 +283,10 @@ impl World {
     /// The bytes of a blob, if it is there.
     pub async fn content(&self, blob: &str) -> Option<String> {
         let mut text = String::new();
-        let mut reader = self.store.blobs().open(blob).await.ok()?;
+        let mut reader = match self.store.blobs().open(blob).await {
+            Err(BlobError::NotFound) => return None,
+            opened => opened.unwrap(),
+        };
         reader.read_to_string(&mut text).await.unwrap();
         Some(text)
     }

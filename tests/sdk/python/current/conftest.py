@@ -17,6 +17,7 @@ from anthropic._base_client import BaseClient  # noqa: E402
 
 from harness import strict  # noqa: E402
 from harness.chat import Chat  # noqa: E402
+from harness.s3 import Storage  # noqa: E402
 from harness.server import Server  # noqa: E402
 from harness.upstream import Script, Upstream  # noqa: E402
 
@@ -59,6 +60,16 @@ supports = {{ system_messages = false }}
 """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--object-storage", action="store_true", help="the server keeps files in object storage")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Without object storage its own tests have nothing to look at."""
+    alone = collection_path.name == "test_object_storage.py"
+    return True if alone and not config.getoption("--object-storage") else None
+
+
 def pytest_report_header() -> str:
     return f"anthropic {anthropic.__version__}"
 
@@ -77,8 +88,21 @@ def upstream() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), upstream.url, CONFIG.format(upstream=upstream.url))
+def storage() -> Iterator[Storage]:
+    """Only with `--object-storage`."""
+    storage = Storage()
+    yield storage
+    storage.close()
+
+
+@pytest.fixture(scope="session")
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, upstream: Upstream
+) -> Iterator[Server]:
+    folder, config = tmp_path_factory.mktemp("server"), CONFIG.format(upstream=upstream.url)
+    if request.config.getoption("--object-storage"):
+        config += request.getfixturevalue("storage").config(folder)
+    server = Server(folder, upstream.url, config)
     yield server
     assert server.stop() == 0, server.log.read_text()[-4000:]
     assert not upstream.stray, f"requests for models nobody scripted: {upstream.stray}"

@@ -1,8 +1,11 @@
-//! Whether the endpoints a server would call answer. Nothing is sent but a GET of their base URL:
-//! no key, no content, no cost.
+//! Whether the endpoints a server would call answer. Models and search are sent nothing but a GET of
+//! their base URL: no key, no content, no cost.
 
 use std::time::Duration;
 
+use freehold_base::IdSource;
+
+use super::super::serve::probed;
 use super::{Check, Level};
 use crate::config::{self, Settings};
 use crate::exit::chain;
@@ -44,6 +47,21 @@ pub(super) async fn models(settings: &Settings) -> Vec<Check> {
         );
     }
     checks
+}
+
+/// The object storage, if there is any: writes, reads, lists and deletes a small object.
+pub(super) async fn storage(settings: &Settings) -> Option<Check> {
+    let place = settings.storage.as_ref()?;
+    Some(match probed(settings, &IdSource::system()).await {
+        Ok(_) => Check::new("object storage", Level::Ok, format!("{} works", place.url)),
+        Err(failure) => {
+            let check = Check::new("object storage", Level::Problem, failure.message);
+            match failure.hint {
+                Some(hint) => check.remedy(hint),
+                None => check,
+            }
+        }
+    })
 }
 
 /// The search endpoint.
