@@ -62,7 +62,8 @@ impl Store {
             let rows = tx.query(
                 "SELECT 1 FROM file WHERE blob = ?1
                  UNION ALL SELECT 1 FROM skill_version WHERE blob = ?1
-                 UNION ALL SELECT 1 FROM session_skill WHERE blob = ?1 LIMIT 1",
+                 UNION ALL SELECT 1 FROM session_skill WHERE blob = ?1
+                 UNION ALL SELECT 1 FROM session_sandbox WHERE blob = ?1 LIMIT 1",
                 params![&asked],
             )?;
             Ok::<_, StoreError>(!rows.is_empty())
