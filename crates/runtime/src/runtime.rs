@@ -256,6 +256,14 @@ impl Runtime {
 
     async fn sweep(self) {
         loop {
+            for session in self.shared.hub.take_gone() {
+                // Whoever deleted it did this at home; its sandbox may be here.
+                if self.shared.store.is_shared() {
+                    let runtime = self.clone();
+                    let forget = async move { runtime.session_deleted(&session).await };
+                    self.shared.tasks.spawn(forget);
+                }
+            }
             match self.shared.store.runnable(SWEEP_LIMIT).await {
                 Ok(sessions) => sessions.iter().for_each(|s| {
                     let driven = self.shared.hub.drivers().lock().contains_key(s);

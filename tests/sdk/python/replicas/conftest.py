@@ -85,6 +85,10 @@ class Pair:
         """The files of a blob."""
         return [path for path in self.blobs.rglob("*") if path.is_file() and key in str(path).replace("/", "")]
 
+    def folder(self, replica: Server, session: Chat) -> list[Path]:
+        """Where this replica keeps the session's sandbox, if it does."""
+        return [path for path in (replica.folder / "data").rglob(session.id) if path.is_dir()]
+
     def close(self) -> None:
         for replica in (self.a, self.b):
             if replica.process.poll() is None:

@@ -101,7 +101,7 @@ def test_a_deleted_session_leaves_no_snapshot(pair):
     session = pair.session(pair.a)
     bash(session, "echo secret > secret.txt")
     key = pair.wait_saved(session)
-    assert pair.blob(key)
+    assert pair.blob(key) and pair.folder(pair.a, session)
     bash(session, "echo more > more.txt")
     wait_until("the next snapshot", lambda: pair.wait_saved(session) != key)
     assert not pair.blob(key), "the one before goes"
@@ -109,8 +109,10 @@ def test_a_deleted_session_leaves_no_snapshot(pair):
     pair.client(pair.b).beta.sessions.delete(session.id)
     assert not pair.blob(key)
     assert not pair.row(session)
+    wait_until("the sandbox to go where it was", lambda: not pair.folder(pair.a, session))
     with pytest.raises(anthropic.NotFoundError):
         session.get()
+    assert pair.a.stop() == 0
 
 
 def test_a_snapshot_that_is_damaged_is_an_error_and_no_empty_workspace(pair):
