@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import anthropic
@@ -131,3 +132,18 @@ def test_a_snapshot_that_is_damaged_is_an_error_and_no_empty_workspace(pair):
     assert missing.is_error and "could not be restored" in texts(missing)
     blob.write_bytes(whole)
     assert bash(session, "ls").split() == ["mine.txt"]
+
+
+def test_one_that_was_thought_dead_does_not_go_on_with_old_files(pair):
+    session = pair.session(pair.a)
+    bash(session, "echo old > note.txt; echo only here > gone.txt")
+    pair.wait_saved(session)
+    pair.a.process.send_signal(signal.SIGSTOP)
+    session = pair.at(pair.b, session)
+    bash(session, "echo new > note.txt; rm gone.txt")
+    pair.a.process.send_signal(signal.SIGCONT)
+    assert pair.b.stop() == 0
+    # Its sandbox lives still, and its files are of before.
+    session = pair.at(pair.a, session)
+    assert bash(session, "ls; cat note.txt").split() == ["note.txt", "new"]
+    assert pair.a.stop() == 0
