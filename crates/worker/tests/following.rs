@@ -62,11 +62,7 @@ impl Sandbox for Inside {
     fn id(&self) -> &str {
         "fake"
     }
-    async fn call(
-        &self,
-        _: ToolRequest,
-        _: &CancellationToken,
-    ) -> Result<ToolReply, SandboxError> {
+    async fn call(&self, _: ToolRequest, _: &CancellationToken) -> Result<ToolReply, SandboxError> {
         Ok(ToolReply {
             content: Vec::new(),
             is_error: false,
