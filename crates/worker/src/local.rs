@@ -1,6 +1,8 @@
 //! Sandboxes of `cloud` sessions, inside the server process.
 
 mod follow;
+mod keeper;
+mod save;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -27,8 +29,9 @@ use crate::slot::{Installed, Memory, Open, Slot, State};
 use crate::uploads::{self, Upload, UploadError};
 use crate::variables::{self, Variable};
 pub(crate) use follow::Line;
-pub use follow::{Entered, Keeper, Save, Saved};
-use follow::{Following, Use};
+use follow::Use;
+pub use keeper::{Entered, Keeper, Save, Saved};
+use save::Following;
 
 /// Where agents leave files for their users.
 const OUTPUTS: &str = "/mnt/session/outputs";
