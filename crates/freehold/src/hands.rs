@@ -172,6 +172,14 @@ impl ToolExecutor for Hands {
         }
     }
 
+    fn rested(&self, session: &SessionId) {
+        self.sandboxes.rested(session);
+    }
+
+    async fn leave(&self, until: tokio::time::Instant) {
+        self.sandboxes.save_all(until).await;
+    }
+
     async fn outputs(&self, place: &Place) -> Result<Vec<OutputFile>, String> {
         let files = self
             .sandboxes

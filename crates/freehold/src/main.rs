@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod environment;
 mod exit;
+mod files;
 mod hands;
 mod logging;
 mod mcp;

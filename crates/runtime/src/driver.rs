@@ -83,7 +83,10 @@ async fn attempt(shared: &Arc<Shared>, session: &SessionId, bell: &Bell) -> Resu
         return Ok(());
     };
     match driver.run().await {
-        Ok(()) => shared.cache.put(session, driver.head, driver.state),
+        Ok(()) => {
+            shared.cache.put(session, driver.head, driver.state);
+            shared.executor.rested(session);
+        }
         Err(Stop::Lost) => {}
         Err(Stop::Stopping) => driver.hand_over().await,
         Err(Stop::Failed(error)) => return Err(error),

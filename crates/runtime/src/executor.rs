@@ -118,6 +118,11 @@ pub trait ToolExecutor: Send + Sync + 'static {
     async fn write_file(&self, place: &Place, path: &str, bytes: Vec<u8>) -> Result<(), String>;
     /// A round of calls has ended: what they left in memory stores is taken in.
     async fn settle(&self, _place: &Place) {}
+    /// The session rests: nothing runs in its sandbox that a call waits for.
+    fn rested(&self, _session: &SessionId) {}
+    /// The server stops and nothing is driven any more, but nobody else may take its sessions yet:
+    /// what others need to go on is left for them, until a time.
+    async fn leave(&self, _until: tokio::time::Instant) {}
     /// Lists the outputs folder; empty, and no sandbox made, if the session never had one.
     async fn outputs(&self, place: &Place) -> Result<Vec<OutputFile>, String>;
     /// Reads one output.

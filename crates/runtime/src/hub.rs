@@ -109,6 +109,7 @@ pub struct Hub {
     work: WorkBells,
     drivers: Bells,
     wanted: Arc<Notify>,
+    gone: Arc<Mutex<Vec<SessionId>>>,
     access: Arc<watch::Sender<u64>>,
     ids: IdSource,
 }
@@ -121,6 +122,7 @@ impl Hub {
             work: WorkBells::default(),
             drivers: Bells::default(),
             wanted: Arc::default(),
+            gone: Arc::default(),
             access: Arc::default(),
             ids,
         }
@@ -151,9 +153,15 @@ impl Hub {
         self.access.subscribe()
     }
 
-    /// Rings when another replica took input for a session that is not driven here.
+    /// Rings when another replica took input for a session that is not driven here, and when sessions
+    /// are gone.
     pub(crate) fn wanted(&self) -> &Notify {
         &self.wanted
+    }
+
+    /// Sessions deleted since this was last asked, here or by another replica.
+    pub(crate) fn take_gone(&self) -> Vec<SessionId> {
+        std::mem::take(&mut *self.gone.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
     /// The bells of the sessions driven here.
@@ -204,6 +212,9 @@ impl CommitListener for Hub {
             let data = event::session_deleted(&self.ids.next(), self.ids.clock().now());
             let _ = channel.send(Frame::Deleted { data: data.into() });
         }
+        let mut gone = self.gone.lock().unwrap_or_else(|e| e.into_inner());
+        gone.push(session.clone());
+        self.wanted.notify_one();
     }
 
     fn queued(&self, environment: &EnvironmentId) {

@@ -25,6 +25,8 @@ pub struct Options {
     pub backoff: Backoff,
     /// How long a stopping server waits for running tool calls.
     pub drain: Duration,
+    /// How long, from its beginning, stopping may take in all.
+    pub stop: Duration,
 }
 
 impl Default for Options {
@@ -36,6 +38,7 @@ impl Default for Options {
                 attempts: freehold_base::limits::MAX_MODEL_ATTEMPTS,
             },
             drain: Duration::from_secs(8),
+            stop: Duration::from_secs(10),
         }
     }
 }
@@ -219,9 +222,11 @@ impl Runtime {
     /// Stops driving: model requests are cut off, running tool calls get a moment to finish, and
     /// everything unfinished goes on in the next process.
     pub async fn stop(&self) {
+        let until = tokio::time::Instant::now() + self.shared.options.stop;
         self.shared.stopping.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
+        self.shared.executor.leave(until).await;
         if let Err(error) = self.shared.store.retire(&self.shared.replica).await {
             tracing::warn!(%error, "lease not retired");
         }
@@ -251,6 +256,14 @@ impl Runtime {
 
     async fn sweep(self) {
         loop {
+            for session in self.shared.hub.take_gone() {
+                // Whoever deleted it did this at home; its sandbox may be here.
+                if self.shared.store.is_shared() {
+                    let runtime = self.clone();
+                    let forget = async move { runtime.session_deleted(&session).await };
+                    self.shared.tasks.spawn(forget);
+                }
+            }
             match self.shared.store.runnable(SWEEP_LIMIT).await {
                 Ok(sessions) => sessions.iter().for_each(|s| {
                     let driven = self.shared.hub.drivers().lock().contains_key(s);

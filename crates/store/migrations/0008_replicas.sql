@@ -2,3 +2,4 @@
 -- alone while a replica lives there. Null: nowhere, or there is but one.
 ALTER TABLE session ADD COLUMN home TEXT;
 ALTER TABLE replica ADD COLUMN home TEXT;
+CREATE INDEX replica_home ON replica(home, lease_until);

@@ -219,8 +219,8 @@ pub type Op = Box<dyn Fn(&mut dyn Tx) -> Result<Boxed, Boxed> + Send>;
 /// run beside each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Rows of this session only: its row and body, log, inbox, and work items. It may read anything,
-    /// but rely only on what stands in these. Runs beside operations on other sessions.
+    /// Rows of this session only: its row and body, log, inbox, sandbox, and work items. It may read
+    /// anything, but rely only on what stands in these. Runs beside operations on other sessions.
     Session(SessionId),
     /// Anything. Runs alone.
     All,

@@ -13,6 +13,7 @@ mod mcp;
 mod memories;
 mod outputs;
 mod resources;
+mod sandboxes;
 mod sessions;
 mod skills;
 mod tunnels;
@@ -71,6 +72,7 @@ pub fn all() -> Vec<&'static Case> {
         files::CASES,
         skills::CASES,
         outputs::CASES,
+        sandboxes::CASES,
         agents::CASES,
         environments::CASES,
         keys::CASES,

@@ -32,6 +32,7 @@ mod migrate;
 pub mod outputs;
 pub mod postgres;
 pub mod resources;
+pub mod sandboxes;
 pub mod secrets;
 pub mod sessions;
 pub mod skills;
@@ -76,6 +77,7 @@ pub use memory_stores::{
 pub use memory_versions::{MemoryVersionQuery, MemoryVersionRow, RedactError};
 pub use outputs::{NewOutput, OutputError};
 pub use resources::{FileCopy, NewResource, ResourceError, ResourceRow};
+pub use sandboxes::{EnterSandboxError, SandboxFiles, SavedFiles};
 pub use secrets::{Keyring, KeyringError, RotateError, SecretError};
 pub use sessions::{
     ArchiveError, CreateSessionError, DeleteSessionError, Direction, NewSession, SessionChange,

@@ -11,8 +11,8 @@ use std::time::Duration;
 use freehold_base::{IdSource, Secret, Timestamp};
 use freehold_store::conformance::{self, Fixture};
 use freehold_store::{
-    BlobError, BlobStore, CommitListener, NewOutput, ObjectBlobs, ObjectStorage, StorageCause,
-    Store,
+    BlobError, BlobStore, CommitListener, NewOutput, ObjectBlobs, ObjectStorage, Place,
+    StorageCause, Store,
 };
 use s3::Server;
 use s3::proxy::{Deed, Proxy};
@@ -91,6 +91,13 @@ fn cause(result: Result<impl Sized, BlobError>) -> StorageCause {
     }
 }
 
+fn in_bucket(blobs: Box<ObjectBlobs>) -> Place {
+    Place {
+        blobs: Some(blobs),
+        ..Place::default()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_conformance_suite_passes() {
     let server = Server::start();
@@ -100,7 +107,7 @@ async fn the_conformance_suite_passes() {
         let case = cases.fetch_add(1, Ordering::Relaxed);
         let storage = server.storage(&format!("case/{case}"), dir.path());
         let blobs = ObjectBlobs::new(storage, ids.clone()).unwrap();
-        let store = Store::open_with(dir.path(), ids, listener, None, Some(Box::new(blobs)));
+        let store = Store::open_with(dir.path(), in_bucket(Box::new(blobs)), ids, listener);
         Fixture {
             store: store.unwrap(),
             keep: Box::new(dir),
@@ -254,7 +261,7 @@ async fn bytes_that_could_not_be_deleted_are_collected() {
         let dir = tempfile::tempdir().unwrap();
         let blobs = Box::new(ObjectBlobs::new(storage.clone(), ids.clone()).unwrap());
         Fixture {
-            store: Store::open_with(dir.path(), ids, listener, None, Some(blobs)).unwrap(),
+            store: Store::open_with(dir.path(), in_bucket(blobs), ids, listener).unwrap(),
             keep: Box::new(dir),
         }
     })

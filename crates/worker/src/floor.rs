@@ -52,6 +52,18 @@ impl Floor {
         }
     }
 
+    /// # Errors
+    /// Less would be free after writing so many bytes.
+    pub(crate) fn check_with(&self, bytes: u64) -> Result<(), NoSpace> {
+        match self.free() {
+            Some(free) if free.saturating_sub(bytes) < self.bytes => Err(NoSpace {
+                free,
+                floor: self.bytes,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether so little is free that it matters who takes it.
     pub(crate) fn is_near(&self) -> bool {
         let near = self.bytes.saturating_mul(NEAR);

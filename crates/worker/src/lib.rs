@@ -22,7 +22,10 @@ mod variables;
 pub use content::Reply;
 pub use files::{FileSource, OutputFile, OutputReader};
 pub use floor::NoSpace;
-pub use local::{Call, MemorySource, Options, Place, SandboxUnavailable, SessionSandboxes};
+pub use local::{
+    Call, Entered, Keeper, MemorySource, Options, Place, SandboxUnavailable, Save, Saved,
+    SessionSandboxes,
+};
 pub use memory::MemoryMount;
 pub use packages::PackagesError;
 pub use skills::{Skill, SkillError};

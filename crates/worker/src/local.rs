@@ -1,5 +1,9 @@
 //! Sandboxes of `cloud` sessions, inside the server process.
 
+mod follow;
+mod keeper;
+mod save;
+
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +14,7 @@ use freehold_sandbox::{
     FileProblem, HostPattern, Isolation, Limits, Network, Provider, Sandbox, SandboxError,
     SandboxSpec, Share, ToolRequest, footprint,
 };
+use freehold_wire::content::ContentBlock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +28,10 @@ use crate::skills::{self, Skill};
 use crate::slot::{Installed, Memory, Open, Slot, State};
 use crate::uploads::{self, Upload, UploadError};
 use crate::variables::{self, Variable};
+pub(crate) use follow::Line;
+use follow::Use;
+pub use keeper::{Entered, Keeper, Save, Saved};
+use save::Following;
 
 /// Where agents leave files for their users.
 const OUTPUTS: &str = "/mnt/session/outputs";
@@ -131,6 +140,12 @@ pub enum SandboxUnavailable {
     /// A memory store could not be mounted.
     #[error("a memory store could not be mounted: {0}")]
     Memory(#[from] MemoryError),
+    /// Nobody can say whether the files here are still the session's, or another server drives it.
+    #[error("where the session's files are could not be found out")]
+    Keeper(#[source] std::io::Error),
+    /// Its files are not here, and could not be brought here.
+    #[error("the session's files could not be restored from their snapshot")]
+    Restore(#[source] std::io::Error),
     /// The environment's packages are not there.
     #[error("the environment's packages could not be installed: {0}")]
     Packages(Arc<PackagesError>),
@@ -144,6 +159,7 @@ pub struct SessionSandboxes {
     packages: Arc<Packages>,
     room: Arc<Semaphore>,
     floor: Floor,
+    following: Option<Following>,
     slots: Mutex<Slots>,
 }
 
@@ -164,8 +180,17 @@ impl SessionSandboxes {
             source,
             options,
             room,
+            following: None,
             slots: Mutex::default(),
         }
+    }
+
+    /// Has files follow their sessions to other processes and back.
+    #[must_use]
+    pub fn following(mut self, keeper: Arc<dyn Keeper>) -> Self {
+        self.clear_passing();
+        self.following = Some(Following::new(keeper));
+        self
     }
 
     /// Brings the session's sandbox up. Safe to call at any time; does nothing if it is up.
@@ -175,7 +200,7 @@ impl SessionSandboxes {
     pub async fn prepare(&self, place: Place<'_>) -> Result<(), SandboxUnavailable> {
         let slot = self.slot(place.session)?;
         let _using = slot.enter();
-        let sandbox = self.sandbox(&slot, place).await?;
+        let sandbox = self.sandbox(&slot, place, Use::Look).await?;
         self.recall(&slot, place, &sandbox, true).await
     }
 
@@ -193,7 +218,7 @@ impl SessionSandboxes {
             let sandbox = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Reply::error(INTERRUPTED),
-                sandbox = self.sandbox(&slot, place) => match sandbox {
+                sandbox = self.sandbox(&slot, place, Use::Change) => match sandbox {
                     Ok(sandbox) => sandbox,
                     Err(error) => return unavailable(place.session, &error),
                 },
@@ -206,6 +231,8 @@ impl SessionSandboxes {
                 Ok(reply) => {
                     let mut reply = content::check(&reply);
                     network::explain(&mut reply, &sandbox.take_denials());
+                    let note = self.told(&slot, place.session).await;
+                    reply.content.extend(note.map(ContentBlock::text));
                     reply
                 }
                 Err(SandboxError::Lost { .. }) if attempts > 0 && !cancel.is_cancelled() => {
@@ -291,7 +318,7 @@ impl SessionSandboxes {
     ) -> Result<(), SandboxUnavailable> {
         let slot = self.slot(place.session)?;
         let _using = slot.enter();
-        let sandbox = self.sandbox(&slot, place).await?;
+        let sandbox = self.sandbox(&slot, place, Use::Change).await?;
         Ok(sandbox.write_file(path, bytes.into()).await?)
     }
 
@@ -313,7 +340,7 @@ impl SessionSandboxes {
                 return Ok(Vec::new());
             }
         }
-        let sandbox = self.sandbox(&slot, place).await?;
+        let sandbox = self.sandbox(&slot, place, Use::Look).await?;
         // Cleared first: what a call that runs now writes is listed next time.
         slot.state.lock().await.unlisted = false;
         match sandbox.list_files(OUTPUTS).await {
@@ -350,7 +377,7 @@ impl SessionSandboxes {
     ) -> Result<OutputReader, SandboxUnavailable> {
         let slot = self.slot(place.session)?;
         let _using = slot.enter();
-        let sandbox = self.sandbox(&slot, place).await?;
+        let sandbox = self.sandbox(&slot, place, Use::Look).await?;
         let file = sandbox
             .read_file(&format!("{OUTPUTS}/{path}"), limits::MAX_FILE)
             .await?;
@@ -393,6 +420,7 @@ impl SessionSandboxes {
             if slot.idle_for().is_none_or(|idle| idle < self.options.idle) {
                 continue;
             }
+            self.save_resting(&session, &slot).await;
             if close_if_unused(&session, &slot).await {
                 closed += 1;
             }
@@ -503,6 +531,7 @@ impl SessionSandboxes {
         &self,
         slot: &Slot,
         place: Place<'_>,
+        how: Use,
     ) -> Result<Arc<dyn Sandbox>, SandboxUnavailable> {
         let is_open = |open: &Option<Open>| open.as_ref().is_some_and(|o| o.sandbox.alive());
         if !is_open(&slot.state.lock().await.open) {
@@ -510,6 +539,7 @@ impl SessionSandboxes {
         }
         // First, because it may take long, and what needs no sandbox must not wait for it.
         let layer = self.installed(slot, place).await?;
+        self.follow(slot, place, layer.as_ref(), how).await?;
         let mut state = slot.state.lock().await;
         if state.removed {
             return Err(SandboxUnavailable::Removed);
@@ -546,12 +576,7 @@ impl SessionSandboxes {
         let sandbox = tokio::time::timeout(START_TIMEOUT, self.provider.create(&spec))
             .await
             .map_err(|_| SandboxUnavailable::Slow)??;
-        state.open = Some(Open {
-            sandbox: Arc::clone(&sandbox),
-            env: variables::env(place.variables),
-            variables: place.variables.to_vec(),
-            _permit: permit,
-        });
+        state.open = Some(opened(place, Arc::clone(&sandbox), permit));
         Ok(sandbox)
     }
 
@@ -656,6 +681,7 @@ impl SessionSandboxes {
             .collect();
         idle.sort_by_key(|(idle, ..)| std::cmp::Reverse(*idle));
         for (_, session, slot) in idle {
+            self.save_resting(&session, &slot).await;
             if close_if_unused(&session, &slot).await {
                 break;
             }
@@ -712,7 +738,7 @@ fn sandbox_id(session: &SessionId) -> String {
 
 /// Closes an open sandbox that nobody uses or is about to use.
 async fn close_if_unused(session: &SessionId, slot: &Slot) -> bool {
-    let Ok(mut state) = slot.state.try_lock() else {
+    let (Ok(_saving), Ok(mut state)) = (slot.saving.try_lock(), slot.state.try_lock()) else {
         return false;
     };
     if state.open.is_none() || slot.idle_for().is_none() {
@@ -720,6 +746,16 @@ async fn close_if_unused(session: &SessionId, slot: &Slot) -> bool {
     }
     close(session, &mut state).await;
     true
+}
+
+/// A sandbox just made for a place.
+fn opened(place: Place<'_>, sandbox: Arc<dyn Sandbox>, permit: OwnedSemaphorePermit) -> Open {
+    Open {
+        sandbox,
+        env: variables::env(place.variables),
+        variables: place.variables.to_vec(),
+        _permit: permit,
+    }
 }
 
 async fn close(session: &SessionId, state: &mut State) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use freehold_sandbox::Sandbox;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
+use crate::local::Line;
 use crate::memory::SessionMemory;
 use crate::packages::{Layer, PackagesError};
 use crate::skills::Skill;
@@ -21,8 +22,11 @@ pub(crate) struct Slot {
     pub(crate) memory: Mutex<Memory>,
     /// Held while the environment's packages are installed. Never taken with another held.
     pub(crate) packages: Mutex<Installed>,
+    /// Held while files are saved. Taken before [`Slot::state`], never the other way round.
+    pub(crate) saving: Mutex<()>,
     users: AtomicUsize,
     last_used: SyncMutex<Instant>,
+    save_after: SyncMutex<tokio::time::Instant>,
 }
 
 /// A sandbox and what is known of its files.
@@ -34,8 +38,25 @@ pub(crate) struct State {
     pub(crate) skills: Vec<Skill>,
     /// Whether tools may have written outputs since they were last listed.
     pub(crate) unlisted: bool,
+    /// What the directory remembers of its files, once that is known.
+    pub(crate) line: Option<Line>,
+    /// Whether something ran that is in no snapshot. `false` where none are taken.
+    pub(crate) changed: bool,
+    /// Changes there have been, as far as was heard.
+    pub(crate) changes: i64,
     /// The session is gone: nothing may be made again.
     pub(crate) removed: bool,
+}
+
+impl State {
+    /// The directory holds other files, or none.
+    pub(crate) fn forget_files(&mut self) {
+        self.uploads = None;
+        self.skills.clear();
+        self.unlisted = true;
+        self.line = None;
+        self.changed = false;
+    }
 }
 
 /// What is known of the packages of a session's environment.
@@ -79,13 +100,33 @@ impl Slot {
                 skills: Vec::new(),
                 // An earlier process may have left some.
                 unlisted: true,
+                line: None,
+                changed: false,
+                changes: 0,
                 removed: false,
             }),
             memory: Mutex::default(),
             packages: Mutex::new(Installed::Unknown),
+            saving: Mutex::default(),
             users: AtomicUsize::new(0),
             last_used: SyncMutex::new(Instant::now()),
+            save_after: SyncMutex::new(tokio::time::Instant::now()),
         }
+    }
+
+    /// Its files are not to be saved before this.
+    pub(crate) fn save_after(&self) -> tokio::time::Instant {
+        *self
+            .save_after
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn save_not_before(&self, at: tokio::time::Instant) {
+        *self
+            .save_after
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     pub(crate) fn enter(self: &Arc<Self>) -> Using {

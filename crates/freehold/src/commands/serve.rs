@@ -27,6 +27,7 @@ use super::{crash_point, process, signals};
 use crate::config::{self, LogFormat, ServeFlags, Settings};
 use crate::environment;
 use crate::exit::{Exit, Failure};
+use crate::files::Files;
 use crate::hands::{Blobs, Hands};
 use crate::web::Web;
 use crate::{logging, mcp, sandboxes};
@@ -35,6 +36,8 @@ use crate::{logging, mcp, sandboxes};
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of it, what running tool calls get.
 const DRAIN: Duration = Duration::from_secs(7);
+/// Until when files of sandboxes are saved: the rest is for saying so, and for closing.
+const SAVE: Duration = Duration::from_millis(8_500);
 
 /// Serves until a signal comes.
 pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
@@ -63,11 +66,15 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     let provider = sandboxes::provider(&settings.sandbox, instance, settings.sandbox_root());
     let found = provider.probe().await;
     let refusal = sandboxes::refusal(&settings.sandbox, &found);
-    let boxes = Arc::new(SessionSandboxes::new(
+    let mut boxes = SessionSandboxes::new(
         provider,
         Arc::new(Blobs(store.clone())),
         sandboxes::options(&settings.sandbox, settings.sandbox_root()),
-    ));
+    );
+    if store.is_shared() {
+        boxes = boxes.following(Arc::new(Files::new(&store, &ids)));
+    }
+    let boxes = Arc::new(boxes);
     let hands = Arc::new(Hands::new(
         Arc::clone(&boxes),
         refusal.clone(),
@@ -78,6 +85,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     let options = freehold_runtime::Options {
         backoff: settings.backoff,
         drain: DRAIN,
+        stop: SAVE,
     };
     let clock = Arc::clone(ids.clock());
     let audit = AuditLog::start(store.clone(), Arc::clone(&clock));

@@ -6,7 +6,7 @@ use freehold_wire::session::Status;
 use super::row::{SessionRow, get};
 use crate::backend::{Announcement, Tx, one, params};
 use crate::log::{InsertError, insert};
-use crate::{NewEvent, Store, StoreError, skills, work};
+use crate::{NewEvent, Store, StoreError, sandboxes, skills, work};
 
 /// Why a session was not archived.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +151,7 @@ fn delete(
         .map(|mut row| row.text("file blob"));
     let mut freed = freed.collect::<Result<Vec<_>, _>>()?;
     freed.extend(skills::detach(tx, id)?);
+    freed.extend(sandboxes::forget(tx, id)?);
     freed.sort_unstable();
     freed.dedup();
     // Again with the status, for engines where it can have moved since.

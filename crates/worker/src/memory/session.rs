@@ -24,6 +24,8 @@ pub struct SessionMemory {
     rules: Rules,
     synced_at: Timestamp,
     state: Option<PathBuf>,
+    /// Nobody has opened the folders here before.
+    anew: bool,
 }
 
 impl SessionMemory {
@@ -36,6 +38,10 @@ impl SessionMemory {
         rules: Rules,
         state: Option<PathBuf>,
     ) -> Self {
+        let anew = match &state {
+            Some(path) => !tokio::fs::try_exists(path).await.unwrap_or(true),
+            None => false,
+        };
         let mut known = match &state {
             Some(path) => saved::read(path).await,
             None => BTreeMap::new(),
@@ -52,6 +58,7 @@ impl SessionMemory {
             clock,
             rules,
             state,
+            anew,
         }
     }
 
@@ -66,13 +73,17 @@ impl SessionMemory {
     /// A store could not be downloaded; a session should not run without its memory.
     pub async fn open(&mut self, folders: &[Box<dyn Folder>]) -> Result<(), MemoryError> {
         let (remote, clock, rules) = (&*self.remote, &*self.clock, self.rules);
-        let each = self.stores.iter_mut().zip(folders);
+        let (anew, each) = (self.anew, self.stores.iter_mut().zip(folders));
         try_join_all(each.map(|(store, folder)| async move {
-            store
-                .open(&pass(remote, clock, rules, &**folder, false))
-                .await
+            let pass = pass(remote, clock, rules, &**folder, false);
+            if anew {
+                store.open_anew(&pass).await
+            } else {
+                store.open(&pass).await
+            }
         }))
         .await?;
+        self.anew = false;
         self.passed().await;
         Ok(())
     }

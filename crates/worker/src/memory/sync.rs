@@ -121,6 +121,13 @@ impl StoreSync {
         }
     }
 
+    /// Makes a folder ready that nobody here has opened before. It may have come with a snapshot of
+    /// the sandbox: what is in it is old, and what the store no longer has must not come back.
+    pub(super) async fn open_anew(&mut self, pass: &Pass<'_>) -> Result<(), MemoryError> {
+        self.download(pass).await?;
+        self.clear(pass).await
+    }
+
     /// Makes the folder ready: goes on where it was left, or downloads the whole store.
     pub(super) async fn open(&mut self, pass: &Pass<'_>) -> Result<(), MemoryError> {
         if !self.baseline.is_empty() && self.scan(pass).await?.marker == Marker::Ours {
@@ -159,13 +166,24 @@ impl StoreSync {
         }
         if self.read_only {
             // Nobody inside can have made them: they are of memories that are gone.
-            for file in pass.folder.list().await?.files {
-                if file.path != MARKER && !self.baseline.contains_key(&file.path) {
-                    pass.folder.remove(&file.path).await?;
-                }
-            }
+            self.clear(pass).await?;
         }
         Ok(())
+    }
+
+    /// Removes what no memory is in the folder for.
+    async fn clear(&self, pass: &Pass<'_>) -> Result<(), MemoryError> {
+        loop {
+            let found = pass.folder.list().await?;
+            let known = |f: &Listed| f.path == MARKER || self.baseline.contains_key(&f.path);
+            let strange: Vec<_> = found.files.iter().filter(|f| !known(f)).collect();
+            for file in &strange {
+                pass.folder.remove(&file.path).await?;
+            }
+            if !found.truncated || strange.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     /// One sync. A failure is logged, and mended by the next one.

@@ -36,6 +36,8 @@ pub(super) fn start(
     tasks.spawn(close_idle(Arc::clone(sandboxes)));
     let boxes = Arc::clone(sandboxes);
     tasks.spawn(async move { boxes.keep_floor().await });
+    let boxes = Arc::clone(sandboxes);
+    tasks.spawn(async move { boxes.keep_saved().await });
     tasks.spawn(reap(store.clone(), Arc::clone(sandboxes)));
     tasks
 }

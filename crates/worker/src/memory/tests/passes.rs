@@ -201,3 +201,25 @@ async fn a_restart_goes_on_where_it_was() {
     again(None).await.open().await;
     assert_eq!(first.folder.get("a").unwrap(), "local");
 }
+
+#[tokio::test]
+async fn a_folder_that_came_with_a_snapshot_brings_nothing_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = Some(dir.path().join("memory.json"));
+    let rules = Rules::beside_the_store();
+    let first = Bench::new(&[("/a", "new"), ("/b", "kept")]).await;
+    // As it was when the snapshot was taken: one is old, one has been deleted since.
+    first.folder.put("a", "old");
+    first.folder.put("deleted", "long ago");
+    first.folder.remove("b");
+    let (shelf, folder) = (Arc::clone(&first.shelf), Arc::clone(&first.folder));
+    let clock = Arc::clone(&first.clock);
+    let mut elsewhere = Bench::over(shelf, folder, clock, false, rules, state).await;
+    elsewhere.open().await;
+    elsewhere.sync().await;
+    assert_eq!(elsewhere.folder.paths(), ["a", "b"]);
+    assert_eq!(elsewhere.folder.get("a").unwrap(), "new");
+    assert_eq!(first.shelf.get("/a").unwrap(), "new");
+    assert_eq!(first.shelf.get("/b").unwrap(), "kept");
+    assert_eq!(first.shelf.get("/deleted"), None);
+}
