@@ -28,6 +28,11 @@ pub const HOSTS: Venv = Venv {
     suite: "hosts",
     folder: "py-2",
 };
+/// The newest SDK again, for the suite with two replicas.
+pub const REPLICAS: Venv = Venv {
+    suite: "replicas",
+    folder: "py-2",
+};
 /// MCP servers written in Python, and the tests that call them and all others.
 pub const MCP: Venv = Venv {
     suite: "mcp",

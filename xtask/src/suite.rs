@@ -165,8 +165,8 @@ fn hosts(steps: &mut Steps) -> Result<()> {
     pytest(steps, "two hosts", &python, &setup::HOSTS)
 }
 
-/// The client suite against two replicas on PostgreSQL, behind a proxy that sends each request to the
-/// next.
+/// The client suite on PostgreSQL, and what two replicas behind a proxy that sends each request to the
+/// next must do.
 fn replicas(steps: &mut Steps) -> Result<()> {
     build(steps)?;
     steps.own("replicas set-up", "PostgreSQL and nginx", setup::replicas)?;
@@ -175,6 +175,9 @@ fn replicas(steps: &mut Steps) -> Result<()> {
         setup::CURRENT.ready()
     })?;
     let mut tests = suite(&python, &setup::CURRENT)?;
+    tests.env("FREEHOLD_TEST_STORE", "postgres");
+    counted(steps, "python on PostgreSQL", &mut tests)?;
+    let mut tests = suite(&python, &setup::REPLICAS)?;
     tests
         .env("FREEHOLD_TEST_STORE", "postgres")
         .env("FREEHOLD_TEST_REPLICAS", "2");
