@@ -40,6 +40,7 @@ impl Keeper for Files {
             changes: files.changes,
             unsaved: files.unsaved,
             saved: files.saved.map(|saved| Saved {
+                digest: saved.digest().to_owned(),
                 key: saved.blob,
                 bytes: saved.bytes,
                 at: saved.at,

@@ -28,7 +28,7 @@ use tokio::io::AsyncRead;
 
 use crate::StoreError;
 pub use error::{BlobError, StorageCause};
-pub(crate) use key::same_content;
+pub(crate) use key::{hash as content, same_content};
 pub use local::LocalBlobs;
 pub use object::{ObjectBlobs, ObjectStorage};
 pub use pin::BlobPin;

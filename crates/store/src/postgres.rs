@@ -65,8 +65,8 @@ pub enum Time {
 
 impl Postgres {
     /// Connects, brings the schema up to date, runs `first` in the same transaction, and starts the
-    /// threads; others know what comes from here by `origin`, a word. Replicas that start together do so one after another. Blocks: call it where that is
-    /// no harm.
+    /// threads; others know what comes from here by `origin`, a word. Replicas that start together do
+    /// so one after another. Blocks: call it where that is no harm.
     ///
     /// # Errors
     /// [`StoreError::SchemaNewer`], [`StoreError::SchemaAltered`], or the database cannot be used.

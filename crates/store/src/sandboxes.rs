@@ -10,17 +10,25 @@
 use freehold_base::{SessionId, Timestamp};
 
 use crate::backend::{Tx, one, params};
+use crate::blob::content;
 use crate::{Store, StoreError};
 
 /// A snapshot of a session's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedFiles {
-    /// Key of the archive's bytes, which is their SHA-256.
+    /// Key of the archive's bytes.
     pub blob: String,
     /// Bytes.
     pub bytes: u64,
     /// When it was taken.
     pub at: Timestamp,
+}
+
+impl SavedFiles {
+    /// SHA-256 of the archive, lower case hexadecimal; empty if the key is none.
+    pub fn digest(&self) -> &str {
+        content(&self.blob).unwrap_or_default()
+    }
 }
 
 /// Where a session's files stand.

@@ -12,7 +12,7 @@ pub(super) fn unique(hash: &str, ids: &freehold_base::IdSource) -> String {
 
 /// The SHA-256 that a key begins with; `None` if it is no key of ours, so that none can name
 /// another path.
-pub(super) fn hash(key: &str) -> Option<&str> {
+pub(crate) fn hash(key: &str) -> Option<&str> {
     let digits = |s: &str| s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let (hash, id) = match key.split_once('-') {
         Some((hash, id)) => (hash, Some(id)),

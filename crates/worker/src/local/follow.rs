@@ -140,7 +140,7 @@ impl SessionSandboxes {
             .await
             .map_err(SandboxUnavailable::Restore)?;
         let snapshot = Snapshot {
-            digest: saved.key.split('-').next().unwrap_or_default().to_owned(),
+            digest: saved.digest.clone(),
             path: archive.path().to_owned(),
             bytes: saved.bytes,
             skipped: 0,

@@ -54,7 +54,9 @@ pub struct Entered {
 /// A snapshot that is kept.
 #[derive(Debug, Clone)]
 pub struct Saved {
-    /// SHA-256 of the archive, by which it is found.
+    /// SHA-256 of the archive.
+    pub digest: String,
+    /// What it is found by.
     pub key: String,
     /// Bytes.
     pub bytes: u64,
