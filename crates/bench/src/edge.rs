@@ -103,6 +103,16 @@ struct One {
     token: TunnelTokenId,
 }
 
+impl One {
+    fn open(&self) -> Tunnel {
+        Tunnel {
+            id: self.tunnel.clone(),
+            workspace: self.workspace.clone(),
+            authorities: vec![self.authority.clone()],
+        }
+    }
+}
+
 #[async_trait::async_trait]
 impl Directory for One {
     async fn by_token(&self, sha256: [u8; 32]) -> Result<Option<TokenGrant>, DirectoryError> {
@@ -114,11 +124,11 @@ impl Directory for One {
         }))
     }
 
+    async fn by_id(&self, tunnel: &TunnelId) -> Result<Option<Tunnel>, DirectoryError> {
+        Ok((*tunnel == self.tunnel).then(|| self.open()))
+    }
+
     async fn by_domain(&self, domain: &str) -> Result<Option<Tunnel>, DirectoryError> {
-        Ok((domain == DOMAIN).then(|| Tunnel {
-            id: self.tunnel.clone(),
-            workspace: self.workspace.clone(),
-            authorities: vec![self.authority.clone()],
-        }))
+        Ok((domain == DOMAIN).then(|| self.open()))
     }
 }

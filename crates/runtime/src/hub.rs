@@ -5,6 +5,8 @@
 //! re-reads the log. What another replica committed it is only told of.
 //! Frames are encoded once and shared.
 
+mod relay;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -13,6 +15,9 @@ use freehold_store::{CommitListener, StoredEvent};
 use freehold_wire::event;
 use tokio::sync::{Notify, broadcast, watch};
 
+pub use self::relay::{Interest, Relay};
+
+use self::relay::{Relays, Watchers};
 use crate::bells::Bells;
 use crate::queue::WorkBells;
 
@@ -52,6 +57,8 @@ pub enum Frame {
         /// The frame's JSON.
         data: Arc<str>,
     },
+    /// Fragments of previews may have been lost: those that were begun are over.
+    Broken,
     /// The session was deleted; the last frame.
     Deleted {
         /// The `session.deleted` event.
@@ -91,21 +98,39 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut channels = self.hub.channels();
+        let mut listening = self.hub.listening();
         // Ours is still counted; the last one out removes the channel.
-        if channels
+        if listening
+            .channels
             .get(&self.session)
             .is_some_and(|c| c.receiver_count() <= 1)
         {
-            channels.remove(&self.session);
+            listening.remove(&self.session);
         }
     }
 }
 
-/// The live channels, one for each session that has a listener. Cheap to clone.
+/// Who listens here.
+#[derive(Default)]
+struct Listening {
+    /// One for each session that has a listener.
+    channels: HashMap<SessionId, broadcast::Sender<Frame>>,
+    watchers: Watchers,
+}
+
+impl Listening {
+    fn remove(&mut self, session: &SessionId) -> Option<broadcast::Sender<Frame>> {
+        let removed = self.channels.remove(session)?;
+        self.watchers.tell(&Interest::Leave(session.clone()));
+        Some(removed)
+    }
+}
+
+/// The live channels, and who is to be told what. Cheap to clone.
 #[derive(Clone)]
 pub struct Hub {
-    channels: Arc<Mutex<HashMap<SessionId, broadcast::Sender<Frame>>>>,
+    listening: Arc<Mutex<Listening>>,
+    relays: Relays,
     work: WorkBells,
     drivers: Bells,
     wanted: Arc<Notify>,
@@ -118,7 +143,8 @@ impl Hub {
     /// A hub without listeners.
     pub fn new(ids: IdSource) -> Self {
         Self {
-            channels: Arc::default(),
+            listening: Arc::default(),
+            relays: Relays::default(),
             work: WorkBells::default(),
             drivers: Bells::default(),
             wanted: Arc::default(),
@@ -130,11 +156,18 @@ impl Hub {
 
     /// Subscribes to a session. Every event committed after this call is delivered.
     pub fn subscribe(&self, session: &SessionId) -> Subscription {
-        let receiver = self
-            .channels()
-            .entry(session.clone())
-            .or_insert_with(|| broadcast::channel(limits::HUB_BACKLOG).0)
-            .subscribe();
+        let mut listening = self.listening();
+        let receiver = match listening.channels.get(session) {
+            Some(channel) => channel.subscribe(),
+            None => {
+                let (channel, receiver) = broadcast::channel(limits::HUB_BACKLOG);
+                listening.channels.insert(session.clone(), channel);
+                listening
+                    .watchers
+                    .tell(&Interest::Listen(session.clone()));
+                receiver
+            }
+        };
         Subscription {
             receiver,
             session: session.clone(),
@@ -169,27 +202,33 @@ impl Hub {
         &self.drivers
     }
 
-    /// Whether anybody listens to the session.
+    /// Whether anybody listens to the session, here or at another replica.
     pub fn has_listeners(&self, session: &SessionId) -> bool {
-        self.channels().contains_key(session)
+        self.listening().channels.contains_key(session) || self.relays.wants(session)
     }
 
-    /// Sends a preview frame; nobody listening is fine.
+    /// Sends a preview frame to whoever listens, also at other replicas; nobody is fine.
     pub fn preview(&self, session: &SessionId, frame: Frame) {
-        if let Some(channel) = self.channels().get(session) {
+        self.relays.send(session, &frame);
+        self.deliver(session, frame);
+    }
+
+    /// Sends a frame to whoever listens here.
+    fn deliver(&self, session: &SessionId, frame: Frame) {
+        if let Some(channel) = self.listening().channels.get(session) {
             let _ = channel.send(frame);
         }
     }
 
-    fn channels(&self) -> MutexGuard<'_, HashMap<SessionId, broadcast::Sender<Frame>>> {
+    fn listening(&self) -> MutexGuard<'_, Listening> {
         // The map is whole between any two statements, so a poisoned lock is still usable.
-        self.channels.lock().unwrap_or_else(|e| e.into_inner())
+        self.listening.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
 impl CommitListener for Hub {
     fn committed(&self, session: &SessionId, events: &[Arc<StoredEvent>]) {
-        let Some(channel) = self.channels().get(session).cloned() else {
+        let Some(channel) = self.listening().channels.get(session).cloned() else {
             return;
         };
         for event in events {
@@ -208,7 +247,7 @@ impl CommitListener for Hub {
     }
 
     fn deleted(&self, session: &SessionId) {
-        if let Some(channel) = self.channels().remove(session) {
+        if let Some(channel) = self.listening().remove(session) {
             let data = event::session_deleted(&self.ids.next(), self.ids.clock().now());
             let _ = channel.send(Frame::Deleted { data: data.into() });
         }
@@ -230,7 +269,7 @@ impl CommitListener for Hub {
     }
 
     fn moved(&self, session: &SessionId, head: i64) {
-        self.preview(session, Frame::Large { seq: head });
+        self.deliver(session, Frame::Large { seq: head });
         if !self.drivers.ring(session) && head == 0 {
             // Input that another replica took, perhaps for a session that only we can drive.
             self.wanted.notify_one();
@@ -238,7 +277,7 @@ impl CommitListener for Hub {
     }
 
     fn watched(&self) -> Vec<SessionId> {
-        let listened: Vec<_> = self.channels().keys().cloned().collect();
+        let listened: Vec<_> = self.listening().channels.keys().cloned().collect();
         let driven: Vec<_> = self.drivers.lock().keys().cloned().collect();
         let both: BTreeSet<_> = listened.into_iter().chain(driven).collect();
         both.into_iter().collect()

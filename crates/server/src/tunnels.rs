@@ -1,7 +1,8 @@
 //! Tunnels as the edge sees them, and the edge as the API sees it.
 
 use async_trait::async_trait;
-use freehold_store::{Store, StoreError};
+use freehold_store::{OpenTunnel, Store, StoreError};
+use freehold_base::TunnelId;
 use freehold_tunnel::edge::{Directory, DirectoryError, Edge, TokenGrant, Tunnel};
 
 /// Domain of tunnels unless the operator sets another.
@@ -39,13 +40,22 @@ impl Directory for StoreDirectory {
         }))
     }
 
+    async fn by_id(&self, tunnel: &TunnelId) -> Result<Option<Tunnel>, DirectoryError> {
+        let found = self.0.open_tunnel(tunnel).await.map_err(failed)?;
+        Ok(found.map(open))
+    }
+
     async fn by_domain(&self, domain: &str) -> Result<Option<Tunnel>, DirectoryError> {
         let found = self.0.tunnel_by_domain(domain).await.map_err(failed)?;
-        Ok(found.map(|found| Tunnel {
-            id: found.id,
-            workspace: found.workspace,
-            authorities: found.authorities.into_iter().map(Into::into).collect(),
-        }))
+        Ok(found.map(open))
+    }
+}
+
+fn open(found: OpenTunnel) -> Tunnel {
+    Tunnel {
+        id: found.id,
+        workspace: found.workspace,
+        authorities: found.authorities.into_iter().map(Into::into).collect(),
     }
 }
 

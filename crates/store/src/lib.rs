@@ -30,6 +30,7 @@ pub mod memory_stores;
 pub mod memory_versions;
 mod migrate;
 pub mod outputs;
+mod peers;
 pub mod postgres;
 pub mod resources;
 pub mod sandboxes;
@@ -77,6 +78,7 @@ pub use memory_stores::{
 pub use memory_versions::{MemoryVersionQuery, MemoryVersionRow, RedactError};
 pub use outputs::{NewOutput, OutputError};
 pub use resources::{FileCopy, NewResource, ResourceError, ResourceRow};
+pub use peers::Peer;
 pub use sandboxes::{EnterSandboxError, SandboxFiles, SavedFiles};
 pub use secrets::{Keyring, KeyringError, RotateError, SecretError};
 pub use sessions::{
@@ -92,7 +94,7 @@ pub use tunnels::certificates::{
     AddCertificateError, CertificateQuery, NewTunnelCertificate, TunnelCertificateRow,
 };
 pub use tunnels::{
-    CreateTunnelError, NewTunnel, RevealError, RotateTokenError, TunnelQuery, TunnelRow,
+    CreateTunnelError, NewTunnel, OpenTunnel, RevealError, RotateTokenError, TunnelQuery, TunnelRow,
     TunnelToken,
 };
 pub use vaults::credentials::{

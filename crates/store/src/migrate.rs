@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0007_tunnels.sql"),
     include_str!("../migrations/0008_replicas.sql"),
     include_str!("../migrations/0009_sandboxes.sql"),
+    include_str!("../migrations/0011_peers.sql"),
 ];
 
 /// An engine's words for what the migrations name alike: the one place where DDL differs.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use freehold_base::{IdSource, TunnelId, TunnelTokenId, WorkspaceId};
+use freehold_base::{EventId, IdSource, TunnelId, TunnelTokenId, WorkspaceId};
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,8 @@ pub use link::ConnectionInfo;
 
 use crate::certificate::{Authority, authority};
 use crate::transport::settings;
+use crate::transport::streams::Opener;
+use link::Link;
 use registry::Registry;
 
 /// What the edge asks of the store.
@@ -36,6 +38,8 @@ use registry::Registry;
 pub trait Directory: Send + Sync + 'static {
     /// Whose token has this SHA-256; `None` for one that does not work, or not any more.
     async fn by_token(&self, sha256: [u8; 32]) -> Result<Option<TokenGrant>, DirectoryError>;
+    /// The tunnel of this id; `None` if there is none, or not any more.
+    async fn by_id(&self, tunnel: &TunnelId) -> Result<Option<Tunnel>, DirectoryError>;
     /// What is at a domain; `None` if nothing is, or not any more.
     async fn by_domain(&self, domain: &str) -> Result<Option<Tunnel>, DirectoryError>;
 }
@@ -192,9 +196,9 @@ impl Edge {
     }
 
     /// Something about a tunnel was changed: what is open and would not be opened now ends.
-    pub async fn changed(&self, tunnel: &TunnelId, domain: &str) {
+    pub async fn changed(&self, tunnel: &TunnelId) {
         self.registry.note_change(tunnel);
-        match self.directory.by_domain(domain).await {
+        match self.directory.by_id(tunnel).await {
             Ok(Some(now)) => {
                 let trusted = now.trusted().into_iter().map(|a| a.fingerprint);
                 let trusted: Vec<_> = trusted.collect();
@@ -205,8 +209,38 @@ impl Edge {
         }
     }
 
+    /// Some tunnel may have been changed elsewhere: all that are open are looked at.
+    pub async fn recheck(&self) {
+        for tunnel in self.registry.open() {
+            self.changed(&tunnel).await;
+        }
+    }
+
+    /// Other edges can be asked for the gateways that are connected to them. `name` is for logs.
+    pub fn join(&self, name: &str, opener: Opener) -> Joined {
+        let id: EventId = self.ids.next();
+        let link = Link::new(id.to_string(), name.to_owned(), opener, None);
+        self.registry.add_edge(Arc::new(link));
+        Joined {
+            registry: Arc::clone(&self.registry),
+            id: id.to_string(),
+        }
+    }
+
     /// The gateways' connections of a tunnel.
     pub fn connections(&self, tunnel: &TunnelId) -> Vec<ConnectionInfo> {
         self.registry.connections(tunnel)
+    }
+}
+
+/// Another edge that can be asked, until this is dropped.
+pub struct Joined {
+    registry: Arc<Registry>,
+    id: String,
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.registry.remove_edge(&self.id);
     }
 }

@@ -5,6 +5,7 @@
 pub mod connect;
 pub(crate) mod head;
 pub(crate) mod settings;
+pub mod streams;
 pub mod trust;
 
 use serde::{Deserialize, Serialize};

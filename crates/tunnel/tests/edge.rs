@@ -139,7 +139,7 @@ async fn a_rotated_token_opens_nothing_and_what_it_opened_stays() {
     let world = World::start().await;
     let mut open = world.dial().await.unwrap();
     world.directory.rotate("another-token");
-    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    world.edge.changed(&world.tunnel).await;
     let (_, answer) = world.enter(TOKEN).await;
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
     assert!(ask(&mut open, HELLO).await.contains("200"));
@@ -163,7 +163,7 @@ async fn an_archived_tunnel_takes_everything_along() {
     let mut kept = world.dial().await.unwrap();
     assert!(ask(&mut kept, HELLO).await.contains("200"));
     world.directory.archive();
-    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    world.edge.changed(&world.tunnel).await;
     let mut answer = Vec::new();
     let cut = soon("the request to end", under_way.read_to_end(&mut answer)).await;
     assert!(cut.is_err() && answer.is_empty(), "{answer:?}");
@@ -270,7 +270,7 @@ async fn streams_are_counted_until_they_are_gone() {
     let first = world.dial().await.unwrap();
     // The tunnel is archived and comes back; those who hold the old streams have not let go yet.
     world.directory.archive();
-    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    world.edge.changed(&world.tunnel).await;
     world.directory.rotate(TOKEN);
     world.connected().await;
     assert_eq!(world.dial().await.err(), Some(DialFailure::Busy));
@@ -299,7 +299,7 @@ async fn a_change_ends_both_directions_of_a_stream() {
     });
     begun.await.unwrap().unwrap();
     world.directory.trust(Vec::new());
-    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    world.edge.changed(&world.tunnel).await;
     soon("the writer to end", writing).await.unwrap();
     assert!(soon("the reader to end", reading).await.unwrap());
 }
@@ -315,7 +315,7 @@ async fn no_session_is_resumed() {
         assert!(ask(&mut open, HELLO).await.contains("200"));
     }
     world.directory.trust(vec![world::authority("stranger")]);
-    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    world.edge.changed(&world.tunnel).await;
     let failed = world.dial().await.err().unwrap();
     assert!(matches!(failed, DialFailure::Certificate(_)), "{failed}");
 }
@@ -369,7 +369,7 @@ async fn every_stream_leaves_a_record() {
     // One that is ended, and one that comes to nothing.
     let mut open = world.dial().await.unwrap();
     world.directory.trust(vec![world::authority("stranger")]);
-    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    world.edge.changed(&world.tunnel).await;
     ends("the stream to end", &mut open).await;
     drop(open);
     assert!(world.dial().await.is_err());

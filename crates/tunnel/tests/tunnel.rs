@@ -133,7 +133,7 @@ async fn an_authority_that_is_taken_away_ends_what_is_open() {
         .contains("200")
     );
     world.directory.trust(Vec::new());
-    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    world.edge.changed(&world.tunnel).await;
     let mut byte = [0];
     let ended = tokio::time::timeout(Duration::from_secs(5), open.read(&mut byte)).await;
     assert!(
@@ -156,11 +156,11 @@ async fn an_authority_that_vouches_for_nobody_goes_without_a_word() {
     assert!(ask(&mut open, hello).await.contains("200"));
     // The other one goes: what the first vouches for stays.
     world.directory.trust(own);
-    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    world.edge.changed(&world.tunnel).await;
     assert!(ask(&mut open, hello).await.contains("200"));
     // The first one goes, and the other comes back: that is no help.
     world.directory.trust(vec![other]);
-    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    world.edge.changed(&world.tunnel).await;
     let mut byte = [0];
     let ended = tokio::time::timeout(Duration::from_secs(5), open.read(&mut byte)).await;
     assert!(matches!(ended, Ok(Ok(0) | Err(_))), "the stream lives on");
@@ -176,7 +176,7 @@ async fn a_dial_under_way_does_not_bring_back_what_was_taken_away() {
     };
     looked_up.await.unwrap();
     world.directory.trust(Vec::new());
-    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    world.edge.changed(&world.tunnel).await;
     go.send(()).unwrap();
     assert_eq!(dialling.await.unwrap(), Some(DialFailure::Changed));
     assert_eq!(world.dial().await.err(), Some(DialFailure::NoCertificate));
@@ -186,7 +186,7 @@ async fn a_dial_under_way_does_not_bring_back_what_was_taken_away() {
 async fn an_archived_tunnel_ends_at_once_and_its_token_opens_nothing() {
     let world = World::start().await;
     world.directory.archive();
-    world.edge.changed(&world.tunnel, "abc.tunnel.test").await;
+    world.edge.changed(&world.tunnel).await;
     assert_eq!(world.dial().await.err(), Some(DialFailure::Unknown));
     world
         .until("the gateway to be refused", |status| {

@@ -3,6 +3,7 @@
 mod gateways;
 mod greeting;
 mod housekeeping;
+mod replicas;
 mod storage;
 
 pub(super) use storage::probed;
@@ -23,6 +24,7 @@ use freehold_worker::SessionSandboxes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::replicas::Replicas;
 use super::{crash_point, process, signals};
 use crate::config::{self, LogFormat, ServeFlags, Settings};
 use crate::environment;
@@ -60,7 +62,9 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     signals::watch(stop.clone())?;
 
     let hub = Hub::new(ids.clone());
-    let store = open_store(&settings, &ids, &hub).await?;
+    let place = config::place(&settings)?;
+    let replicas = Replicas::new(&settings, place.database.as_ref()).await?;
+    let store = open_store(&settings, place, &ids, &hub).await?;
     let instance = sandboxes::instance(&settings.data_dir)
         .map_err(|e| Failure::because("the data directory cannot be used", &e))?;
     let provider = sandboxes::provider(&settings.sandbox, instance, settings.sandbox_root());
@@ -100,7 +104,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         Arc::clone(&catalog),
         hands,
         mcp,
-        hub,
+        hub.clone(),
         ids.clone(),
         options,
     )
@@ -154,13 +158,20 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         served
     };
     let connecting = gateways::serve(gateways, &edge, stop.clone(), idle.clone());
+    let peers = freehold_peers::Parts {
+        store: store.clone(),
+        hub,
+        edge: edge.clone(),
+    };
+    let peering = replicas::serve(replicas, peers, stop.clone(), idle.clone());
     let work = async {
-        let (served, connected) = tokio::join!(finishing, connecting);
+        let (served, connected, peered) = tokio::join!(finishing, connecting, peering);
         tasks.shutdown().await;
         boxes.close_all().await;
         audit.flush().await;
         store.close().await;
         connected?;
+        peered?;
         served.map_err(|e| Failure::because("cannot serve", &e))
     };
     let overdue = async {
@@ -220,10 +231,15 @@ fn prepare_dir(dir: &Path) -> Result<(), Failure> {
     })
 }
 
-async fn open_store(settings: &Settings, ids: &IdSource, hub: &Hub) -> Result<Store, Failure> {
+async fn open_store(
+    settings: &Settings,
+    place: Place,
+    ids: &IdSource,
+    hub: &Hub,
+) -> Result<Store, Failure> {
     let place = Place {
         blobs: storage::open(settings, ids).await?,
-        ..config::place(settings)?
+        ..place
     };
     let (path, ids, hub) = (settings.data_dir.clone(), ids.clone(), hub.clone());
     let open = move || Store::open_with(&path, place, ids, Arc::new(hub));

@@ -32,6 +32,7 @@ pub(super) struct File {
     pub(super) web: Web,
     pub(super) mcp: Mcp,
     pub(super) tunnels: Tunnels,
+    pub(super) replicas: Replicas,
     pub(super) retry: Retry,
     pub(super) work: Work,
     pub(super) secrets: Secrets,
@@ -93,6 +94,13 @@ pub(super) struct Tunnels {
     pub(super) certificate: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
     pub(super) bandwidth_kib: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Replicas {
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) address: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -221,6 +229,7 @@ mod tests {
             ("web.", "[web]"),
             ("mcp.", "[mcp]"),
             ("tunnels.", "[tunnels]"),
+            ("replicas.", "[replicas]"),
             ("retry.", "[retry]"),
             ("work.", "[work]"),
             ("secrets.", "[secrets]"),
@@ -250,6 +259,7 @@ mod tests {
             "web",
             "mcp",
             "tunnels",
+            "replicas",
             "retry",
             "work",
             "secrets",

@@ -5,6 +5,7 @@ mod file;
 mod flags;
 mod isolation;
 mod keys;
+mod replicas;
 mod settings;
 mod storage;
 mod tunnels;

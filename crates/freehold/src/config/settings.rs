@@ -15,6 +15,7 @@ use super::file::{self, File};
 use super::flags::{LogFormat, SandboxKind, ServeFlags};
 use super::isolation::MicrovmSettings;
 use super::storage::StorageSettings;
+use super::replicas::ReplicaSettings;
 use super::tunnels::TunnelSettings;
 use crate::environment;
 use crate::exit::Failure;
@@ -32,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) sandbox: SandboxSettings,
     pub(crate) mcp: McpSettings,
     pub(crate) tunnels: TunnelSettings,
+    pub(crate) replicas: ReplicaSettings,
     pub(crate) search_url: Option<String>,
     pub(crate) backoff: Backoff,
     /// Of work items, unless their workers ask for another.
@@ -140,6 +142,7 @@ impl Settings {
             sandbox: sandbox(flags.sandbox, file.sandbox)?,
             mcp: mcp(file.mcp)?,
             tunnels: file.tunnels.settings()?,
+            replicas: file.replicas.settings()?,
             search_url: flags
                 .search_url
                 .clone()
@@ -402,6 +405,8 @@ mod tests {
             ("[sandbox]\nmax_live = 0", "sandbox.max_live"),
             ("[sandbox.oci]\nruntime = 'youki'", "sandbox.oci.runtime"),
             ("[retry]\nattempts = 0", "retry.attempts"),
+            ("[replicas]\naddress = '10.0.0.7'", "replicas.address"),
+            ("[replicas]\naddress = 'a:0'", "replicas.address"),
             ("[tunnels]\ndomain = 'localhost'", "tunnels.domain"),
             ("[tunnels]\ndomain = 'Tunnel.example'", "tunnels.domain"),
             ("[tunnels]\ndomain = 'a..example'", "tunnels.domain"),

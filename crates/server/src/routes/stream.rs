@@ -157,6 +157,7 @@ impl Connection {
                         .push_back(sse::frame(sse::event_name("event_delta"), &data));
                 }
             }
+            Ok(Frame::Broken) => self.started.clear(),
             Ok(Frame::Deleted { data }) => {
                 self.ready
                     .push_back(sse::frame(sse::event_name("session.deleted"), &data));

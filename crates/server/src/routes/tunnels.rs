@@ -89,7 +89,7 @@ pub(crate) async fn archive(
     let parsed = path_id("Tunnel", &id)?;
     let row = app.store.archive_tunnel(&manager.workspace, &parsed);
     let row = row.await?.ok_or_else(|| missing(&id))?;
-    changed(&app, &row.id, &row.domain).await;
+    changed(&app, &row.id).await;
     tracing::info!(tunnel = %row.id, by = %manager.key, "tunnel archived");
     json(&shown(row))
 }
@@ -168,9 +168,9 @@ pub(crate) async fn connections(
 }
 
 /// Tells the edge that what is open may have to end.
-pub(super) async fn changed(app: &App, id: &TunnelId, domain: &str) {
+pub(super) async fn changed(app: &App, id: &TunnelId) {
     if let Some(edge) = &app.tunnels.edge {
-        edge.changed(id, domain).await;
+        edge.changed(id).await;
     }
 }
 

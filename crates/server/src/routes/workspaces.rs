@@ -12,7 +12,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::query::Asked;
-use super::tunnels;
 use crate::app::App;
 use crate::auth::Admin;
 use crate::http::{Payload, Reply, json, path_id};
@@ -86,8 +85,8 @@ pub(crate) async fn archive(
         None => return Err(ApiError::not_found("Workspace", &id).into()),
     };
     app.keys.clear();
-    for (tunnel, domain) in app.store.active_tunnels(&parsed).await? {
-        tunnels::changed(&app, &tunnel, &domain).await;
+    if let Some(edge) = &app.tunnels.edge {
+        edge.recheck().await;
     }
     tracing::info!(workspace = %row.id, by = %caller.key, "workspace archived");
     json(&shown(row))

@@ -159,12 +159,13 @@ async fn an_archived_workspace_closes_its_tunnels(w: World) {
     let other = w.store.create_workspace("b".into()).await.unwrap().id;
     let made = make(&w, &other).await.unwrap();
     let shown = w.store.reveal_tunnel_token(&other, &made.id).await.unwrap();
-    let active = w.store.active_tunnels(&other).await.unwrap();
-    assert_eq!(active, [(made.id.clone(), made.domain.clone())]);
+    let open = w.store.open_tunnel(&made.id).await.unwrap().unwrap();
+    assert_eq!((open.id, open.workspace), (made.id.clone(), other.clone()));
     w.store.archive_workspace(&other).await.unwrap();
     assert_eq!(opens(&w, shown.value.expose()).await, None);
     let found = w.store.tunnel_by_domain(&made.domain).await.unwrap();
     assert_eq!(found, None);
+    assert_eq!(w.store.open_tunnel(&made.id).await.unwrap(), None);
 }
 
 async fn another_workspace_sees_no_tunnel(w: World) {
@@ -179,7 +180,6 @@ async fn another_workspace_sees_no_tunnel(w: World) {
         ..TunnelQuery::default()
     };
     assert_eq!(s.list_tunnels(&other, q).await.unwrap(), []);
-    assert!(s.active_tunnels(&other).await.unwrap().is_empty());
     let shown = s.reveal_tunnel_token(&other, &made.id).await;
     assert!(matches!(shown, Err(RevealError::NotFound)), "{shown:?}");
     let rotated = s.rotate_tunnel_token(&other, &made.id).await;

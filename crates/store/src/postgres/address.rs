@@ -1,5 +1,6 @@
 //! Where the database is, and how it is trusted.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +96,31 @@ impl std::fmt::Debug for Address {
             .field("hosts", &self.config.get_hosts())
             .field("database", &self.config.get_dbname())
             .finish_non_exhaustive()
+    }
+}
+
+impl Address {
+    /// The address of this machine from which the database is reached; `None` if it cannot be told.
+    /// Sends nothing, but may ask the DNS.
+    pub fn reached_from(&self) -> Option<IpAddr> {
+        let ports = self.config.get_ports();
+        let hosts = self.config.get_hosts().iter().enumerate();
+        hosts
+            .filter_map(|(at, host)| {
+                let Host::Tcp(name) = host else {
+                    return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                };
+                let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+                let there = (name.as_str(), port).to_socket_addrs().ok()?.next()?;
+                let any: IpAddr = match there.is_ipv4() {
+                    true => Ipv4Addr::UNSPECIFIED.into(),
+                    false => Ipv6Addr::UNSPECIFIED.into(),
+                };
+                let socket = UdpSocket::bind((any, 0)).ok()?;
+                socket.connect(there).ok()?;
+                Some(socket.local_addr().ok()?.ip())
+            })
+            .next()
     }
 }
 

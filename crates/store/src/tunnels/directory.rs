@@ -2,7 +2,7 @@
 
 use freehold_base::{TunnelId, TunnelTokenId, WorkspaceId};
 
-use crate::backend::{one, params};
+use crate::backend::{Tx, one, params};
 use crate::{Store, StoreError};
 
 /// What a token opens.
@@ -50,49 +50,47 @@ impl Store {
         .await
     }
 
+    /// The tunnel of this id, if it works.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn open_tunnel(&self, id: &TunnelId) -> Result<Option<OpenTunnel>, StoreError> {
+        let id = id.clone();
+        self.read(move |tx| found(tx, "t.id = ?1", id.as_str())).await
+    }
+
     /// The tunnel at this domain, if it works.
     ///
     /// # Errors
     /// The store failed.
     pub async fn tunnel_by_domain(&self, domain: &str) -> Result<Option<OpenTunnel>, StoreError> {
         let domain = domain.to_owned();
-        self.read(move |tx| {
-            let sql = "SELECT t.id, t.workspace_id FROM tunnel t
-               JOIN workspace w ON w.id = t.workspace_id
-               WHERE t.domain = ?1 AND t.archived_at IS NULL AND w.archived_at IS NULL";
-            let Some(mut row) = one(tx.query(sql, params![&domain])?) else {
-                return Ok(None);
-            };
-            let id: TunnelId = row.id("tunnel id")?;
-            let sql = "SELECT der FROM tunnel_certificate
-               WHERE tunnel_id = ?1 AND archived_at IS NULL ORDER BY created_at, id";
-            let ders = tx.query(sql, params![&id])?.into_iter();
-            let authorities = ders.map(|mut row| row.bytes("certificate"));
-            Ok(Some(OpenTunnel {
-                workspace: row.id("tunnel workspace")?,
-                authorities: authorities.collect::<Result<_, StoreError>>()?,
-                id,
-            }))
-        })
-        .await
+        self.read(move |tx| found(tx, "t.domain = ?1", &domain))
+            .await
     }
+}
 
-    /// The active tunnels of a workspace with their domains.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn active_tunnels(
-        &self,
-        workspace: &WorkspaceId,
-    ) -> Result<Vec<(TunnelId, String)>, StoreError> {
-        let workspace = workspace.clone();
-        self.read(move |tx| {
-            let sql = "SELECT id, domain FROM tunnel
-               WHERE workspace_id = ?1 AND archived_at IS NULL";
-            let rows = tx.query(sql, params![&workspace])?.into_iter();
-            rows.map(|mut row| Ok((row.id("tunnel id")?, row.text("tunnel domain")?)))
-                .collect()
-        })
-        .await
-    }
+fn found(
+    tx: &mut dyn Tx,
+    which: &str,
+    key: &str,
+) -> Result<Option<OpenTunnel>, StoreError> {
+    let sql = format!(
+        "SELECT t.id, t.workspace_id FROM tunnel t
+         JOIN workspace w ON w.id = t.workspace_id
+         WHERE {which} AND t.archived_at IS NULL AND w.archived_at IS NULL"
+    );
+    let Some(mut row) = one(tx.query(&sql, params![key])?) else {
+        return Ok(None);
+    };
+    let id: TunnelId = row.id("tunnel id")?;
+    let sql = "SELECT der FROM tunnel_certificate
+       WHERE tunnel_id = ?1 AND archived_at IS NULL ORDER BY created_at, id";
+    let ders = tx.query(sql, params![&id])?.into_iter();
+    let authorities = ders.map(|mut row| row.bytes("certificate"));
+    Ok(Some(OpenTunnel {
+        workspace: row.id("tunnel workspace")?,
+        authorities: authorities.collect::<Result<_, StoreError>>()?,
+        id,
+    }))
 }

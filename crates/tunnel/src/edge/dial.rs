@@ -5,15 +5,19 @@ use std::sync::Arc;
 use freehold_base::WorkspaceId;
 use http::StatusCode;
 use rustls::pki_types::ServerName;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::guarded::{Guarded, Record};
-use super::link::{Link, Opened};
+use super::link::Link;
 use super::registry::{Next, NoPlace};
 use super::{Edge, Tunnel};
 use crate::certificate::{Authority, verifier};
+use crate::transport::streams::{Bidirectional, Opened};
+
+/// What an edge says to another that asks for a gateway that is not connected here.
+const NO_GATEWAY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
 /// Why a server behind a tunnel was not reached. The texts are for clients.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,22 +85,73 @@ impl Edge {
             trusted,
             since,
         };
-        self.registry.arrival(&found.tunnel.id).await;
+        let mut arrivals = self.registry.arrivals();
+        loop {
+            arrivals.mark_unchanged();
+            let dialled = self.try_all(&found, &connector, host).await;
+            let nobody = matches!(dialled, Err(DialFailure::NoGateway));
+            // Those of a server before this one may be on their way.
+            let expected = self.registry.expected();
+            if !nobody || timeout_at(expected, arrivals.changed()).await.is_err() {
+                return dialled;
+            }
+        }
+    }
+
+    /// Tries one connection after another: the gateways' that are here, then other edges.
+    async fn try_all(
+        &self,
+        found: &Found,
+        connector: &TlsConnector,
+        host: &str,
+    ) -> Result<TlsStream<Guarded>, DialFailure> {
         let mut tried = Vec::new();
         let mut last = DialFailure::NoGateway;
         loop {
-            let link = match self.registry.pick(&found.tunnel.id, &tried) {
+            let next = match self.registry.pick(&found.tunnel.id, &tried) {
+                Next::None => self.registry.pick_edge(&tried),
+                here => here,
+            };
+            let link = match next {
                 Next::Link(link) => link,
                 Next::Full => return Err(DialFailure::Busy),
                 Next::None => return Err(last),
             };
             tried.push(link.id.clone());
-            last = match self.through(&found, &link, &connector, host).await {
-                Err(failure @ (DialFailure::Busy | DialFailure::Changed)) => return Err(failure),
-                // Nothing of the caller's was sent: another may serve.
-                Err(failure) => failure,
+            match self.through(found, &link, connector, host).await {
                 Ok(stream) => return Ok(stream),
+                Err(failure @ (DialFailure::Busy | DialFailure::Changed)) => return Err(failure),
+                // It says less than what failed before.
+                Err(DialFailure::NoGateway) => {}
+                // Nothing of the caller's was sent: another may serve.
+                Err(failure) => last = failure,
+            }
+        }
+    }
+
+    /// A stream to a server behind a tunnel for another edge, which does the inner TLS: over a gateway's
+    /// connection that is here.
+    ///
+    /// # Errors
+    /// How the stream is refused: 503 if no gateway of the tunnel is connected here.
+    pub async fn relay(&self, host: &str) -> Result<Bidirectional, StatusCode> {
+        let domain = host.split_once('.').ok_or(StatusCode::NOT_FOUND)?.1;
+        let found = self.directory.by_domain(domain).await;
+        let Ok(Some(tunnel)) = found else {
+            return Err(NO_GATEWAY);
+        };
+        let mut tried = Vec::new();
+        loop {
+            let link = match self.registry.pick(&tunnel.id, &tried) {
+                Next::Link(link) => link,
+                Next::Full | Next::None => return Err(NO_GATEWAY),
             };
+            tried.push(link.id.clone());
+            match timeout(self.options.open, link.opener.open(host)).await {
+                Ok(Opened::Stream(stream)) => return Ok(stream),
+                Ok(Opened::Refused(status)) => return Err(status),
+                Ok(Opened::Gone | Opened::Reset) | Err(_) => link.failed(),
+            }
         }
     }
 
@@ -174,13 +229,16 @@ impl Edge {
             NoPlace::Changed => DialFailure::Changed,
         })?;
         let record = Record::new(tunnel.id.clone(), tunnel.workspace.clone(), host);
-        let failure = match timeout_at(until, link.open(host)).await {
+        let failure = match timeout_at(until, link.opener.open(host)).await {
             Ok(Opened::Stream(stream)) => {
                 let clock = self.ids.clock().clone();
                 return Ok(Guarded::new(stream, record, place, Arc::clone(link), clock));
             }
             Ok(Opened::Refused(StatusCode::NOT_FOUND)) => return Err(DialFailure::NoRoute),
             Ok(Opened::Gone) => return Err(DialFailure::NoGateway),
+            Ok(Opened::Refused(NO_GATEWAY)) if link.registered.is_none() => {
+                return Err(DialFailure::NoGateway);
+            }
             Ok(Opened::Refused(status)) => {
                 DialFailure::Broken(format!("the gateway answered {status}"))
             }

@@ -8,18 +8,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use freehold_base::{SharedClock, Timestamp, TunnelId, WorkspaceId};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::link::Link;
 use super::pace::{Direction, Share, TURN};
 use super::registry::Place;
+use crate::transport::streams::Bidirectional;
 
 /// A stream over a gateway's connection.
 pub struct Guarded {
-    stream: TokioIo<Upgraded>,
+    stream: Bidirectional,
     /// What ends it, once for each direction: they may be polled by different tasks, and only the last
     /// that polled is woken.
     over: [Over; 2],
@@ -62,7 +61,7 @@ impl Record {
 
 impl Guarded {
     pub(super) fn new(
-        stream: TokioIo<Upgraded>,
+        stream: Bidirectional,
         record: Record,
         place: Place,
         link: Arc<Link>,

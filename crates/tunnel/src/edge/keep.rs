@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::rt::Executor;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::link::Link;
+use super::link::{Link, Registered};
 use super::listen::Who;
 use super::{Edge, TokenGrant};
-use crate::transport::settings;
+use crate::transport::streams;
 
 /// How long a connection that is closed has for its last frames, and its gateway to take them.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -28,19 +27,8 @@ pub(super) async fn keep(
     idle: CancellationToken,
 ) {
     let tasks = Tasks::default();
-    let mut builder = hyper::client::conn::http2::Builder::new(tasks.clone());
-    builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(settings::STREAM_WINDOW)
-        .initial_connection_window_size(settings::CONNECTION_WINDOW)
-        .max_concurrent_streams(settings::MAX_STREAMS)
-        .max_frame_size(settings::FRAME)
-        .max_send_buf_size(settings::SEND_BUFFER)
-        .max_header_list_size(settings::HEADERS)
-        .keep_alive_interval(edge.options.ping)
-        .keep_alive_timeout(edge.options.ping)
-        .keep_alive_while_idle(true);
-    let (sender, connection) = match builder.handshake(TokioIo::new(stream)).await {
+    let opened = streams::open(stream, tasks.clone(), edge.options.ping).await;
+    let (opener, connection) = match opened {
         Ok(made) => made,
         Err(error) => {
             tracing::debug!(source = %who.source, %error, "a gateway does not speak HTTP/2");
@@ -48,14 +36,13 @@ pub(super) async fn keep(
         }
     };
     let since = edge.ids.clock().now();
-    let link = Link::new(
-        who.connection.clone(),
-        who.gateway.clone(),
-        who.source,
-        grant.token,
+    let registered = Registered {
+        source: who.source,
+        token: grant.token,
         since,
-        sender,
-    );
+    };
+    let (connection_id, gateway) = (who.connection.clone(), who.gateway.clone());
+    let link = Link::new(connection_id, gateway, opener, Some(registered));
     let over = link.over.clone();
     if edge.registry.add(
         &grant.tunnel,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use freehold_base::{Timestamp, TunnelId};
 use rustls::ClientConfig;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +59,20 @@ impl Open {
 
 type Tunnels = HashMap<TunnelId, Open>;
 
+/// Of these, those through which one more stream may go: a healthy one before any other, and of those
+/// the one with the least to do.
+fn best(links: &[Arc<Link>], tried: &[String]) -> Next {
+    let left = |l: &&Arc<Link>| !l.opener.is_closed() && !tried.contains(&l.id);
+    let room = |l: &&Arc<Link>| streams(l) < settings::MAX_STREAMS as usize;
+    let load = |l: &&Arc<Link>| (!l.is_healthy(), streams(l));
+    let picked = links.iter().filter(left).filter(room).min_by_key(load);
+    match picked {
+        Some(link) => Next::Link(Arc::clone(link)),
+        None if links.iter().any(|l| left(&l)) => Next::Full,
+        None => Next::None,
+    }
+}
+
 /// Forgets a tunnel of which nothing is open.
 fn tidy(tunnels: &mut Tunnels, tunnel: &TunnelId) {
     let unused = |open: &Open| open.links.is_empty() && open.streams.is_empty();
@@ -75,7 +89,9 @@ pub(super) struct Registry {
     count: AtomicU64,
     /// Until when gateways of a server before this one may be expected.
     expected: Instant,
-    arrived: Notify,
+    arrivals: watch::Sender<u64>,
+    /// Other edges, through which their gateways are reached.
+    edges: Mutex<Vec<Arc<Link>>>,
     /// Bytes a second that a tunnel may pass in each direction.
     bandwidth: Option<u64>,
 }
@@ -163,7 +179,8 @@ impl Registry {
             changes: Changes::default(),
             count: AtomicU64::new(0),
             expected: Instant::now() + arrival,
-            arrived: Notify::new(),
+            arrivals: watch::Sender::default(),
+            edges: Mutex::default(),
             bandwidth,
         }
     }
@@ -191,11 +208,11 @@ impl Registry {
             return false;
         }
         let open = tunnels.entry(tunnel.clone()).or_default();
-        let live = open.links.iter().filter(|l| !l.sender.is_closed());
+        let live = open.links.iter().filter(|l| !l.opener.is_closed());
         let room = live.count() < max;
         if room {
             open.links.push(link);
-            self.arrived.notify_waiters();
+            self.arrivals.send_modify(|n| *n += 1);
         }
         tidy(&mut tunnels, tunnel);
         room
@@ -209,37 +226,36 @@ impl Registry {
         tidy(&mut tunnels, tunnel);
     }
 
-    /// The connection to try next: a healthy one before any other, and of those the one with the least
-    /// to do.
+    /// The gateway's connection to try next.
     pub(super) fn pick(&self, tunnel: &TunnelId, tried: &[String]) -> Next {
         let tunnels = self.lock();
         let links = tunnels.get(tunnel).map_or(&[][..], |o| &o.links);
-        let left = |l: &&Arc<Link>| !l.sender.is_closed() && !tried.contains(&l.id);
-        let room = |l: &&Arc<Link>| streams(l) < settings::MAX_STREAMS as usize;
-        let load = |l: &&Arc<Link>| (!l.is_healthy(), streams(l));
-        let picked = links.iter().filter(left).filter(room).min_by_key(load);
-        match picked {
-            Some(link) => Next::Link(Arc::clone(link)),
-            None if links.iter().any(|l| left(&l)) => Next::Full,
-            None => Next::None,
-        }
+        best(links, tried)
     }
 
-    /// Waits for the tunnel's first gateway, as long as one may be expected.
-    pub(super) async fn arrival(&self, tunnel: &TunnelId) {
-        let arrival = async {
-            loop {
-                // Listened for before it is looked: none is missed.
-                let arrived = self.arrived.notified();
-                tokio::pin!(arrived);
-                arrived.as_mut().enable();
-                if !matches!(self.pick(tunnel, &[]), Next::None) {
-                    return;
-                }
-                arrived.await;
-            }
-        };
-        let _ = tokio::time::timeout_at(self.expected, arrival).await;
+    /// The other edge to try next: a gateway may be connected there.
+    pub(super) fn pick_edge(&self, tried: &[String]) -> Next {
+        best(&self.edges(), tried)
+    }
+
+    /// Another edge can be reached, until it is removed.
+    pub(super) fn add_edge(&self, link: Arc<Link>) {
+        self.edges().push(link);
+        self.arrivals.send_modify(|n| *n += 1);
+    }
+
+    pub(super) fn remove_edge(&self, id: &str) {
+        self.edges().retain(|l| l.id != id);
+    }
+
+    /// Changes with each gateway and each other edge that comes.
+    pub(super) fn arrivals(&self) -> watch::Receiver<u64> {
+        self.arrivals.subscribe()
+    }
+
+    /// Until when gateways of a server before this one may be expected.
+    pub(super) fn expected(&self) -> Instant {
+        self.expected
     }
 
     /// How TLS is spoken with the gateways of a tunnel: what was made for the same `trusted` before, if
@@ -340,17 +356,29 @@ impl Registry {
     pub(super) fn connections(&self, tunnel: &TunnelId) -> Vec<ConnectionInfo> {
         let tunnels = self.lock();
         let links = tunnels.get(tunnel).map_or(&[][..], |o| &o.links);
-        let live = links.iter().filter(|l| !l.sender.is_closed());
-        let info = |link: &Arc<Link>| ConnectionInfo {
-            id: link.id.clone(),
-            gateway: link.gateway.clone(),
-            source: link.source,
-            token: link.token.clone(),
-            since: link.since,
-            streams: streams(link),
-            healthy: link.is_healthy(),
+        let live = links.iter().filter(|l| !l.opener.is_closed());
+        let info = |link: &Arc<Link>| {
+            let registered = link.registered.as_ref()?;
+            Some(ConnectionInfo {
+                id: link.id.clone(),
+                gateway: link.gateway.clone(),
+                source: registered.source,
+                token: registered.token.clone(),
+                since: registered.since,
+                streams: streams(link),
+                healthy: link.is_healthy(),
+            })
         };
-        live.map(info).collect()
+        live.filter_map(info).collect()
+    }
+
+    /// Tunnels of which something is open.
+    pub(super) fn open(&self) -> Vec<TunnelId> {
+        self.lock().keys().cloned().collect()
+    }
+
+    fn edges(&self) -> MutexGuard<'_, Vec<Arc<Link>>> {
+        self.edges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Tunnels> {

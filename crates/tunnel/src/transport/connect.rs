@@ -1,17 +1,11 @@
 //! The gateway's end: dials the edge, says who it is, and serves the streams that the edge opens.
 
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use freehold_base::Secret;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::Empty;
-use hyper::body::Incoming as Body;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use http::StatusCode;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
@@ -20,8 +14,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::head::{self, invalid};
-use super::settings;
+use super::head;
+use super::streams::{self, Bidirectional};
 use super::{PATH, UPGRADE, WELCOME, Welcome};
 
 /// Longest time until the edge has answered.
@@ -95,7 +89,7 @@ pub struct Incoming {
     /// `host:port` that is wanted.
     pub authority: String,
     /// Bytes from and to whoever wants it.
-    pub stream: TokioIo<hyper::upgrade::Upgraded>,
+    pub stream: Bidirectional,
 }
 
 /// Dials the edge and registers.
@@ -200,49 +194,14 @@ impl Session {
         refuse: impl Fn(&str) -> Option<StatusCode> + Clone + Send + Sync + 'static,
         handle: impl Fn(Incoming) + Clone + Send + Sync + 'static,
     ) -> io::Result<()> {
-        let service = service_fn(move |mut request: Request<Body>| {
-            let (refuse, handle) = (refuse.clone(), handle.clone());
-            async move {
-                let authority = request.uri().authority().map(|a| a.as_str().to_owned());
-                let authority = authority.filter(|_| request.method() == Method::CONNECT);
-                let mut response = Response::new(Empty::<Bytes>::new());
-                let Some(authority) = authority else {
-                    *response.status_mut() = StatusCode::BAD_REQUEST;
-                    return Ok::<_, Infallible>(response);
-                };
-                if let Some(status) = refuse(&authority) {
-                    *response.status_mut() = status;
-                    return Ok(response);
-                }
-                tokio::spawn(async move {
-                    if let Ok(stream) = hyper::upgrade::on(&mut request).await {
-                        let stream = TokioIo::new(stream);
-                        handle(Incoming { authority, stream });
-                    }
-                });
-                Ok(response)
-            }
-        });
-        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(settings::STREAM_WINDOW)
-            .initial_connection_window_size(settings::CONNECTION_WINDOW)
-            .max_concurrent_streams(settings::MAX_STREAMS)
-            .max_frame_size(settings::FRAME)
-            .max_send_buf_size(settings::SEND_BUFFER)
-            .max_header_list_size(settings::HEADERS)
-            .keep_alive_interval(settings::PING)
-            .keep_alive_timeout(settings::PING);
-        let connection = builder.serve_connection(TokioIo::new(self.stream), service);
-        tokio::pin!(connection);
-        let served = tokio::select! {
-            served = &mut connection => served,
-            () = drain.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        served.map_err(|e| invalid(&e.to_string()))
+        streams::take(self.stream, drain, move |authority: String| {
+            let handle = handle.clone();
+            let taken = match refuse(&authority) {
+                Some(status) => Err(status),
+                None => Ok(move |stream| handle(Incoming { authority, stream })),
+            };
+            std::future::ready(taken)
+        })
+        .await
     }
 }

@@ -43,10 +43,7 @@ impl Trust {
                 builder.with_root_certificates(roots).with_no_client_auth()
             }
             Self::Fingerprint(pinned) => {
-                let pinned = Pinned {
-                    pinned: *pinned,
-                    provider,
-                };
+                let pinned = Pinned::new(*pinned, provider);
                 builder
                     .dangerous()
                     .with_custom_certificate_verifier(Arc::new(pinned))
@@ -65,10 +62,18 @@ pub fn fingerprint(text: &str) -> Option<[u8; 32]> {
     hex::decode(&digits)
 }
 
+/// Takes one certificate, whatever is in it, and no other.
 #[derive(Debug)]
-struct Pinned {
+pub struct Pinned {
     pinned: [u8; 32],
     provider: Arc<rustls::crypto::CryptoProvider>,
+}
+
+impl Pinned {
+    /// The one of which this is the SHA-256.
+    pub fn new(pinned: [u8; 32], provider: Arc<rustls::crypto::CryptoProvider>) -> Self {
+        Self { pinned, provider }
+    }
 }
 
 impl ServerCertVerifier for Pinned {
@@ -84,7 +89,7 @@ impl ServerCertVerifier for Pinned {
         match seen == self.pinned {
             true => Ok(ServerCertVerified::assertion()),
             false => Err(Error::General(
-                "the edge's certificate has another fingerprint".into(),
+                "the certificate has another fingerprint".into(),
             )),
         }
     }

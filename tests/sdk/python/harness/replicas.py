@@ -14,6 +14,8 @@ from . import postgres
 from .server import Server
 from .watch import wait_until
 
+# Bodies are buffered: without that nginx keeps a connection for the next request on which it left the
+# body of the last unread, if the answer came before it.
 NGINX = """
 daemon off;
 pid {folder}/nginx.pid;
@@ -39,7 +41,6 @@ http {{
       proxy_set_header Connection "";
       proxy_set_header Host $http_host;
       proxy_buffering off;
-      proxy_request_buffering off;
       proxy_read_timeout 1h;
       proxy_next_upstream error timeout non_idempotent;
     }}

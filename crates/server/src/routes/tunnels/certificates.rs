@@ -38,7 +38,7 @@ pub(crate) async fn add(
     };
     match app.store.add_tunnel_certificate(new).await {
         Ok(row) => {
-            changed(&app, &tunnel.id, &tunnel.domain).await;
+            changed(&app, &tunnel.id).await;
             tracing::info!(tunnel = %tunnel.id, certificate = %row.id, by = %manager.key, "tunnel certificate registered");
             json(&shown(row))
         }
@@ -107,7 +107,7 @@ pub(crate) async fn archive(
         .await?;
     let row = row.ok_or_else(|| no_certificate(&path.1))?;
     let tunnel = find(&app, &manager, &path.0).await?;
-    changed(&app, &tunnel.id, &tunnel.domain).await;
+    changed(&app, &tunnel.id).await;
     tracing::info!(tunnel = %tunnel.id, certificate = %row.id, by = %manager.key, "tunnel certificate archived");
     json(&shown(row))
 }

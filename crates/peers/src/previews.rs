@@ -1,0 +1,193 @@
+//! Previews on their way from the replica that drives a session to one at which somebody listens: lines
+//! of JSON, both ways.
+
+use std::io;
+
+use freehold_base::{EventId, SessionId};
+use freehold_runtime::{Frame, Hub, Interest};
+use futures_util::{SinkExt, StreamExt};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec, LinesCodecError};
+
+/// What a stream of previews is opened to.
+pub const HOST: &str = "previews";
+/// Longest line, bytes. A fragment is a piece of a model's answer, and mostly a few words.
+const MAX_LINE: usize = 8 << 20;
+
+/// What the listening replica says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Asked {
+    Listen(SessionId),
+    Leave(SessionId),
+}
+
+/// What the driving replica says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Sent {
+    session: SessionId,
+    #[serde(flatten)]
+    what: What,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum What {
+    Start { id: EventId, kind: Kind, data: String },
+    Delta { id: EventId, data: String },
+    Broken,
+}
+
+/// The kinds of event there are previews of.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum Kind {
+    #[serde(rename = "agent.message")]
+    Message,
+    #[serde(rename = "agent.thinking")]
+    Thinking,
+}
+
+impl From<Asked> for Interest {
+    fn from(asked: Asked) -> Self {
+        match asked {
+            Asked::Listen(session) => Self::Listen(session),
+            Asked::Leave(session) => Self::Leave(session),
+        }
+    }
+}
+
+impl From<Interest> for Asked {
+    fn from(interest: Interest) -> Self {
+        match interest {
+            Interest::Listen(session) => Self::Listen(session),
+            Interest::Leave(session) => Self::Leave(session),
+        }
+    }
+}
+
+impl What {
+    /// `None` for what is no preview.
+    fn of(frame: Frame) -> Option<Self> {
+        Some(match frame {
+            Frame::Start { id, kind, data } => Self::Start {
+                id,
+                kind: match kind {
+                    "agent.message" => Kind::Message,
+                    "agent.thinking" => Kind::Thinking,
+                    _ => return None,
+                },
+                data: data.to_string(),
+            },
+            Frame::Delta { id, data } => Self::Delta {
+                id,
+                data: data.to_string(),
+            },
+            Frame::Broken => Self::Broken,
+            Frame::Event { .. } | Frame::Large { .. } | Frame::Deleted { .. } => return None,
+        })
+    }
+
+    fn frame(self) -> Frame {
+        match self {
+            Self::Start { id, kind, data } => Frame::Start {
+                id,
+                kind: match kind {
+                    Kind::Message => "agent.message",
+                    Kind::Thinking => "agent.thinking",
+                },
+                data: data.into(),
+            },
+            Self::Delta { id, data } => Frame::Delta {
+                id,
+                data: data.into(),
+            },
+            Self::Broken => Frame::Broken,
+        }
+    }
+}
+
+/// Sends another replica the previews it asks for, until it goes or does not keep up.
+pub(crate) async fn send(hub: &Hub, stream: impl AsyncRead + AsyncWrite) -> io::Result<()> {
+    let (read, write) = tokio::io::split(stream);
+    let mut asked = FramedRead::new(read, lines());
+    let mut out = FramedWrite::new(write, lines());
+    let (relay, mut frames) = hub.relay();
+    let listening = async {
+        while let Some(line) = asked.next().await {
+            let asked: Asked = parse(&line.map_err(broken)?)?;
+            relay.note(asked.into());
+        }
+        Ok(())
+    };
+    let sending = async {
+        while let Some((session, frame)) = frames.recv().await {
+            let Some(what) = What::of(frame) else {
+                continue;
+            };
+            let mut line = serde_json::to_string(&Sent {
+                session: session.clone(),
+                what,
+            })?;
+            if line.len() > MAX_LINE {
+                let what = What::Broken;
+                line = serde_json::to_string(&Sent { session, what })?;
+            }
+            out.send(line).await.map_err(broken)?;
+        }
+        Err(io::Error::other("it does not keep up with previews"))
+    };
+    tokio::select! {
+        ended = listening => ended,
+        ended = sending => ended,
+    }
+}
+
+/// Asks another replica for the previews of all sessions that are listened to here, and passes them on,
+/// until it goes. Listeners learn that some may be missing then.
+pub(crate) async fn receive(hub: &Hub, stream: impl AsyncRead + AsyncWrite) -> io::Result<()> {
+    let (read, write) = tokio::io::split(stream);
+    let mut sent = FramedRead::new(read, lines());
+    let mut out = FramedWrite::new(write, lines());
+    let (there, mut changes) = hub.interests();
+    let asking = async {
+        for session in there {
+            let line = serde_json::to_string(&Asked::Listen(session))?;
+            out.feed(line).await.map_err(broken)?;
+        }
+        SinkExt::<String>::flush(&mut out).await.map_err(broken)?;
+        while let Some(change) = changes.recv().await {
+            let line = serde_json::to_string(&Asked::from(change))?;
+            out.send(line).await.map_err(broken)?;
+        }
+        Err(io::Error::other("it does not take what is asked of it"))
+    };
+    let receiving = async {
+        while let Some(line) = sent.next().await {
+            let Sent { session, what } = parse(&line.map_err(broken)?)?;
+            hub.relayed(&session, what.frame());
+        }
+        Ok(())
+    };
+    let ended = tokio::select! {
+        ended = asking => ended,
+        ended = receiving => ended,
+    };
+    hub.relay_broke();
+    ended
+}
+
+fn lines() -> LinesCodec {
+    LinesCodec::new_with_max_length(MAX_LINE)
+}
+
+fn parse<'a, T: Deserialize<'a>>(line: &'a str) -> io::Result<T> {
+    serde_json::from_str(line).map_err(io::Error::from)
+}
+
+fn broken(error: LinesCodecError) -> io::Error {
+    match error {
+        LinesCodecError::Io(error) => error,
+        error @ LinesCodecError::MaxLineLengthExceeded => io::Error::other(error),
+    }
+}
