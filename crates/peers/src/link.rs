@@ -60,7 +60,10 @@ async fn connect(shared: &Shared, peer: &Peer) -> io::Result<TlsStream<TcpStream
 async fn run(shared: &Shared, peer: &Peer, stream: TlsStream<TcpStream>) -> io::Result<()> {
     let opened = streams::open(stream, TokioExecutor::new(), PING).await;
     let (opener, connection) = opened.map_err(io::Error::other)?;
-    let _there = shared.parts.edge.join(peer.replica.as_str(), opener.clone());
+    let _there = shared
+        .parts
+        .edge
+        .join(peer.replica.as_str(), opener.clone());
     let previewing = async {
         match opener.open(previews::HOST).await {
             Opened::Stream(stream) => previews::receive(&shared.parts.hub, stream).await,

@@ -4,10 +4,11 @@
 use std::io;
 
 use freehold_base::{EventId, SessionId};
-use freehold_runtime::{Frame, Hub, Interest};
+use freehold_runtime::{Frame, Hub, Interest, Interests};
 use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec, LinesCodecError};
 
 /// What a stream of previews is opened to.
@@ -25,17 +26,28 @@ enum Asked {
 
 /// What the driving replica says.
 #[derive(Debug, Serialize, Deserialize)]
-struct Sent {
-    session: SessionId,
-    #[serde(flatten)]
-    what: What,
+#[serde(rename_all = "snake_case")]
+enum Said {
+    /// One more line of the other's was heeded.
+    Noted,
+    Preview {
+        session: SessionId,
+        what: What,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum What {
-    Start { id: EventId, kind: Kind, data: String },
-    Delta { id: EventId, data: String },
+    Start {
+        id: EventId,
+        kind: Kind,
+        data: String,
+    },
+    Delta {
+        id: EventId,
+        data: String,
+    },
     Broken,
 }
 
@@ -113,34 +125,46 @@ pub(crate) async fn send(hub: &Hub, stream: impl AsyncRead + AsyncWrite) -> io::
     let mut asked = FramedRead::new(read, lines());
     let mut out = FramedWrite::new(write, lines());
     let (relay, mut frames) = hub.relay();
+    let (noting, mut noted) = mpsc::channel(1);
     let listening = async {
         while let Some(line) = asked.next().await {
             let asked: Asked = parse(&line.map_err(broken)?)?;
             relay.note(asked.into());
+            let _ = noting.send(()).await; // Its receiver is in this function.
         }
         Ok(())
     };
     let sending = async {
-        while let Some((session, frame)) = frames.recv().await {
-            let Some(what) = What::of(frame) else {
-                continue;
+        loop {
+            let line = tokio::select! {
+                Some(()) = noted.recv() => serde_json::to_string(&Said::Noted)?,
+                frame = frames.recv() => match frame {
+                    Some((session, frame)) => match What::of(frame) {
+                        Some(what) => preview(session, what)?,
+                        None => continue,
+                    },
+                    None => return Err(io::Error::other("it does not keep up with previews")),
+                },
             };
-            let mut line = serde_json::to_string(&Sent {
-                session: session.clone(),
-                what,
-            })?;
-            if line.len() > MAX_LINE {
-                let what = What::Broken;
-                line = serde_json::to_string(&Sent { session, what })?;
-            }
             out.send(line).await.map_err(broken)?;
         }
-        Err(io::Error::other("it does not keep up with previews"))
     };
     tokio::select! {
         ended = listening => ended,
         ended = sending => ended,
     }
+}
+
+fn preview(session: SessionId, what: What) -> io::Result<String> {
+    let line = serde_json::to_string(&Said::Preview {
+        session: session.clone(),
+        what,
+    })?;
+    if line.len() <= MAX_LINE {
+        return Ok(line);
+    }
+    let what = What::Broken;
+    Ok(serde_json::to_string(&Said::Preview { session, what })?)
 }
 
 /// Asks another replica for the previews of all sessions that are listened to here, and passes them on,
@@ -149,7 +173,11 @@ pub(crate) async fn receive(hub: &Hub, stream: impl AsyncRead + AsyncWrite) -> i
     let (read, write) = tokio::io::split(stream);
     let mut sent = FramedRead::new(read, lines());
     let mut out = FramedWrite::new(write, lines());
-    let (there, mut changes) = hub.interests();
+    let Interests {
+        there,
+        mut changes,
+        noted,
+    } = hub.interests();
     let asking = async {
         for session in there {
             let line = serde_json::to_string(&Asked::Listen(session))?;
@@ -164,8 +192,10 @@ pub(crate) async fn receive(hub: &Hub, stream: impl AsyncRead + AsyncWrite) -> i
     };
     let receiving = async {
         while let Some(line) = sent.next().await {
-            let Sent { session, what } = parse(&line.map_err(broken)?)?;
-            hub.relayed(&session, what.frame());
+            match parse(&line.map_err(broken)?)? {
+                Said::Noted => noted.send_modify(|n| *n += 1),
+                Said::Preview { session, what } => hub.relayed(&session, what.frame()),
+            }
         }
         Ok(())
     };

@@ -15,9 +15,9 @@ use freehold_store::{CommitListener, StoredEvent};
 use freehold_wire::event;
 use tokio::sync::{Notify, broadcast, watch};
 
-pub use self::relay::{Interest, Relay};
+pub use self::relay::{Interest, Interests, Relay};
 
-use self::relay::{Relays, Watchers};
+use self::relay::{Announced, Relays, Watchers};
 use crate::bells::Bells;
 use crate::queue::WorkBells;
 
@@ -80,9 +80,18 @@ pub struct Subscription {
     receiver: broadcast::Receiver<Frame>,
     session: SessionId,
     hub: Hub,
+    announced: Option<Announced>,
 }
 
 impl Subscription {
+    /// Waits until the other replicas know of it, so that what they are asked to do from now on is
+    /// previewed here; half a second at most.
+    pub async fn announced(&mut self) {
+        if let Some(announced) = self.announced.take() {
+            announced.known().await;
+        }
+    }
+
     /// The next frame.
     ///
     /// # Errors
@@ -162,13 +171,14 @@ impl Hub {
             None => {
                 let (channel, receiver) = broadcast::channel(limits::HUB_BACKLOG);
                 listening.channels.insert(session.clone(), channel);
-                listening
-                    .watchers
-                    .tell(&Interest::Listen(session.clone()));
+                listening.watchers.tell(&Interest::Listen(session.clone()));
                 receiver
             }
         };
+        let announced = Some(listening.watchers.announced());
+        drop(listening);
         Subscription {
+            announced,
             receiver,
             session: session.clone(),
             hub: self.clone(),

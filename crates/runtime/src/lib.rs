@@ -20,7 +20,7 @@ pub use credentials::EnvironmentCredential;
 pub use executor::{
     MemoryMount, OutputFile, Place, Skill, ToolCall, ToolExecutor, ToolReply, Upload,
 };
-pub use hub::{Frame, Hub, Interest, Missed, Relay, Subscription};
+pub use hub::{Frame, Hub, Interest, Interests, Missed, Relay, Subscription};
 pub use mcp::Mcp;
 pub use queue::{Waiting, WorkBells};
 pub use runtime::{Options, Runtime};

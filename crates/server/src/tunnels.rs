@@ -1,8 +1,8 @@
 //! Tunnels as the edge sees them, and the edge as the API sees it.
 
 use async_trait::async_trait;
-use freehold_store::{OpenTunnel, Store, StoreError};
 use freehold_base::TunnelId;
+use freehold_store::{OpenTunnel, Store, StoreError};
 use freehold_tunnel::edge::{Directory, DirectoryError, Edge, TokenGrant, Tunnel};
 
 /// Domain of tunnels unless the operator sets another.

@@ -77,8 +77,8 @@ pub use memory_stores::{
 };
 pub use memory_versions::{MemoryVersionQuery, MemoryVersionRow, RedactError};
 pub use outputs::{NewOutput, OutputError};
-pub use resources::{FileCopy, NewResource, ResourceError, ResourceRow};
 pub use peers::Peer;
+pub use resources::{FileCopy, NewResource, ResourceError, ResourceRow};
 pub use sandboxes::{EnterSandboxError, SandboxFiles, SavedFiles};
 pub use secrets::{Keyring, KeyringError, RotateError, SecretError};
 pub use sessions::{
@@ -94,8 +94,8 @@ pub use tunnels::certificates::{
     AddCertificateError, CertificateQuery, NewTunnelCertificate, TunnelCertificateRow,
 };
 pub use tunnels::{
-    CreateTunnelError, NewTunnel, OpenTunnel, RevealError, RotateTokenError, TunnelQuery, TunnelRow,
-    TunnelToken,
+    CreateTunnelError, NewTunnel, OpenTunnel, RevealError, RotateTokenError, TunnelQuery,
+    TunnelRow, TunnelToken,
 };
 pub use vaults::credentials::{
     CreateCredentialError, CredentialChange, CredentialQuery, McpCredential, NewCredential,

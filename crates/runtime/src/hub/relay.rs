@@ -4,15 +4,19 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use freehold_base::SessionId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{Frame, Hub};
 
 /// Frames that wait for one replica, and changes of what is listened to. One that is so far behind is
 /// let go; it comes back.
 const BACKLOG: usize = 4_096;
+/// How long a listener waits at most until the other replicas know of it. Without that, what is sent to
+/// them right after may be shown without previews.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A change of what is listened to here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,19 +27,67 @@ pub enum Interest {
     Leave(SessionId),
 }
 
+/// What is listened to here, for another replica.
+pub struct Interests {
+    /// Now.
+    pub there: Vec<SessionId>,
+    /// From then on. They end if nobody takes them for too long.
+    pub changes: mpsc::Receiver<Interest>,
+    /// To be counted up with each that the other replica has taken note of, those of now included.
+    pub noted: watch::Sender<u64>,
+}
+
 /// Those who want to know what is listened to here.
 #[derive(Default)]
-pub(super) struct Watchers(Vec<mpsc::Sender<Interest>>);
+pub(super) struct Watchers(Vec<Watcher>);
+
+struct Watcher {
+    to: mpsc::Sender<Interest>,
+    told: u64,
+    noted: watch::Receiver<u64>,
+}
+
+/// What others have been told, and do not know until they have taken note of so much.
+pub(super) struct Announced(Vec<(u64, watch::Receiver<u64>)>);
 
 impl Watchers {
     pub(super) fn tell(&mut self, interest: &Interest) {
-        self.0.retain(|to| to.try_send(interest.clone()).is_ok());
+        self.0.retain_mut(|watcher| {
+            watcher.told += 1;
+            watcher.to.try_send(interest.clone()).is_ok()
+        });
     }
 
-    pub(super) fn add(&mut self) -> mpsc::Receiver<Interest> {
-        let (sender, receiver) = mpsc::channel(BACKLOG);
-        self.0.push(sender);
-        receiver
+    pub(super) fn announced(&self) -> Announced {
+        let each = self.0.iter().map(|w| (w.told, w.noted.clone()));
+        Announced(each.collect())
+    }
+
+    fn add(&mut self, there: Vec<SessionId>) -> Interests {
+        let (to, changes) = mpsc::channel(BACKLOG);
+        let (noting, noted) = watch::channel(0);
+        self.0.push(Watcher {
+            to,
+            told: there.len() as u64,
+            noted,
+        });
+        Interests {
+            there,
+            changes,
+            noted: noting,
+        }
+    }
+}
+
+impl Announced {
+    /// Waits until the others know, or are gone; not for long.
+    pub(super) async fn known(self) {
+        let all = async {
+            for (told, mut noted) in self.0 {
+                let _ = noted.wait_for(|noted| *noted >= told).await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, all).await;
     }
 }
 
@@ -115,12 +167,11 @@ impl Drop for Relay {
 }
 
 impl Hub {
-    /// Which sessions are listened to here, and how that changes from then on. The changes end if
-    /// nobody takes them for too long.
-    pub fn interests(&self) -> (Vec<SessionId>, mpsc::Receiver<Interest>) {
+    /// Which sessions are listened to here, and how that changes from then on.
+    pub fn interests(&self) -> Interests {
         let mut listening = self.listening();
-        let changes = listening.watchers.add();
-        (listening.channels.keys().cloned().collect(), changes)
+        let there = listening.channels.keys().cloned().collect();
+        listening.watchers.add(there)
     }
 
     /// What another replica is sent: the previews of the sessions it names. They end if it does not
@@ -200,9 +251,18 @@ mod tests {
         let hub = Hub::new(IdSource::system());
         let (a, b): (SessionId, SessionId) = ("sesn_a".parse().unwrap(), "sesn_b".parse().unwrap());
         let first = hub.subscribe(&a);
-        let (there, mut changes) = hub.interests();
+        let Interests {
+            there,
+            mut changes,
+            noted,
+        } = hub.interests();
         assert_eq!(there, [a.clone()]);
-        let again = hub.subscribe(&a);
+        let mut again = hub.subscribe(&a);
+        let announced = again.announced.take().unwrap();
+        let mut known = std::pin::pin!(announced.known());
+        assert!(futures_util::poll!(known.as_mut()).is_pending());
+        noted.send_modify(|n| *n += 1);
+        known.await;
         let _other = hub.subscribe(&b);
         drop(first);
         drop(again);

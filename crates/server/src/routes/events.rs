@@ -160,7 +160,7 @@ pub(crate) async fn stream(
     let live = app.runtime.hub().subscribe(&path_id("Session", &id)?);
     let row = principal.session(&app, &id).await?;
     let over = row.status == Status::Terminated;
-    Ok(sse::response(frames(
+    let frames = frames(
         &app,
         principal.credential,
         live,
@@ -168,5 +168,6 @@ pub(crate) async fn stream(
         row.head_seq,
         deltas,
         over,
-    )))
+    );
+    Ok(sse::response(frames.await))
 }

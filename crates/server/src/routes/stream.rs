@@ -43,6 +43,9 @@ struct Connection {
     last: i64,
     /// Previews that were started here.
     started: HashSet<EventId>,
+    /// The last events sent of which there are previews: one that comes later from another replica is
+    /// left out.
+    done: VecDeque<EventId>,
     /// Frames to send before looking for more.
     ready: VecDeque<Bytes>,
     /// The log holds events that were not delivered live.
@@ -57,15 +60,18 @@ struct Connection {
 
 /// The frames of a session from `last`, the head of its log at some time after `live` was
 /// subscribed.
-pub(crate) fn frames(
+pub(crate) async fn frames(
     app: &Arc<App>,
     credential: CredentialHash,
-    live: Subscription,
+    mut live: Subscription,
     session: SessionId,
     last: i64,
     previews: Deltas,
     over: bool,
 ) -> impl Stream<Item = Bytes> + Send + use<> {
+    if previews != Deltas::default() {
+        live.announced().await;
+    }
     let connection = Connection {
         live,
         store: app.store.clone(),
@@ -73,6 +79,7 @@ pub(crate) fn frames(
         previews,
         last,
         started: HashSet::new(),
+        done: VecDeque::new(),
         ready: VecDeque::new(),
         behind: false,
         over,
@@ -145,6 +152,7 @@ impl Connection {
             Ok(Frame::Start { id, kind, data }) => {
                 if wants(self.previews, kind)
                     && self.started.len() < MAX_PREVIEWS
+                    && !self.done.contains(&id)
                     && self.started.insert(id)
                 {
                     self.ready
@@ -190,6 +198,12 @@ impl Connection {
         self.last = seq;
         // The committed event is the last frame of its preview.
         self.started.remove(id);
+        if wants(self.previews, kind) {
+            if self.done.len() == MAX_PREVIEWS {
+                self.done.pop_front();
+            }
+            self.done.push_back(id.clone());
+        }
         self.ready
             .push_back(sse::frame(sse::event_name(kind), data));
         self.next_ping = Instant::now() + self.ping;

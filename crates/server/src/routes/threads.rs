@@ -89,7 +89,7 @@ pub(crate) async fn stream(
     let live = app.runtime.hub().subscribe(&path_id("Session", &id)?);
     let row = find(&app, &caller, &id, &thread).await?;
     let over = row.status == Status::Terminated;
-    Ok(sse::response(frames(
+    let frames = frames(
         &app,
         caller.credential,
         live,
@@ -97,7 +97,8 @@ pub(crate) async fn stream(
         row.head_seq,
         deltas,
         over,
-    )))
+    );
+    Ok(sse::response(frames.await))
 }
 
 /// The session whose primary thread is named.

@@ -56,7 +56,8 @@ impl Store {
     /// The store failed.
     pub async fn open_tunnel(&self, id: &TunnelId) -> Result<Option<OpenTunnel>, StoreError> {
         let id = id.clone();
-        self.read(move |tx| found(tx, "t.id = ?1", id.as_str())).await
+        self.read(move |tx| found(tx, "t.id = ?1", id.as_str()))
+            .await
     }
 
     /// The tunnel at this domain, if it works.
@@ -70,11 +71,7 @@ impl Store {
     }
 }
 
-fn found(
-    tx: &mut dyn Tx,
-    which: &str,
-    key: &str,
-) -> Result<Option<OpenTunnel>, StoreError> {
+fn found(tx: &mut dyn Tx, which: &str, key: &str) -> Result<Option<OpenTunnel>, StoreError> {
     let sql = format!(
         "SELECT t.id, t.workspace_id FROM tunnel t
          JOIN workspace w ON w.id = t.workspace_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import secrets
 import socket
@@ -18,6 +19,7 @@ from .watch import wait_until
 # body of the last unread, if the answer came before it.
 NGINX = """
 daemon off;
+user {user};
 pid {folder}/nginx.pid;
 error_log {folder}/nginx.log warn;
 worker_processes 1;
@@ -86,7 +88,7 @@ class Replicas(Server):
         self.proxy_port = free_port()
         servers = "\n".join(f"    server {r.url.removeprefix('http://')} max_fails=0;" for r in self.replicas)
         config = self.folder / "nginx.conf"
-        config.write_text(NGINX.format(folder=self.folder, servers=servers, port=self.proxy_port))
+        config.write_text(NGINX.format(user=getpass.getuser(), folder=self.folder, servers=servers, port=self.proxy_port))
         self.proxy = subprocess.Popen(["nginx", "-c", str(config), "-p", str(self.folder)], stderr=subprocess.DEVNULL)
         self.url = f"http://127.0.0.1:{self.proxy_port}"
 

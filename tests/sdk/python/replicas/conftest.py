@@ -28,6 +28,10 @@ TOOLSET = {"type": "agent_toolset_20260401"}
 CONFIG = """
 [rehearsal]
 delay_ms = 0
+
+[tunnels]
+domain = "tunnel.test"
+listen = "127.0.0.1:0"
 """
 
 
