@@ -31,6 +31,7 @@ pub mod memory_versions;
 mod migrate;
 pub mod outputs;
 pub mod postgres;
+mod reading;
 pub mod resources;
 pub mod sandboxes;
 pub mod secrets;
@@ -75,6 +76,7 @@ pub use memory_stores::{
     AttachedMemoryStore, MemoryStoreQuery, MemoryStoreRow, NewMemoryStore, UpdateMemoryStoreError,
 };
 pub use memory_versions::{MemoryVersionQuery, MemoryVersionRow, RedactError};
+pub use migrate::MigrationStep;
 pub use outputs::{NewOutput, OutputError};
 pub use resources::{FileCopy, NewResource, ResourceError, ResourceRow};
 pub use sandboxes::{EnterSandboxError, SandboxFiles, SavedFiles};
