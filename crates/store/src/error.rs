@@ -28,6 +28,15 @@ pub enum StoreError {
         /// The migration's number.
         version: i64,
     },
+    /// The database was made by an earlier version of this program, and only reading it was asked for.
+    #[error("the database's schema is {pending} steps behind: run `freehold migrate`")]
+    SchemaBehind {
+        /// Steps to be done.
+        pending: usize,
+    },
+    /// A store that was opened for reading was asked to write.
+    #[error("the store is open for reading only")]
+    ReadOnly,
     /// A file of the data directory could not be used.
     #[error("cannot {action} {}", path.display())]
     Io {

@@ -32,6 +32,7 @@ mod migrate;
 pub mod outputs;
 mod peers;
 pub mod postgres;
+mod reading;
 pub mod resources;
 pub mod sandboxes;
 pub mod secrets;
@@ -76,6 +77,7 @@ pub use memory_stores::{
     AttachedMemoryStore, MemoryStoreQuery, MemoryStoreRow, NewMemoryStore, UpdateMemoryStoreError,
 };
 pub use memory_versions::{MemoryVersionQuery, MemoryVersionRow, RedactError};
+pub use migrate::MigrationStep;
 pub use outputs::{NewOutput, OutputError};
 pub use peers::Peer;
 pub use resources::{FileCopy, NewResource, ResourceError, ResourceRow};

@@ -28,7 +28,8 @@ use self::connection::{Connection, PgTx};
 use self::lane::Lane;
 use crate::backend::{Backend, Boxed, Op, Scope, Tx};
 use crate::job::{Message, ask};
-use crate::migrate::{self, Words};
+use crate::migrate::{self, MigrationStep, Words};
+use crate::reading::{self, Reading};
 use crate::{CommitListener, StoreError};
 
 /// Operations waiting for one lane, or for a reader; senders wait beyond that.
@@ -37,12 +38,16 @@ const QUEUE: usize = 1024;
 const LANES: usize = 4;
 
 /// The order of text is that of its bytes, whatever the database was made with.
-const WORDS: Words = Words(&[
-    (" TEXT", " TEXT COLLATE \"C\""),
-    ("{I64}", "BIGINT"),
-    ("{BLOB}", "BYTEA"),
-    (" {STRICT}", ""),
-]);
+const WORDS: Words = Words {
+    words: &[
+        (" TEXT", " TEXT COLLATE \"C\""),
+        ("{I64}", "BIGINT"),
+        ("{BLOB}", "BYTEA"),
+        (" {STRICT}", ""),
+    ],
+    begun: "SELECT 1 FROM information_schema.tables
+      WHERE table_schema = current_schema() AND table_name = 'schema_migration'",
+};
 
 /// An open PostgreSQL database.
 pub struct Postgres {
@@ -108,6 +113,30 @@ impl Postgres {
             readers,
             ended: tokio::sync::Mutex::new(ended),
         })
+    }
+
+    /// Brings the schema up to date; gives what was done. Others wait meanwhile.
+    pub(crate) fn migrate(address: &Address) -> Result<Vec<MigrationStep>, StoreError> {
+        let connection = Connection::open(address)?;
+        let begun = connection.begin(&[Scope::All], &Time::Database)?;
+        let mut tx = PgTx::new(&connection, &begun);
+        let done = migrate::run(&mut tx, &WORDS, &|sql| connection.batch(sql))?;
+        connection.batch("COMMIT")?;
+        Ok(done)
+    }
+
+    /// What [`Postgres::migrate`] would do. Takes no lock, and changes nothing.
+    pub(crate) fn pending(address: &Address) -> Result<Vec<MigrationStep>, StoreError> {
+        let connection = Connection::open(address)?;
+        let begun = connection.snapshot(&Time::Database)?;
+        migrate::pending(&mut PgTx::new(&connection, &begun), &WORDS)
+    }
+
+    /// Reads the database beside the replicas that use it.
+    pub(crate) fn reading(address: &Address) -> Result<Reading, StoreError> {
+        let (readers, queue) = mpsc::channel(reading::QUEUE);
+        let ended = readers::start(address, &Time::Database, queue)?;
+        Ok(Reading::new(readers, ended, true))
     }
 
     fn lane(&self, scope: &Scope) -> &mpsc::Sender<Message> {

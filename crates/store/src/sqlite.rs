@@ -4,16 +4,18 @@ pub(crate) mod connection;
 mod readers;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use freehold_base::SharedClock;
+use freehold_base::{Clock, SharedClock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::{Backend, Boxed, Op, Scope, Tx};
 use crate::job::{Message, ask};
-use crate::{CommitListener, StoreError, data_dir, migrate};
+use crate::migrate::{self, MigrationStep};
+use crate::reading::{self, Reading};
+use crate::{CommitListener, StoreError, data_dir};
 
 /// Operations waiting for the writer, or for a reader; senders wait beyond that.
 const QUEUE: usize = 1024;
@@ -46,7 +48,7 @@ impl Sqlite {
         first: impl FnOnce(&mut dyn Tx) -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
         let lock = data_dir::lock(dir)?;
-        let path = dir.join("freehold.db");
+        let path = file(dir);
         let connection = connection::open(&path, connection::Mode::Write)?;
         connection::transaction(&connection, &*clock, |tx| {
             let batch = |sql: &str| connection.execute_batch(sql).map_err(connection::failure);
@@ -76,6 +78,40 @@ impl Sqlite {
             ended: tokio::sync::Mutex::new(Some(ended)),
         })
     }
+
+    /// Brings the schema of `freehold.db` in `dir` up to date, and makes what is missing; gives what
+    /// was done.
+    pub(crate) fn migrate(dir: &Path, clock: &dyn Clock) -> Result<Vec<MigrationStep>, StoreError> {
+        let _lock = data_dir::lock(dir)?;
+        let connection = connection::open(&file(dir), connection::Mode::Write)?;
+        connection::transaction(&connection, clock, |tx| {
+            let batch = |sql: &str| connection.execute_batch(sql).map_err(connection::failure);
+            migrate::run(tx, &migrate::SQLITE, &batch)
+        })
+    }
+
+    /// What [`Sqlite::migrate`] would do. Takes no lock, and changes nothing.
+    pub(crate) fn pending(dir: &Path, clock: &dyn Clock) -> Result<Vec<MigrationStep>, StoreError> {
+        let path = file(dir);
+        let connection = match path.exists() {
+            true => connection::open(&path, connection::Mode::Read)?,
+            false => rusqlite::Connection::open_in_memory().map_err(connection::failure)?,
+        };
+        let mut tx = connection::SqliteTx::new(&connection, clock.now());
+        migrate::pending(&mut tx, &migrate::SQLITE)
+    }
+
+    /// Reads `freehold.db` in `dir` beside the process that has it open.
+    pub(crate) fn reading(dir: &Path, clock: &SharedClock) -> Result<Reading, StoreError> {
+        let (readers, queue) = mpsc::channel(reading::QUEUE);
+        let ended = readers::start(&file(dir), clock, queue)?;
+        Ok(Reading::new(readers, ended, false))
+    }
+}
+
+/// The database of a data directory.
+pub(crate) fn file(dir: &Path) -> PathBuf {
+    dir.join("freehold.db")
 }
 
 #[async_trait]

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use freehold_base::{EnvironmentId, IdSource, ReplicaId, SessionId};
+use freehold_base::{EnvironmentId, IdSource, ReplicaId, SessionId, SystemClock};
 
 use crate::backend::{Backend, Boxed, Scope, Tx, params};
 use crate::data_dir::Seat;
+use crate::migrate::MigrationStep;
 use crate::postgres::{Address, Postgres, Time};
 use crate::secrets::KEY_FILE;
 use crate::sqlite::Sqlite;
@@ -133,6 +134,67 @@ impl Store {
             None => Keyring::load_or_create(&dir.join(KEY_FILE), &ids)?,
         };
         Ok(Self::seated(backend, blobs, ids, keys, seat))
+    }
+
+    /// Opens what is there for reading, beside the servers that use it: makes, locks and migrates
+    /// nothing, and every write fails with [`StoreError::ReadOnly`]. Blocks, as
+    /// [`Store::open_with`] does.
+    ///
+    /// # Errors
+    /// [`StoreError::SchemaBehind`]; a schema this version cannot use; or the database or the disk
+    /// fails.
+    pub fn open_reading(dir: &Path, place: Place, ids: IdSource) -> Result<Self, StoreError> {
+        let pending = Self::pending_migrations(dir, place.database.as_ref())?.len();
+        if pending > 0 {
+            return Err(StoreError::SchemaBehind { pending });
+        }
+        let reading = match &place.database {
+            Some(address) => Postgres::reading(address)?,
+            None => Sqlite::reading(dir, ids.clock())?,
+        };
+        let blobs = match place.blobs {
+            Some(blobs) => blobs,
+            None => Box::new(LocalBlobs::reading(&dir.join("blobs"), ids.clone())),
+        };
+        let file = dir.join(KEY_FILE);
+        let keys = match place.keys {
+            Some(keys) => keys,
+            None if file.exists() => Keyring::load(&file)?,
+            // Nothing can be sealed in this store, and nothing in it be opened without the keys.
+            None => Keyring::generate(&ids),
+        };
+        Ok(Self::assemble(Box::new(reading), blobs, ids, keys))
+    }
+
+    /// Brings the schema of a database up to date without opening a store, and makes a new one if there
+    /// is none; gives what was done. Replicas that share a database wait meanwhile. Blocks, as
+    /// [`Store::open_with`] does.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] for a data directory with SQLite; a schema this version cannot use; or
+    /// the database or the disk fails.
+    pub fn migrate(
+        dir: &Path,
+        database: Option<&Address>,
+    ) -> Result<Vec<MigrationStep>, StoreError> {
+        match database {
+            Some(address) => Postgres::migrate(address),
+            None => Sqlite::migrate(dir, &SystemClock),
+        }
+    }
+
+    /// What [`Store::migrate`] would do. Locks and changes nothing.
+    ///
+    /// # Errors
+    /// A schema this version cannot use, or the database fails.
+    pub fn pending_migrations(
+        dir: &Path,
+        database: Option<&Address>,
+    ) -> Result<Vec<MigrationStep>, StoreError> {
+        match database {
+            Some(address) => Postgres::pending(address),
+            None => Sqlite::pending(dir, &SystemClock),
+        }
     }
 
     /// A store over other parts. The database must hold an organization already.

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::environments::EnvironmentCommand;
 use super::gateway::GatewayCommand;
 use super::mcp::McpCommand;
+use super::operations::MigrateArgs;
 use super::skills::SkillCommand;
 use super::tunnels::TunnelCommand;
 use super::worker::WorkerCommand;
@@ -62,6 +63,10 @@ pub(crate) enum Command {
     /// Change the master key of stored secrets
     #[command(subcommand)]
     Secrets(SecretCommand),
+    /// Bring the database's schema up to date, as the start of a server does
+    ///
+    /// With SQLite no server may be running; replicas on PostgreSQL wait meanwhile.
+    Migrate(MigrateArgs),
     /// List the models that agents can use
     Models {
         #[command(flatten)]

@@ -4,6 +4,7 @@ mod args;
 mod environments;
 mod gateway;
 mod mcp;
+mod operations;
 mod skills;
 mod tunnels;
 mod worker;
@@ -23,6 +24,7 @@ pub(crate) use args::{
 pub(crate) use environments::{EnvironmentCommand, EnvironmentKeyCommand, WorkCommand};
 pub(crate) use gateway::{GatewayCommand, GatewayFile, SetupCommand, StatusSource};
 pub(crate) use mcp::{ClassArg, ConfirmArg, DefinitionArgs, McpCommand, ServerArgs, ToolArgs};
+pub(crate) use operations::{MigrateArgs, StoreArgs};
 pub(crate) use skills::SkillCommand;
 pub(crate) use tunnels::{TunnelCertificateCommand, TunnelCommand, TunnelTokenCommand};
 pub(crate) use worker::{
@@ -67,6 +69,7 @@ async fn client(command: Command) -> Result<Exit, Failure> {
         Command::Tunnels(command) => commands::tunnels(command).await,
         Command::Workspaces(command) => commands::workspaces(command).await,
         Command::Secrets(command) => commands::secrets(command).await,
+        Command::Migrate(args) => commands::migrate(args).await,
         Command::Models { connection, output } => commands::models(connection, output).await,
         Command::Doctor { flags, output } => commands::doctor(flags, output).await,
     }

@@ -76,6 +76,7 @@ fn help_texts_are_as_reviewed() {
         &["workspaces", "list"],
         &["secrets"],
         &["secrets", "rotate"],
+        &["migrate"],
         &["models"],
         &["doctor"],
         &["worker"],

@@ -52,6 +52,16 @@ impl LocalBlobs {
         })
     }
 
+    /// Blobs below `root`, to be read beside the process that has the directory open; prepares nothing.
+    pub fn reading(root: &Path, ids: IdSource) -> Self {
+        Self {
+            root: root.to_owned(),
+            ids,
+            pins: Pins::default(),
+            removal: tokio::sync::Mutex::new(()),
+        }
+    }
+
     /// Where a blob is; `None` if the key is none.
     fn path(&self, key: &str) -> Option<PathBuf> {
         key::place(key).map(|(shard, name)| self.root.join(shard).join(name))

@@ -95,11 +95,15 @@ impl Cluster {
         name
     }
 
+    /// The address of a database, as it is configured.
+    pub fn url(&self, database: &str) -> String {
+        let dir = self.dir.path().display();
+        format!("host={dir} user=postgres dbname={database}")
+    }
+
     /// The address of a database.
     pub fn address(&self, database: &str) -> Address {
-        let dir = self.dir.path().display();
-        let url = format!("host={dir} user=postgres dbname={database}");
-        Address::new(&Secret::new(url), None, None).unwrap()
+        Address::new(&Secret::new(self.url(database)), None, None).unwrap()
     }
 }
 

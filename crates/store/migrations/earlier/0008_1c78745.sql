@@ -1,0 +1,1 @@
+CREATE INDEX replica_home ON replica(home, lease_until);
