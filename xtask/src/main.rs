@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 const USAGE: &str = "\
-usage: cargo xtask test [--only rust|python|ts|hosts|mcp|demo|lint|docs]
+usage: cargo xtask test [--only rust|python|ts|hosts|replicas|mcp|deploy|demo|lint|docs]
        cargo xtask demo [tunnel] [--exit]
        cargo xtask bench [SECTION]... [--quick] [--json] [--rounds N]
 

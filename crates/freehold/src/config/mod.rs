@@ -11,7 +11,7 @@ mod storage;
 mod tunnels;
 
 pub(crate) use flags::{LogFormat, SandboxKind, ServeFlags};
-pub(crate) use keys::{model_key, place, provider_keys};
+pub(crate) use keys::{bootstrap_key, model_key, place, provider_keys};
 pub(crate) use settings::{McpSettings, SandboxSettings, Settings, sandbox_settings};
 pub(crate) use storage::object_storage;
 pub(crate) use tunnels::TunnelSettings;

@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     pub(crate) model_url: Option<String>,
     pub(crate) model_key_file: Option<PathBuf>,
+    pub(crate) bootstrap_key_file: Option<PathBuf>,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
     pub(crate) sandbox: SandboxSettings,
@@ -130,6 +131,7 @@ impl Settings {
                 .or(file.model_url)
                 .filter(|u| !u.is_empty()),
             model_key_file: file.model_key_file,
+            bootstrap_key_file: file.bootstrap_key_file,
             log_format: flags
                 .log_format
                 .or(file.log.format)

@@ -213,3 +213,29 @@ fn web_tools_reach_nothing_private_and_search_is_not_pretended() {
         server.greeting
     );
 }
+
+#[test]
+fn the_first_key_can_be_in_a_file() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let (config, key) = (home.join("freehold.toml"), home.join("first.key"));
+    std::fs::write(&key, format!("{KEY}\n")).unwrap();
+    let text = format!("bootstrap_key_file = {key:?}\n");
+    std::fs::write(&config, text).unwrap();
+    let server = Server::spawn(freehold(home).env("FREEHOLD_CONFIG", &config));
+    assert!(!server.greeting.contains(KEY), "a given key is not shown");
+    let listed = server.run(home, &["keys", "list"]);
+    assert!(listed.status.success(), "{}", stderr(&listed));
+    drop(server);
+
+    std::fs::remove_file(&key).unwrap();
+    let other = home.join("other");
+    let refused = freehold(home)
+        .env("FREEHOLD_CONFIG", &config)
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(other)
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("bootstrap_key_file"));
+}
