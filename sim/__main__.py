@@ -1,0 +1,47 @@
+"""`cargo xtask sim`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from . import scenarios
+from .checker import counts
+
+LONG = [name for name in scenarios.SCENARIOS if not name.startswith("brief")]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="cargo xtask sim")
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)), help="chooses the faults; printed")
+    parser.add_argument("--minutes", type=float, default=30, help="of faults, over all scenarios [default: 30]")
+    parser.add_argument("--scenario", action="append", choices=[*scenarios.SCENARIOS], help="only this one; can be repeated")
+    args = parser.parse_args()
+    names = args.scenario or LONG
+    print(f"seed {args.seed}")
+    outcomes = [scenarios.run(name, args.minutes * 60 / len(names), args.seed) for name in names]
+    return table(outcomes)
+
+
+def table(outcomes: list[scenarios.Outcome]) -> int:
+    print(f"\n{'scenario':<14} {'minutes':>7} {'faults':>6} {'inputs':>6} {'calls':>6} {'unknown':>7} {'events':>7} {'streams':>7} violations")
+    bad = 0
+    for outcome in outcomes:
+        seen = counts(outcome.record)
+        wrong = sum(map(len, outcome.wrongs.values()))
+        bad += wrong
+        row = [seen.get(k, 0) for k in ("inputs", "calls", "unknown", "events", "streams")]
+        cells = f"{row[0]:>6} {row[1]:>6} {row[2]:>7} {row[3]:>7} {row[4]:>7}"
+        print(f"{outcome.name:<14} {outcome.seconds / 60:>7.1f} {outcome.faults.total():>6} {cells} {wrong:>10}")
+    kinds = sum((outcome.faults for outcome in outcomes), scenarios.Counter())
+    print("faults: " + ", ".join(f"{kind} {n}" for kind, n in sorted(kinds.items())))
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    status = main()
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
+    sys.exit(status)
