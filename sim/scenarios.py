@@ -102,6 +102,8 @@ def conclude(world: World) -> tuple[Record, dict[str, int]]:
     world.peek(random.Random(1))
     again = []
     for name, server in world.servers.items():
+        if server.process.poll() is not None:
+            continue  # One that was to stay down.
         for talk in world.talks:
             client = connect(world.keys[talk.workspace], [server.url])
             with suppress(*TROUBLE):

@@ -73,7 +73,7 @@ def clock_env(folder: Path) -> dict[str, str]:
     return {
         "LD_PRELOAD": str(FAKETIME),
         "FAKETIME_TIMESTAMP_FILE": str(folder / "clock"),
-        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
 
@@ -99,11 +99,13 @@ class Proc:
 
 
 class World:
-    """`postgres`: two servers on one database; otherwise one server with SQLite."""
+    """`postgres`: so many servers on one database; otherwise one server with SQLite."""
 
-    def __init__(self, folder: Path, seed: int, postgres: bool, tunnel: bool = True, workers: int = 2, clock: bool = False) -> None:
+    def __init__(
+        self, folder: Path, seed: int, postgres: bool, *, servers: int = 2, workers: int = 2, tunnel: bool = True, clock: bool = False
+    ) -> None:
         self.folder, self.seed, self.postgres, self.clock = folder, seed, postgres, clock
-        self.names = ["a", "b"] if postgres else ["a"]
+        self.names = [chr(ord("a") + n) for n in range(servers if postgres else 1)]
         worker_names = [f"worker{n}" for n in range(1, workers + 1)]
         self.network = Network([*self.names, "database", "model", *worker_names, "private", "clients"])
         self.effects = folder / "effects"
@@ -204,15 +206,18 @@ class World:
 
     def _worker(self, name: str) -> None:
         """The first worker knows replica a, the second b."""
-        server = self.names[(int(name[-1]) - 1) % len(self.names)]
-        env = {
+        self.start_worker(name, name, self.names[(int(name[-1]) - 1) % len(self.names)])
+
+    def start_worker(self, name: str, host: str, server: str, *more: str, env: dict[str, str] | None = None) -> None:
+        """A worker on that host, which knows that server."""
+        env = (env or {}) | {
             "ANTHROPIC_BASE_URL": self.servers[server].url,
             "ANTHROPIC_ENVIRONMENT_ID": self.environments["red"]["hosted"],
             "ANTHROPIC_ENVIRONMENT_KEY": self.environment_key,
         }
         command = [binary(), "worker", "poll", "--workdir", str(self.folder / f"{name}-state")]
-        command += ["--max-idle", "2s", "--lease", "6s", "--sandbox", "process"]
-        self.workers[name] = self._run(name, command, env)
+        command += ["--max-idle", "2s", "--lease", "6s", "--sandbox", "process", *more]
+        self.workers[name] = self._run(host, command, env, name)
 
     def _tunnel(self) -> None:
         """One gateway for each server's edge, before one MCP server."""
@@ -253,16 +258,18 @@ class World:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
         return [*json.loads(done.stdout)["notes"], ""] if done.returncode == 0 else None
 
-    def talk(self, kind: str, workspace: str = "red", talk: type[Talk] = Talk) -> Talk:
-        """A session of a kind: `cloud`, `hosted` (its calls run on a worker), or `tunnel`."""
-        client = connect(self.keys[workspace], self.urls)
+    def talk(self, kind: str, workspace: str = "red", talk: type[Talk] = Talk, urls: list[str] | None = None) -> Talk:
+        """A session of a kind: `cloud`, `hosted` (its calls run on a worker), or `tunnel`; its client sends to
+        all servers, or to these."""
+        urls = urls or self.urls
+        client = connect(self.keys[workspace], urls)
         agent = self.agents["tunnel" if kind == "tunnel" else workspace]
         environment = self.environments[workspace]["hosted" if kind == "hosted" else "cloud"]
         session = client.beta.sessions.create(agent=agent, environment_id=environment).id
         kinds = {"cloud": ["bash", "mark"], "hosted": ["bash", "bash", "mark"], "tunnel": ["note", "note", "bash"]}[kind]
         self.notes.sessions[session] = {"workspace": workspace, "kind": kind}
         seed = f"{self.seed} {len(self.talks)}"
-        made = talk(self.notes, workspace, self.keys[workspace], self.urls, session, str(self.effects), kinds, seed)
+        made = talk(self.notes, workspace, self.keys[workspace], urls, session, str(self.effects), kinds, seed)
         self.talks.append(made)
         return made
 

@@ -30,12 +30,12 @@ def program(name: str) -> str:
     return str(found[-1])
 
 
-def unprivileged(name: str) -> list[str]:
+def unprivileged(*command: str) -> list[str]:
     """PostgreSQL does not run as root, and must not outlive the tests."""
     prefix = ["setpriv", "--pdeathsig", "QUIT"]
     if os.geteuid() == 0:
         prefix += ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    return [*prefix, program(name)]
+    return [*prefix, *command]
 
 
 class Cluster:
@@ -52,7 +52,7 @@ class Cluster:
         self._made = 0
         self._data = str(self.folder / "data")
         initdb = ["-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8"]
-        subprocess.run([*unprivileged("initdb"), *initdb], check=True, capture_output=True, cwd="/")
+        subprocess.run(unprivileged(program("initdb"), *initdb), check=True, capture_output=True, cwd="/")
         if address:
             with open(f"{self._data}/pg_hba.conf", "a") as rules:
                 rules.write(f"host all all {address}/24 trust\n")
@@ -61,12 +61,13 @@ class Cluster:
 
     def start(self) -> None:
         options = ["-D", self._data, "-k", str(self.folder), "-h", self._address, "-F", "-c", "max_connections=300"]
+        # Given to it alone, and not to what makes it another user's.
+        settings = [f"{name}={value}" for name, value in self.env.items()]
         self.server = subprocess.Popen(
-            [*self._before, *unprivileged("postgres"), *options],
+            [*self._before, *unprivileged("env", *settings, program("postgres"), *options)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            env=os.environ | self.env,
         )
         until = time.monotonic() + PATIENCE_S
         while subprocess.run([program("pg_isready"), "-q", "-h", str(self.folder)]).returncode != 0:
@@ -75,7 +76,7 @@ class Cluster:
     def stop(self, mode: str = "immediate") -> None:
         """Ends it as a power cut would, or politely (`fast`)."""
         stop = ["stop", "-s", "-m", mode, "-D", self._data]
-        subprocess.run([*unprivileged("pg_ctl"), *stop], check=True, cwd="/")
+        subprocess.run(unprivileged(program("pg_ctl"), *stop), check=True, cwd="/")
         self.server.wait(PATIENCE_S)
 
     def kill(self) -> None:
