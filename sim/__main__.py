@@ -7,21 +7,27 @@ import os
 import sys
 import time
 
-from . import scenarios
+from . import points, scenarios
 from .checker import counts
 
-LONG = [name for name in scenarios.SCENARIOS if not name.startswith("brief")]
+# What is run if nothing is said: not what is for the tests, and not what has to fail.
+LONG = [name for name in scenarios.SCENARIOS if name != "unfenced" and not name.startswith("brief")]
+# Of each named crash point, as many passages as a turn has.
+EXHAUSTIVE = 12
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="cargo xtask sim")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)), help="chooses the faults; printed")
     parser.add_argument("--minutes", type=float, default=30, help="of faults, over all scenarios [default: 30]")
-    parser.add_argument("--scenario", action="append", choices=[*scenarios.SCENARIOS], help="only this one; can be repeated")
+    parser.add_argument("--scenario", action="append", choices=[*scenarios.SCENARIOS, "points"], help="only this one; can be repeated")
     args = parser.parse_args()
-    names = args.scenario or LONG
+    names = args.scenario or [*LONG, "points"]
+    timed = [name for name in names if name != "points"]
     print(f"seed {args.seed}")
-    outcomes = [scenarios.run(name, args.minutes * 60 / len(names), args.seed) for name in names]
+    outcomes = [scenarios.run(name, args.minutes * 60 / len(timed), args.seed) for name in timed]
+    if "points" in names:
+        outcomes.append(points.run(EXHAUSTIVE, args.seed))
     return table(outcomes)
 
 

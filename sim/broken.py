@@ -48,7 +48,8 @@ class Liar(Talk):
 
 def clients(seconds: float) -> dict[str, dict[str, list[str]]]:
     """An honest session, one whose inputs are sent twice, one with a client that lies: what is said of each."""
-    world = World(Path(tempfile.mkdtemp(prefix="sim-broken-")), 1, False, tunnel=False, workers=0)
+    folder = tempfile.TemporaryDirectory(prefix="sim-broken-", ignore_cleanup_errors=True)
+    world = World(Path(folder.name), 1, False, tunnel=False, workers=0)
     try:
         talks = {kind.__name__: world.talk("cloud", talk=kind) for kind in (Talk, Replayed, Liar)}
         time.sleep(seconds)
@@ -56,6 +57,7 @@ def clients(seconds: float) -> dict[str, dict[str, list[str]]]:
         record, _ = conclude(world)
     finally:
         world.close()
+        folder.cleanup()
     wrongs = judge(record)
     return {
         name: {prop: mine for prop, found in wrongs.items() if (mine := [w for w in found if talk.id in w])}
@@ -65,7 +67,8 @@ def clients(seconds: float) -> dict[str, dict[str, list[str]]]:
 
 def forgetful_disk(seconds: float) -> dict[str, list[str]]:
     """The server's disk loses the last seconds of what was durable: the database is put back to an older copy."""
-    world = World(Path(tempfile.mkdtemp(prefix="sim-broken-")), 1, False, tunnel=False, workers=0)
+    folder = tempfile.TemporaryDirectory(prefix="sim-broken-", ignore_cleanup_errors=True)
+    world = World(Path(folder.name), 1, False, tunnel=False, workers=0)
     try:
         server, data = world.servers["a"], world.folder / "a/data"
         for _ in range(2):
@@ -88,4 +91,5 @@ def forgetful_disk(seconds: float) -> dict[str, list[str]]:
         record, _ = conclude(world)
     finally:
         world.close()
+        folder.cleanup()
     return judge(record)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -208,17 +208,20 @@ def judge(record: Record) -> dict[str, list[str]]:
     return {name: wrongs for name, wrongs in found.items() if wrongs}
 
 
-def counts(record: Record) -> dict[str, int]:
+def counts(record: Record) -> Counter[str]:
     """What there was to judge."""
-    kinds: dict[str, int] = defaultdict(int)
-    kinds["inputs"] = len(record.acked)
+    seen: Counter[str] = Counter(inputs=len(record.acked), streams=len(record.streams))
     for events in record.logs.values():
-        kinds["events"] += len(events)
+        seen["events"] += len(events)
         found = {e[RESULTS[e["type"]]]: e for e in events if e["type"] in RESULTS}
-        for call in (e for e in events if e["type"] in USES):
-            kinds["calls"] += 1
-            result = found.get(call["id"])
+        for event in events:
+            if event["type"] == "session.error":
+                seen[event["error"]["type"]] += 1
+            if event["type"] not in USES:
+                continue
+            seen["calls"] += 1
+            seen[f"calls of {event['name']}"] += 1
+            result = found.get(event["id"])
             if result is not None and result.get("is_error"):
-                kinds["unknown" if "unknown" in text_of(result) else "failed"] += 1
-    kinds["streams"] = len(record.streams)
-    return dict(kinds)
+                seen["unknown" if "unknown" in text_of(result) else "failed"] += 1
+    return seen

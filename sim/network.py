@@ -28,7 +28,7 @@ class Network:
         self._rules: dict[str, dict[str, float]] = {}
         self._answer()
         for place, host in enumerate(self.hosts.values()):
-            run(*host.command("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"))
+            run(*host.command("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"))
             run("ip", "-n", host.name, "link", "set", DEVICE, "address", f"02:00:00:00:00:{place:02x}")
             run("ip", "-n", host.name, "address", "add", f"{self.address(names[place])}/24", "dev", DEVICE)
             run("ip", "-n", host.name, "link", "set", DEVICE, "up")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import tempfile
 import threading
 import time
@@ -80,6 +81,8 @@ def run(hits: int, seed: int = 1) -> Outcome:
         world.close()
     outcome = Outcome("points", time.monotonic() - began, crashed, record, judge(record), {}, errors)
     report(outcome)
+    if not outcome.wrongs:
+        shutil.rmtree(folder, ignore_errors=True)
     return outcome
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ from harness.watch import wait_until
 from .checker import Record, counts, judge
 from .clients import TROUBLE, connect, history, settle
 from .nemesis import Nemesis
-from .world import FAKETIME, World
+from .world import World
 
 # How long sessions may take to come to rest after the last fault. Leases, and the waits of clients and workers
 # that grow while nobody answers, are in it.
@@ -29,14 +30,26 @@ TUNNEL = ["kill_gateway", "kill_server", "freeze_server", "cut", "delay"]
 CLOCK = ["step_clock_of_server"]
 
 
+# Takes away what keeps a process that was thought dead from going on: leases no longer count up, and a call can
+# have any number of results.
+UNFENCED = """
+DROP INDEX event_one_result;
+CREATE FUNCTION unfenced() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN NEW.lease_epoch := OLD.lease_epoch; RETURN NEW; END';
+CREATE TRIGGER unfenced BEFORE UPDATE ON session FOR EACH ROW WHEN (OLD.lease_epoch > 0) EXECUTE FUNCTION unfenced();
+"""
+
+
 @dataclass
 class Scenario:
-    """`sessions` are the kinds of sessions, each in the workspace `red` but `blue`, which is in the cloud."""
+    """`sessions` are the kinds of sessions, each in the workspace `red` but `blue`, which is in the cloud.
+    `sabotage` is done to the database, so that the judge has something to find."""
 
     postgres: bool
     faults: list[str]
     sessions: list[str] = field(default_factory=lambda: ["cloud", "cloud", "hosted", "hosted", "hosted", "tunnel", "tunnel", "blue"])
     clock: bool = False
+    sabotage: str = ""
 
 
 SCENARIOS = {
@@ -49,6 +62,10 @@ SCENARIOS = {
     "sqlite": Scenario(False, PROCESSES + LONG + NETWORK + ["fill_disk"]),
     "sqlite-clock": Scenario(False, [*CLOCK, "kill_server"], clock=True),
     "everything": Scenario(True, PROCESSES + LONG + NETWORK + DATABASE + CLOCK + ["fill_disk", "kill_gateway"], clock=True),
+    # A negative control: it has to fail.
+    "unfenced": Scenario(
+        True, ["freeze_server_past_its_lease", "kill_server"], sessions=["cloud"] * 12 + ["blue"], sabotage=UNFENCED
+    ),
     # For the tests, which have no time to wait for leases.
     "brief": Scenario(True, ["kill_server", "freeze_server", "kill_worker", "cut", "delay", "kill_database"]),
     "brief-sqlite": Scenario(False, ["kill_server", "freeze_server", "kill_worker", "cut", "fill_disk"]),
@@ -68,14 +85,14 @@ class Outcome:
 
 def run(name: str, seconds: float, seed: int, patience: float = 1.0) -> Outcome:
     scenario = SCENARIOS[name]
-    if scenario.clock and not FAKETIME.exists():
-        raise RuntimeError("libfaketime is missing: `cargo xtask sim` installs it")
     folder = Path(tempfile.mkdtemp(prefix=f"sim-{name}-"))
     print(f"==> {name}: seed {seed}, {seconds:.0f} s, in {folder}", flush=True)
     began = time.monotonic()
     world = World(folder, seed, scenario.postgres, clock=scenario.clock)
     nemesis = Nemesis(world, random.Random(f"{seed} {name}"), patience)
     try:
+        if scenario.sabotage and world.cluster:
+            world.cluster.query(scenario.sabotage, "f1")
         for kind in scenario.sessions:
             world.talk("cloud" if kind == "blue" else kind, "blue" if kind == "blue" else "red")
         time.sleep(2 * patience)
@@ -88,6 +105,8 @@ def run(name: str, seconds: float, seed: int, patience: float = 1.0) -> Outcome:
     wrongs = judge(record)
     outcome = Outcome(name, time.monotonic() - began, nemesis.done, record, wrongs, frames, errors)
     report(outcome)
+    if not wrongs:
+        shutil.rmtree(folder, ignore_errors=True)
     return outcome
 
 
@@ -145,7 +164,8 @@ def caught_up(world: World, logs: dict[str, list[dict]]) -> None:
 
 
 def report(outcome: Outcome) -> None:
-    print(f"    seen: {counts(outcome.record)}; frames: {outcome.frames}", flush=True)
+    seen = ", ".join(f"{n} {what}" for what, n in sorted(counts(outcome.record).items()))
+    print(f"    seen: {seen}; frames: {outcome.frames}", flush=True)
     for said, times in sorted(outcome.errors.items()):
         print(f"    logged as an error, {times} times: {said}", flush=True)
     for name, wrongs in outcome.wrongs.items():

@@ -31,7 +31,7 @@ from .network import Network
 KEY = "sk-fh-fault-harness-bootstrap-key"
 API, EDGE, MODEL, MCP = 8787, 8788, 8080, 3100
 FAST = ROOT / "tests/sdk/python/servers/fast.py"
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 # Room for a server's data, which a fault can fill.
 DISK_MIB = 64
 TOOLSET = {"type": "agent_toolset_20260401"}
@@ -67,8 +67,8 @@ key_file = "{keys}"
 
 def clock_env(folder: Path) -> dict[str, str]:
     """Lets a fault step the process's wall clock: what `folder/clock` says is added to it."""
-    if not FAKETIME.exists():
-        return {}
+    if FAKETIME is None:
+        raise RuntimeError("libfaketime is missing: `cargo xtask sim` installs it")
     (folder / "clock").write_text("+0\n")
     return {
         "LD_PRELOAD": str(FAKETIME),
@@ -83,7 +83,7 @@ class Proc:
 
     def __init__(self, command: list[str], log: Path, env: dict[str, str]) -> None:
         self._command, self.log = command, log
-        kept = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "TMPDIR", "USER", "LANG", "PYTHONPATH"}}
+        kept = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "TMPDIR", "USER", "LANG"}}
         self.env = kept | env
         self.start()
 
@@ -154,9 +154,8 @@ class World:
         self.cluster.start()
 
     def _run(self, host: str, command: list[str], env: dict[str, str] | None = None, name: str = "") -> Proc:
-        path = os.pathsep.join([str(ROOT), str(ROOT / "tests/sdk/python")])
         full = self.network.hosts[host].command(*command)
-        proc = Proc(full, self.folder / f"{name or host}.log", {"PYTHONPATH": path} | (env or {}))
+        proc = Proc(full, self.folder / f"{name or host}.log", env or {})
         self.others.append(proc)
         return proc
 

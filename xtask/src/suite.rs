@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::run::{Steps, cargo, command, works};
-use crate::{demo, docs, paths, setup};
+use crate::{demo, docs, paths, setup, sim};
 
 /// One choice of packages, targets and features for every cargo command, so that nothing is
 /// compiled twice.
@@ -23,6 +23,7 @@ const PARTS: &[(&str, Part)] = &[
     ("ts", typescript),
     ("hosts", hosts),
     ("replicas", replicas),
+    ("sim", faults),
     ("mcp", mcp),
     ("demo", demonstrations),
 ];
@@ -58,7 +59,8 @@ fn lint(steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
-fn build(steps: &mut Steps) -> Result<()> {
+/// Everything, as every part uses it.
+pub fn build(steps: &mut Steps) -> Result<()> {
     steps.command("build", cargo().arg("build").args(EVERYTHING))?;
     Ok(())
 }
@@ -182,6 +184,13 @@ fn replicas(steps: &mut Steps) -> Result<()> {
         .env("FREEHOLD_TEST_STORE", "postgres")
         .env("FREEHOLD_TEST_REPLICAS", "2");
     counted(steps, "two replicas", &mut tests)
+}
+
+/// A little of every fault, every crash point once, and systems that are broken on purpose.
+fn faults(steps: &mut Steps) -> Result<()> {
+    let mut tests = sim::ready(steps)?;
+    tests.args(["-m", "pytest", "-c", "sim/pytest.ini", "sim"]);
+    counted(steps, "faults", &mut tests)
 }
 
 /// What a newcomer runs first.
