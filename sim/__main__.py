@@ -10,8 +10,10 @@ import time
 from . import points, scenarios
 from .checker import counts
 
+CONTROL = "unfenced"
+CONTROL_S = 60
 # What is run if nothing is said: not what is for the tests, and not what has to fail.
-LONG = [name for name in scenarios.SCENARIOS if name != "unfenced" and not name.startswith("brief")]
+LONG = [name for name in scenarios.SCENARIOS if name != CONTROL and not name.startswith("brief")]
 # Of each named crash point, as many passages as a turn has.
 EXHAUSTIVE = 12
 
@@ -28,7 +30,17 @@ def main() -> int:
     outcomes = [scenarios.run(name, args.minutes * 60 / len(timed), args.seed) for name in timed]
     if "points" in names:
         outcomes.append(points.run(EXHAUSTIVE, args.seed))
-    return table(outcomes)
+    bad = table(outcomes)
+    if not args.scenario and not control(args.seed):
+        bad += 1
+    return 1 if bad else 0
+
+
+def control(seed: int) -> bool:
+    """Whether the judge finds something where there is something to be found."""
+    found = sum(map(len, scenarios.run(CONTROL, CONTROL_S, seed).wrongs.values()))
+    print(f"negative control, {CONTROL}: {found} violations found, " + ("as it has to be" if found else "WHICH IS TOO FEW"))
+    return found > 0
 
 
 def table(outcomes: list[scenarios.Outcome]) -> int:
@@ -41,9 +53,10 @@ def table(outcomes: list[scenarios.Outcome]) -> int:
         row = [seen.get(k, 0) for k in ("inputs", "calls", "unknown", "events", "streams")]
         cells = f"{row[0]:>6} {row[1]:>6} {row[2]:>7} {row[3]:>7} {row[4]:>7}"
         print(f"{outcome.name:<14} {outcome.seconds / 60:>7.1f} {outcome.faults.total():>6} {cells} {wrong:>10}")
-    kinds = sum((outcome.faults for outcome in outcomes), scenarios.Counter())
-    print("faults: " + ", ".join(f"{kind} {n}" for kind, n in sorted(kinds.items())))
-    return 1 if bad else 0
+    print()
+    for outcome in outcomes:
+        print(f"{outcome.name}: " + ", ".join(f"{kind} {n}" for kind, n in sorted(outcome.faults.items())))
+    return bad
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -225,3 +226,9 @@ def counts(record: Record) -> Counter[str]:
             if result is not None and result.get("is_error"):
                 seen["unknown" if "unknown" in text_of(result) else "failed"] += 1
     return seen
+
+
+def failures(record: Record) -> Counter[str]:
+    """What calls failed with, without the marks."""
+    results = (e for events in record.logs.values() for e in events if e["type"] in RESULTS and e.get("is_error"))
+    return Counter(re.sub("[0-9a-f]{16}", "…", text_of(e))[:160] for e in results)

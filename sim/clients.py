@@ -78,7 +78,7 @@ class Talk:
         self.notes, self.id, self.workspace = notes, session, workspace
         self.kinds, self.effects = kinds, effects
         self.random = random.Random(seed)
-        self.transport = self.make_transport(urls)
+        self.transport = self.make_transport(self.rotated(urls))
         self.client = connect(key, urls, self.transport)
         self.events = self.client.beta.sessions.events
         self.finished = threading.Event()  # No more input.
@@ -88,6 +88,11 @@ class Talk:
         self._threads = [threading.Thread(target=self._guard, args=(w,), daemon=True) for w in (self._send, self._read)]
         for thread in self._threads:
             thread.start()
+
+    def rotated(self, urls: list[str]) -> list[str]:
+        """Not all begin at the same replica."""
+        first = self.random.randrange(len(urls))
+        return urls[first:] + urls[:first]
 
     def make_transport(self, urls: list[str]) -> RoundRobin:
         return RoundRobin(urls)

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from harness.watch import wait_until
@@ -193,22 +194,34 @@ class Nemesis:
         self._cluster().query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
         return "all connections"
 
-    def fill_disk(self) -> str:
-        """Not a byte is left where a server keeps its data."""
-        name = self.server()
-        filler = self.world.folder / name / "data/filler"
-        with filler.open("wb", buffering=0) as file, suppress(OSError):
-            while True:
-                file.write(bytes(65536))
-        with filler.open("ab", buffering=0) as file, suppress(OSError):
-            while True:
-                file.write(b"0" * 512)
-        self.last((1.0, 8.0))
+    def _fill(self, folder: Path, span: tuple[float, float]) -> None:
+        """Not a byte is left there, for a while."""
+        filler = folder / "filler"
+        for size in (1 << 22, 1 << 12, 1):
+            with filler.open("ab", buffering=0) as file, suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+        self.last(span)
         filler.unlink()
+
+    def fill_disk(self) -> str:
+        """The one where a server keeps its data."""
+        name = self.server()
+        self._fill(self.world.folder / name / "data", (1.0, 8.0))
         # What cannot write may end; whoever runs it starts it again.
         if self.world.servers[name].process.poll() is not None:
             self.world.start_server(name)
         return name
+
+    def fill_disk_of_database(self) -> str:
+        """PostgreSQL gives up when it cannot write its log, and is started again."""
+        cluster = self._cluster()
+        self._fill(cluster.folder, (2.0, 8.0))
+        self.last((0.0, 1.0))
+        if cluster.server.poll() is not None:
+            self._database_again(lambda: None, (0.0, 0.1))
+            return "database, which ended"
+        return "database"
 
     def _step(self, folders: list[Any], name: str) -> str:
         step = self.random.choice(STEPS_S)

@@ -43,7 +43,10 @@ def points() -> list[str]:
 
 
 class Once(Talk):
-    """Says one thing, with calls one after the other and at once."""
+    """Says one thing, to the first server first, with calls one after the other and at once."""
+
+    def rotated(self, urls: list[str]) -> list[str]:
+        return urls
 
     def _send(self) -> None:
         self.send(f"{self.id}/0")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.watch import wait_until
 
-from .checker import Record, counts, judge
+from .checker import Record, counts, failures, judge
 from .clients import TROUBLE, connect, history, settle
 from .nemesis import Nemesis
 from .world import World
@@ -56,12 +56,12 @@ SCENARIOS = {
     "processes": Scenario(True, PROCESSES + LONG),
     "network": Scenario(True, [*NETWORK, "cut_past_the_lease"]),
     "database": Scenario(True, [*DATABASE, "kill_server"]),
-    "disk": Scenario(True, ["fill_disk", "kill_server"]),
+    "disk": Scenario(True, ["fill_disk", "fill_disk_of_database", "kill_server"]),
     "clock": Scenario(True, [*CLOCK, "step_clock_of_database", "kill_server"], clock=True),
     "tunnel": Scenario(True, TUNNEL, sessions=["tunnel"] * 6 + ["cloud", "blue"]),
     "sqlite": Scenario(False, PROCESSES + LONG + NETWORK + ["fill_disk"]),
     "sqlite-clock": Scenario(False, [*CLOCK, "kill_server"], clock=True),
-    "everything": Scenario(True, PROCESSES + LONG + NETWORK + DATABASE + CLOCK + ["fill_disk", "kill_gateway"], clock=True),
+    "everything": Scenario(True, PROCESSES + LONG + NETWORK + DATABASE + CLOCK + ["fill_disk", "fill_disk_of_database", "kill_gateway"], clock=True),
     # A negative control: it has to fail.
     "unfenced": Scenario(
         True, ["freeze_server_past_its_lease", "kill_server"], sessions=["cloud"] * 12 + ["blue"], sabotage=UNFENCED
@@ -166,6 +166,8 @@ def caught_up(world: World, logs: dict[str, list[dict]]) -> None:
 def report(outcome: Outcome) -> None:
     seen = ", ".join(f"{n} {what}" for what, n in sorted(counts(outcome.record).items()))
     print(f"    seen: {seen}; frames: {outcome.frames}", flush=True)
+    for said, times in failures(outcome.record).items():
+        print(f"    a call failed, {times} times: {said}", flush=True)
     for said, times in sorted(outcome.errors.items()):
         print(f"    logged as an error, {times} times: {said}", flush=True)
     for name, wrongs in outcome.wrongs.items():

@@ -32,8 +32,8 @@ KEY = "sk-fh-fault-harness-bootstrap-key"
 API, EDGE, MODEL, MCP = 8787, 8788, 8080, 3100
 FAST = ROOT / "tests/sdk/python/servers/fast.py"
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-# Room for a server's data, which a fault can fill.
-DISK_MIB = 64
+# Room for a server's data, and for the database's, which faults can fill.
+DISK_MIB, DATABASE_MIB = 64, 1536
 TOOLSET = {"type": "agent_toolset_20260401"}
 MARK = {
     "type": "custom",
@@ -130,7 +130,10 @@ class World:
         self._run("model", [sys.executable, "-m", "sim.model", *model])
         database = None
         if self.postgres:
-            self.cluster = Cluster(self.network.hosts["database"], self.network.address("database"))
+            # The database is another user's.
+            self.folder.chmod(0o711)
+            disk = self._disk(self.folder / "database", DATABASE_MIB)
+            self.cluster = Cluster(self.network.hosts["database"], self.network.address("database"), disk)
             if self.clock:
                 self._restart_database_with_clock()
             database = self.cluster.database()
@@ -159,12 +162,16 @@ class World:
         self.others.append(proc)
         return proc
 
+    def _disk(self, path: Path, mib: int) -> Path:
+        """A disk of its own, so that it can be full."""
+        path.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=700", "none", str(path)], check=True)
+        self.mounts.append(path)
+        return path
+
     def _server(self, name: str, database: str | None) -> None:
         part = self.folder / name
-        (part / "data").mkdir(parents=True)
-        # A disk of its own, so that it can be full.
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=700", "none", str(part / "data")], check=True)
-        self.mounts.append(part / "data")
+        self._disk(part / "data", DISK_MIB)
         if database:
             (part / "data/blobs").symlink_to(self.folder / "blobs")
         config = CONFIG.format(edge=EDGE, keys=self.folder / "master.key")

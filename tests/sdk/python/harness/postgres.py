@@ -41,10 +41,10 @@ def unprivileged(*command: str) -> list[str]:
 class Cluster:
     """Listens on a socket in a temporary folder only; or besides on an address of another host."""
 
-    def __init__(self, host: Host | None = None, address: str = "") -> None:
+    def __init__(self, host: Host | None = None, address: str = "", folder: Path | None = None) -> None:
         self._before = host.command() if host else []
         self._address = address
-        self.folder = Path(tempfile.mkdtemp(prefix="fh-pg"))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="fh-pg"))
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(self.folder, user.pw_uid, user.pw_gid)
