@@ -1,5 +1,5 @@
-//! Project chores: `cargo xtask test`, `cargo xtask demo` and `cargo xtask bench`. Sets up by
-//! itself what they need.
+//! Project chores: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench` and `cargo xtask sim`.
+//! Sets up by itself what they need.
 
 mod bench;
 mod counts;
@@ -9,6 +9,7 @@ mod http;
 mod paths;
 mod run;
 mod setup;
+mod sim;
 mod suite;
 
 use std::process::ExitCode;
@@ -16,16 +17,19 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 const USAGE: &str = "\
-usage: cargo xtask test [--only rust|python|ts|hosts|replicas|mcp|deploy|demo|lint|docs]
+usage: cargo xtask test [--only rust|python|ts|hosts|replicas|sim|mcp|deploy|demo|lint|docs]
        cargo xtask demo [tunnel] [--exit]
        cargo xtask bench [SECTION]... [--quick] [--json] [--rounds N]
+       cargo xtask sim [--seed N] [--minutes M] [--scenario NAME]...
 
 test   format, lints, unit and integration tests, documentation, and both official SDKs against a
        freshly built server; sets up everything it needs below target/xtask
 demo   starts a server on embedded defaults and runs a real session on it; then serves until Ctrl-C,
        or with --exit ends, with status 0 only if the session ended well; `demo tunnel` shows an
        agent that calls an MCP server in a private network (a network namespace: needs root)
-bench  builds in release and measures the server, about five minutes; see docs/benchmarks.md";
+bench  builds in release and measures the server, about five minutes; see docs/benchmarks.md
+sim    real processes in network namespaces, faults chosen by a printed seed, and a judge of what clients
+       noted; half an hour if not told otherwise (needs root); see docs/faults.md";
 
 fn main() -> ExitCode {
     match dispatch() {
@@ -48,6 +52,7 @@ fn dispatch() -> Result<()> {
         ["demo", "tunnel"] => demo::tunnel(false),
         ["demo", "tunnel", "--exit"] => demo::tunnel(true),
         ["bench", rest @ ..] => bench::run(rest),
+        ["sim", rest @ ..] => sim::run(rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -218,6 +218,31 @@ pub fn deploy() -> Result<PathBuf> {
     Ok(helm)
 }
 
+/// Sees to it that the fault harness can make hosts, a database, and clocks that step.
+///
+/// # Errors
+/// A program is missing and cannot be installed.
+pub fn faults() -> Result<()> {
+    hosts()?;
+    postgres()?;
+    let found = || {
+        let places = std::fs::read_dir("/usr/lib")
+            .into_iter()
+            .flatten()
+            .flatten();
+        places
+            .map(|place| place.path().join("faketime/libfaketime.so.1"))
+            .any(|library| library.exists())
+    };
+    if !found() {
+        apt(&["libfaketime"])?;
+    }
+    if !found() {
+        bail!("libfaketime is still missing below /usr/lib");
+    }
+    Ok(())
+}
+
 /// Sees to it that Node is new enough, and installs the packages of the TypeScript suite.
 ///
 /// # Errors

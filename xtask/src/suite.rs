@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::run::{Steps, cargo, command, works};
-use crate::{demo, docs, paths, setup};
+use crate::{demo, docs, paths, setup, sim};
 
 /// One choice of packages, targets and features for every cargo command, so that nothing is
 /// compiled twice.
@@ -24,6 +24,7 @@ const PARTS: &[(&str, Part)] = &[
     ("ts", typescript),
     ("hosts", hosts),
     ("replicas", replicas),
+    ("sim", faults),
     ("mcp", mcp),
     ("demo", demonstrations),
 ];
@@ -59,7 +60,8 @@ fn lint(steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
-fn build(steps: &mut Steps) -> Result<()> {
+/// Everything, as every part uses it.
+pub fn build(steps: &mut Steps) -> Result<()> {
     steps.command("build", cargo().arg("build").args(EVERYTHING))?;
     Ok(())
 }
@@ -195,6 +197,13 @@ fn deploy(steps: &mut Steps) -> Result<()> {
     let helm = steps.own("deploy set-up", "Helm and nginx", setup::deploy)?;
     let mut tests = suite(&python, &setup::DEPLOY)?;
     counted(steps, "deploy", tests.env("HELM", helm))
+}
+
+/// A little of every fault, every crash point once, and systems that are broken on purpose.
+fn faults(steps: &mut Steps) -> Result<()> {
+    let mut tests = sim::ready(steps)?;
+    tests.args(["-m", "pytest", "-c", "sim/pytest.ini", "sim"]);
+    counted(steps, "faults", &mut tests)
 }
 
 /// What a newcomer runs first.

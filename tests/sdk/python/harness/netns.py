@@ -19,10 +19,21 @@ CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _run(*command: str, feed: str | None = None) -> None:
+def run(*command: str, feed: str | None = None) -> None:
+    """Runs a command that has to succeed."""
     done = subprocess.run(command, input=feed, capture_output=True, text=True, timeout=60)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def enter_namespace(namespace: str | int) -> None:
+    """Moves this thread, and every thread it starts from now on, to a namespace, by name or as a descriptor."""
+    fd = os.open(f"/run/netns/{namespace}", os.O_RDONLY | os.O_CLOEXEC) if isinstance(namespace, str) else os.dup(namespace)
+    try:
+        if _libc.setns(fd, CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "cannot enter the network namespace")
+    finally:
+        os.close(fd)
 
 
 class Host:
@@ -30,8 +41,8 @@ class Host:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        _run("ip", "netns", "add", name)
-        _run("ip", "-n", name, "link", "set", "lo", "up")
+        run("ip", "netns", "add", name)
+        run("ip", "-n", name, "link", "set", "lo", "up")
 
     def command(self, *argv: str) -> list[str]:
         """The command that runs `argv` on this host."""
@@ -39,16 +50,11 @@ class Host:
 
     def enter(self) -> None:
         """Moves this thread, and every thread it starts from now on, to this host."""
-        fd = os.open(f"/run/netns/{self.name}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if _libc.setns(fd, CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), "cannot enter the network namespace")
-        finally:
-            os.close(fd)
+        enter_namespace(self.name)
 
     def remove(self) -> None:
         """Ends the namespace once nothing runs in it."""
-        _run("ip", "netns", "delete", self.name)
+        run("ip", "netns", "delete", self.name)
 
 
 class Hosts:
@@ -60,10 +66,10 @@ class Hosts:
         self.server = Host(f"{mark}-server")
         self.worker = Host(f"{mark}-worker")
         server, worker = self.server.name, self.worker.name
-        _run("ip", "-n", server, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", worker)
+        run("ip", "-n", server, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", worker)
         for host, address in ((server, SERVER_ADDRESS), (worker, WORKER_ADDRESS)):
-            _run("ip", "-n", host, "address", "add", f"{address}/30", "dev", "cable")
-            _run("ip", "-n", host, "link", "set", "cable", "up")
+            run("ip", "-n", host, "address", "add", f"{address}/30", "dev", "cable")
+            run("ip", "-n", host, "link", "set", "cable", "up")
         rules = f"""
         table inet hosts {{
           chain input {{
@@ -74,21 +80,20 @@ class Hosts:
           }}
         }}
         """
-        _run(*self.server.command("nft", "-f", "-"), feed=rules)
+        run(*self.server.command("nft", "-f", "-"), feed=rules)
 
     def stranger(self) -> Host:
         """Another host, which reaches the server's port and nothing else, and nobody reaches."""
         host = Host(f"fh{os.getpid()}-stranger")
-        _run("ip", "-n", self.server.name, "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", host.name)
+        run("ip", "-n", self.server.name, "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", host.name)
         for one, address in ((self.server, "198.51.100.1"), (host, "198.51.100.2")):
-            _run("ip", "-n", one.name, "address", "add", f"{address}/30", "dev", "wire")
-            _run("ip", "-n", one.name, "link", "set", "wire", "up")
+            run("ip", "-n", one.name, "address", "add", f"{address}/30", "dev", "wire")
+            run("ip", "-n", one.name, "link", "set", "wire", "up")
         return host
 
     def close(self) -> None:
         """Back to where we came from; the namespaces go."""
-        if _libc.setns(self._home, CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), "cannot leave the network namespace")
+        enter_namespace(self._home)
         os.close(self._home)
         self.server.remove()
         self.worker.remove()

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,13 @@ class Server:
         key: str = "sk-fh-python-sdk-tests",
         listen: str = "127.0.0.1:0",
         database: str | None = None,
+        before: Sequence[str] = (),
+        env: dict[str, str] | None = None,
     ) -> None:
+        """`before` is what the command is run with, on another host for example; `env` comes on top."""
         self.folder = folder
+        self.before = before
+        self.env = env or {}
         self._listen = listen
         self.key = key
         self.model_url = model_url
@@ -62,7 +68,9 @@ class Server:
         env["FREEHOLD_MODEL_KEY"] = "upstream-key"
         if self.database:
             env["FREEHOLD_DATABASE_URL"] = self.database
+        env |= self.env
         command = [
+            *self.before,
             binary(),
             "serve",
             "--config",

@@ -163,7 +163,7 @@ class Script:
 class Upstream:
     """The listening half."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.scripts: dict[str, Script] = {}
         self.stray: list[Request] = []
         upstream = self
@@ -171,10 +171,10 @@ class Upstream:
         class Handler(_Handler):
             owner = upstream
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(address, Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = "http://%s:%d" % self._server.server_address[:2]
 
     def script(self, model: str | None = None) -> Script:
         """A fresh script; for its own model id unless one is named."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +28,15 @@ def wait_until(what: str, condition: Callable[[], Any], patience: float = PATIEN
         if time.monotonic() > end:
             raise Gone(f"waited {patience} s for: {what}")
         pause.wait(0.05)
+
+
+def shut(stream: Any) -> None:
+    """Ends a stream that another thread reads: the socket is shut, so that it wakes up."""
+    network = stream.response.extensions.get("network_stream")
+    raw = network.get_extra_info("socket") if network is not None else None
+    if raw is not None:
+        with contextlib.suppress(OSError):
+            raw.shutdown(socket.SHUT_RDWR)
 
 
 class Watch:
@@ -98,17 +109,7 @@ class Watch:
 
     def close(self) -> None:
         """Leaves, as a client that disconnects does."""
-        response = self._stream.response
-        # The reading thread holds the connection: shut the socket so that it wakes up.
-        network = response.extensions.get("network_stream")
-        raw = network.get_extra_info("socket") if network is not None else None
-        if raw is not None:
-            import socket
-
-            try:
-                raw.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        shut(self._stream)
         self._thread.join(PATIENCE_S)
 
     def __enter__(self) -> Watch:

@@ -1,0 +1,53 @@
+"""The bounded run: a little of everything, and the judge on trial."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from sim import broken, checker, mutations, points, scenarios
+
+SEED = int(os.environ.get("FREEHOLD_SEED") or int.from_bytes(os.urandom(4)))
+FAULTS_S = 9
+
+
+@pytest.fixture(scope="module")
+def outcome() -> scenarios.Outcome:
+    return scenarios.run("brief", FAULTS_S, SEED, patience=0.4)
+
+
+def test_two_replicas_on_postgresql(outcome: scenarios.Outcome) -> None:
+    assert not outcome.wrongs
+    assert outcome.faults.total() >= 3
+
+
+def test_the_judge_notices_every_mutation(outcome: scenarios.Outcome) -> None:
+    """Each property is shown able to fail, with what really happened as the start."""
+    assert not mutations.unnoticed(outcome.record)
+    noticed_by = {name for _, name in mutations.MUTATIONS}
+    assert noticed_by == set(checker.PROPERTIES), "a property that no mutation breaks"
+
+
+def test_one_server_on_sqlite() -> None:
+    outcome = scenarios.run("brief-sqlite", FAULTS_S, SEED, patience=0.4)
+    assert not outcome.wrongs
+    assert outcome.faults.total() >= 3
+
+
+def test_every_named_crash_point() -> None:
+    outcome = points.run(hits=1)
+    assert not outcome.wrongs
+    assert set(outcome.faults) == set(points.points())
+
+
+def test_a_replayed_request_and_an_invented_acknowledgement_are_found_out() -> None:
+    said = broken.clients(seconds=5)
+    assert not said["Talk"], "the honest one beside them"
+    assert any("times in the log, sent" in wrong for wrong in said["Replayed"]["inputs"])
+    assert any("acknowledged as sevt_that_never_was" in wrong for wrong in said["Liar"]["inputs"])
+
+
+def test_a_disk_that_forgets_is_found_out() -> None:
+    said = broken.forgetful_disk(seconds=3)
+    assert {"inputs", "log", "effects"} <= set(said), said
