@@ -107,6 +107,10 @@ class Server:
                     self._found.set()
         self._found.set()
 
+    def stay(self) -> None:
+        """From the next start on it listens where it does now."""
+        self._listen = self.url.removeprefix("http://")
+
     def stop(self) -> int:
         """Asks it to end and waits; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)

@@ -50,6 +50,10 @@ class Pair:
     def __init__(self, folder: Path) -> None:
         self._both: Any = Server(folder, None, CONFIG)
         self.a, self.b = self._both.replicas
+        # The proxy knows them by their addresses.
+        self.a.stay()
+        self.b.stay()
+        self.proxy = self._both.url
         self.blobs = folder / "blobs"
 
     def client(self, replica: Server) -> Anthropic:
