@@ -12,7 +12,10 @@ use crate::terminal;
 /// Applies what is pending, or says what is.
 pub(crate) async fn migrate(args: MigrateArgs) -> Result<Exit, Failure> {
     let settings = settings(args.store)?;
-    let (dir, database) = (settings.data_dir.clone(), config::place(&settings)?.database);
+    let (dir, database) = (
+        settings.data_dir.clone(),
+        config::place(&settings)?.database,
+    );
     let check = args.check;
     let steps = super::blocking(move || match check {
         true => Store::pending_migrations(&dir, database.as_ref()),

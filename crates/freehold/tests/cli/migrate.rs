@@ -36,13 +36,22 @@ fn the_first_database_is_brought_up_to_date() {
     let before = std::fs::read(&database).unwrap();
     let (status, said) = migrate(home, &["--check"]);
     assert_eq!(status, Some(1));
-    assert!(said.contains("to repair  0001_first\npending    0002_work\n"), "{said}");
+    assert!(
+        said.contains("to repair  0001_first\npending    0002_work\n"),
+        "{said}"
+    );
     assert_eq!(std::fs::read(&database).unwrap(), before);
     let (status, said) = migrate(home, &[]);
     assert_eq!(status, Some(0));
-    assert!(said.contains("repaired   0001_first\napplied    0002_work\n"), "{said}");
+    assert!(
+        said.contains("repaired   0001_first\napplied    0002_work\n"),
+        "{said}"
+    );
     for args in [&[][..], &["--check"]] {
-        assert_eq!(migrate(home, args), (Some(0), "the schema is up to date\n".into()));
+        assert_eq!(
+            migrate(home, args),
+            (Some(0), "the schema is up to date\n".into())
+        );
     }
     // A server goes on with it, and has its file for itself.
     let server = Server::start(home);
@@ -75,6 +84,9 @@ fn a_new_database_is_made_in_either_engine() {
         assert_eq!(status, Some(0));
         assert_eq!(applied["applied"], pending["pending"]);
         assert_eq!(applied["applied"][0]["name"], "0001_first");
-        assert_eq!(run(&["--check"]), (Some(0), serde_json::json!({"pending": []})));
+        assert_eq!(
+            run(&["--check"]),
+            (Some(0), serde_json::json!({"pending": []}))
+        );
     }
 }
