@@ -105,6 +105,10 @@ impl Row {
     pub fn new(columns: Vec<Value<'static>>) -> Self {
         Self(columns.into_iter())
     }
+    /// All that is left of it.
+    pub(crate) fn values(self) -> Vec<Value<'static>> {
+        self.0.collect()
+    }
     fn next(&mut self) -> Value<'static> {
         // A column too many is read as null, which every caller that cannot take it refuses.
         self.0.next().unwrap_or(Value::Null(Type::Unknown))

@@ -28,7 +28,7 @@ use tokio::io::AsyncRead;
 
 use crate::StoreError;
 pub use error::{BlobError, StorageCause};
-pub(crate) use key::{hash as content, same_content};
+pub(crate) use key::{hash as content, place, same_content};
 pub use local::LocalBlobs;
 pub use object::{ObjectBlobs, ObjectStorage};
 pub use pin::BlobPin;
@@ -61,6 +61,16 @@ pub trait BlobStore: Send + Sync + 'static {
         content: Box<dyn AsyncRead + Send + Unpin + 'c>,
         limit: u64,
     ) -> Result<Blob, BlobError>;
+    /// Stores a blob under the key it has elsewhere, for an import into a place that nobody else uses
+    /// yet: in a shared place every other key is used once.
+    ///
+    /// # Errors
+    /// As for [`BlobStore::put`]; [`BlobError::NotFound`] if the content is not the key's.
+    async fn put_as<'c>(
+        &self,
+        key: &str,
+        content: Box<dyn AsyncRead + Send + Unpin + 'c>,
+    ) -> Result<(), BlobError>;
     /// Opens a blob for reading from its start. Reading fails if it is cut short.
     ///
     /// # Errors

@@ -34,6 +34,9 @@ pub enum StoreError {
         /// Steps to be done.
         pending: usize,
     },
+    /// An import into the database has begun and not ended.
+    #[error("an import into this database did not finish: empty it, and import again")]
+    ImportUnfinished,
     /// A store that was opened for reading was asked to write.
     #[error("the store is open for reading only")]
     ReadOnly,

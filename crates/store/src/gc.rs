@@ -16,7 +16,8 @@ const BLOBS_AT_ONCE: usize = 1_000;
 /// Blobs removed at a time when many lose their references together.
 const DROPS_AT_ONCE: usize = 16;
 /// Tables whose rows refer to blobs.
-const REFERRING: [&str; 4] = ["file", "skill_version", "session_skill", "session_sandbox"];
+pub(crate) const REFERRING: [&str; 4] =
+    ["file", "skill_version", "session_skill", "session_sandbox"];
 /// Events deleted in one transaction: long enough to be quick, short enough that others get their
 /// turn at the writer.
 const EVENTS_AT_ONCE: usize = 500;

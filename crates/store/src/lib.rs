@@ -10,6 +10,7 @@
 
 pub mod agents;
 pub mod backend;
+pub mod backup;
 pub mod blob;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -20,6 +21,7 @@ pub mod environments;
 mod error;
 pub mod files;
 pub mod gc;
+pub mod history;
 mod job;
 pub mod keys;
 pub mod log;
@@ -35,12 +37,15 @@ pub mod postgres;
 mod reading;
 pub mod resources;
 pub mod sandboxes;
+mod schema;
 pub mod secrets;
 pub mod sessions;
 pub mod skills;
 mod sql;
 pub mod sqlite;
 mod store;
+pub mod traces;
+pub mod transfer;
 pub mod tunnels;
 pub mod vaults;
 pub mod work;
@@ -60,6 +65,7 @@ pub use environments::{
 pub use error::{DatabaseFailure, StoreError};
 pub use files::{FileQuery, FileRow, NewFile};
 pub use gc::Collected;
+pub use history::{Checked, HistoryAudit, Standing};
 pub use keys::{ApiKeyRow, KeyScope, NewApiKey};
 pub use log::{
     AcceptError, Accepted, Append, AppendError, Appended, Claim, EventQuery, InboxItem, Input,
@@ -92,6 +98,7 @@ pub use skills::{
     SkillVersionRow, VersionName,
 };
 pub use store::{CommitListener, NoListener, Place, Store};
+pub use traces::{Kept, Trace, Traces};
 pub use tunnels::certificates::{
     AddCertificateError, CertificateQuery, NewTunnelCertificate, TunnelCertificateRow,
 };

@@ -17,6 +17,7 @@ mod types;
 
 pub(crate) use accept::put;
 pub(crate) use append::{InsertError, insert};
+pub(crate) use read::{ITEM, item};
 pub use types::{
     AcceptError, Accepted, Append, AppendError, Appended, Claim, EventQuery, InboxItem, Input,
     Listed, NewEvent, StoredEvent, Then,

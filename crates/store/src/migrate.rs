@@ -89,11 +89,14 @@ pub(crate) const SQLITE: Words = Words {
 };
 
 impl Words {
-    fn ddl(&self, sql: &str) -> String {
+    pub(crate) fn ddl(&self, sql: &str) -> String {
         let pairs = self.words.iter();
         pairs.fold(sql.to_owned(), |sql, (name, word)| sql.replace(name, word))
     }
 }
+
+/// The version that says of a database that an import into it has begun and not ended.
+pub(crate) const IMPORTING: i64 = i64::MAX;
 
 /// What a database lacks of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,6 +191,9 @@ fn plan<'m>(
         .into_iter()
         .map(|mut row| Ok((row.int("schema")?, row.text("checksum")?)));
     let applied: BTreeMap<i64, String> = applied.collect::<Result<_, StoreError>>()?;
+    if applied.contains_key(&IMPORTING) {
+        return Err(StoreError::ImportUnfinished);
+    }
     let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
     if let Some((&found, _)) = applied.last_key_value()
         && found > known

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::environments::EnvironmentCommand;
 use super::gateway::GatewayCommand;
 use super::mcp::McpCommand;
-use super::operations::MigrateArgs;
+use super::operations::{BackupArgs, MigrateArgs, MoveArgs, RestoreArgs, StoreArgs};
 use super::skills::SkillCommand;
 use super::tunnels::TunnelCommand;
 use super::worker::WorkerCommand;
@@ -67,6 +67,22 @@ pub(crate) enum Command {
     ///
     /// With SQLite no server may be running; replicas on PostgreSQL wait meanwhile.
     Migrate(MigrateArgs),
+    /// Copy a data directory with SQLite while its server runs
+    ///
+    /// Database and files are of one moment. What is in sandboxes is not copied. PostgreSQL has tools of
+    /// its own: see docs/backup.md.
+    Backup(BackupArgs),
+    /// Make a data directory of a backup
+    Restore(RestoreArgs),
+    /// Write everything a store holds to a file, to move it to the other engine
+    ///
+    /// No server may be running. The file is made; it holds secrets only sealed, and everything else
+    /// readable.
+    Export(MoveArgs),
+    /// Fill an empty store from an exported file
+    ///
+    /// The file is checked before anything is written. The master keys have to be there first.
+    Import(MoveArgs),
     /// List the models that agents can use
     Models {
         #[command(flatten)]
@@ -76,6 +92,9 @@ pub(crate) enum Command {
     },
     /// Check whether this host can run a server, and say how to mend what is wrong
     Doctor {
+        /// Check this session instead: its events, row, inbox and files, in the store
+        #[arg(long, value_name = "SESSION_ID")]
+        history: Option<String>,
         #[command(flatten)]
         flags: ServeFlags,
         #[command(flatten)]
@@ -168,6 +187,11 @@ pub(crate) enum SessionCommand {
         /// The sessions
         #[arg(required = true)]
         ids: Vec<String>,
+        /// Look into the server's store before and after, and say what is left; fails if something is
+        #[arg(long)]
+        prove: bool,
+        #[command(flatten)]
+        store: StoreArgs,
         #[command(flatten)]
         connection: Connection,
         #[command(flatten)]

@@ -24,7 +24,7 @@ pub(crate) use args::{
 pub(crate) use environments::{EnvironmentCommand, EnvironmentKeyCommand, WorkCommand};
 pub(crate) use gateway::{GatewayCommand, GatewayFile, SetupCommand, StatusSource};
 pub(crate) use mcp::{ClassArg, ConfirmArg, DefinitionArgs, McpCommand, ServerArgs, ToolArgs};
-pub(crate) use operations::{MigrateArgs, StoreArgs};
+pub(crate) use operations::{BackupArgs, MigrateArgs, MoveArgs, RestoreArgs, StoreArgs};
 pub(crate) use skills::SkillCommand;
 pub(crate) use tunnels::{TunnelCertificateCommand, TunnelCommand, TunnelTokenCommand};
 pub(crate) use worker::{
@@ -70,8 +70,16 @@ async fn client(command: Command) -> Result<Exit, Failure> {
         Command::Workspaces(command) => commands::workspaces(command).await,
         Command::Secrets(command) => commands::secrets(command).await,
         Command::Migrate(args) => commands::migrate(args).await,
+        Command::Backup(args) => commands::backup(args).await,
+        Command::Restore(args) => commands::restore(args).await,
+        Command::Export(args) => commands::export(args).await,
+        Command::Import(args) => commands::import(args).await,
         Command::Models { connection, output } => commands::models(connection, output).await,
-        Command::Doctor { flags, output } => commands::doctor(flags, output).await,
+        Command::Doctor {
+            history,
+            flags,
+            output,
+        } => commands::doctor(history, flags, output).await,
     }
 }
 

@@ -28,3 +28,39 @@ pub(crate) struct MigrateArgs {
     #[command(flatten)]
     pub(crate) output: Output,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The directory to make; must not be there, or be empty
+    #[arg(value_name = "DEST")]
+    pub(crate) dest: PathBuf,
+    /// Leave the file of master keys out; without it no stored secret can be read
+    #[arg(long)]
+    pub(crate) without_key: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// What `freehold backup` made
+    #[arg(value_name = "SRC")]
+    pub(crate) src: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MoveArgs {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}

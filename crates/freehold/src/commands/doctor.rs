@@ -1,6 +1,7 @@
 //! `freehold doctor`: what this host can do, and how to mend what it cannot. Needs no server.
 
 mod checks;
+mod history;
 mod reach;
 
 use serde::Serialize;
@@ -47,9 +48,16 @@ impl Check {
     }
 }
 
-/// Checks the host; fails if something does not work.
-pub(crate) async fn doctor(flags: ServeFlags, output: Output) -> Result<Exit, Failure> {
+/// Checks the host, or one session; fails if something does not work.
+pub(crate) async fn doctor(
+    history: Option<String>,
+    flags: ServeFlags,
+    output: Output,
+) -> Result<Exit, Failure> {
     let settings = Settings::load(&flags)?;
+    if let Some(session) = history {
+        return history::history(&settings, &session, output).await;
+    }
     let mut all = vec![Check::new("configuration", Level::Ok, configured(&flags))];
     all.push(checks::system());
     all.extend(checks::data_dir(&settings));

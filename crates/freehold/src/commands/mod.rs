@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+mod backup;
 mod connect;
 mod crash_point;
 mod doctor;
@@ -17,10 +18,12 @@ mod sessions;
 mod signals;
 mod skills;
 mod store;
+mod transfer;
 mod tunnels;
 mod worker;
 mod workspaces;
 
+pub(crate) use backup::{backup, restore};
 pub(crate) use doctor::doctor;
 pub(crate) use environments::environments;
 pub(crate) use gateway::gateway;
@@ -33,6 +36,7 @@ pub(crate) use secrets::secrets;
 pub(crate) use serve::serve;
 pub(crate) use sessions::sessions;
 pub(crate) use skills::skills;
+pub(crate) use transfer::{export, import};
 pub(crate) use tunnels::tunnels;
 pub(crate) use worker::worker;
 pub(crate) use workspaces::workspaces;

@@ -3,6 +3,7 @@
 mod delete;
 mod export;
 mod list;
+mod prove;
 mod show;
 mod tail;
 
@@ -37,8 +38,10 @@ pub(crate) async fn sessions(command: SessionCommand) -> Result<Exit, Failure> {
         SessionCommand::Export(args) => export::export(args).await,
         SessionCommand::Delete {
             ids,
+            prove,
+            store,
             connection,
             output,
-        } => delete::delete(&ids, connection, output).await,
+        } => delete::delete(&ids, prove.then_some(store), connection, output).await,
     }
 }

@@ -11,6 +11,7 @@ mod journey;
 mod mcp;
 mod memory;
 mod migrate;
+mod operations;
 mod process;
 mod secrets;
 mod server;

@@ -23,7 +23,7 @@ pub(crate) fn hash(key: &str) -> Option<&str> {
 }
 
 /// Folder and name of what holds a blob; `None` as for [`hash`].
-pub(super) fn place(key: &str) -> Option<(&str, &str)> {
+pub(crate) fn place(key: &str) -> Option<(&str, &str)> {
     hash(key).map(|_| key.split_at(2))
 }
 

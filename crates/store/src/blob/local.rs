@@ -137,6 +137,20 @@ impl BlobStore for LocalBlobs {
         Ok(Blob { key, size, pin })
     }
 
+    async fn put_as<'c>(
+        &self,
+        key: &str,
+        content: Box<dyn AsyncRead + Send + Unpin + 'c>,
+    ) -> Result<(), BlobError> {
+        let to = self.path(key).ok_or(BlobError::NotFound)?;
+        let tmp = Tmp(self.root.join("tmp").join(self.ids.hex(16)));
+        let (hash, _) = self.write(&tmp.0, content, u64::MAX).await?;
+        if key::hash(key) != Some(&hash) {
+            return Err(BlobError::NotFound);
+        }
+        self.publish(&tmp.0, &to).await
+    }
+
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, BlobError> {
         let path = self.path(key).ok_or(BlobError::NotFound)?;
         match fs::File::open(&path).await {

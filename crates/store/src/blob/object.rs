@@ -226,6 +226,19 @@ impl BlobStore for ObjectBlobs {
         Ok(Blob { key, size, pin })
     }
 
+    async fn put_as<'c>(
+        &self,
+        key: &str,
+        content: Box<dyn AsyncRead + Send + Unpin + 'c>,
+    ) -> Result<(), BlobError> {
+        let object = self.object(key).ok_or(BlobError::NotFound)?;
+        let Received { hash, body, .. } = receive::receive(content, u64::MAX, &self.spool).await?;
+        if key::hash(key) != Some(&hash) {
+            return Err(BlobError::NotFound);
+        }
+        write(&self.storage, &object, body).await
+    }
+
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, BlobError> {
         let (object, hash) = match (self.object(key), key::hash(key)) {
             (Some(object), Some(hash)) => (object, hash.to_owned()),

@@ -10,7 +10,7 @@ use crate::{Store, StoreError};
 /// Column order of [`event`], with `detail`.
 pub(super) const EVENT: &str = "seq, id, kind, epoch, ref_id, processed_at, payload, detail";
 /// Column order of [`item`].
-pub(super) const ITEM: &str = "seq, id, kind, accepted_at, payload";
+pub(crate) const ITEM: &str = "seq, id, kind, accepted_at, payload";
 
 /// Reads the columns of [`EVENT`]; a row without the last has no detail.
 pub(super) fn event(mut row: Row) -> Result<StoredEvent, StoreError> {
@@ -26,7 +26,7 @@ pub(super) fn event(mut row: Row) -> Result<StoredEvent, StoreError> {
     })
 }
 
-pub(super) fn item(mut row: Row) -> Result<InboxItem, StoreError> {
+pub(crate) fn item(mut row: Row) -> Result<InboxItem, StoreError> {
     Ok(InboxItem {
         seq: row.int("input seq")?,
         id: row.id("input id")?,

@@ -88,6 +88,23 @@ impl Cluster {
         run(&mut psql)
     }
 
+    /// Writes a database to a file, as `docs/backup.md` says.
+    pub fn dump(&self, database: &str, file: &Path) {
+        let mut dump = Command::new(program("pg_dump"));
+        dump.arg("-h").arg(self.dir.path());
+        dump.args(["-U", "postgres", "--format=custom", "--no-owner", "-f"]);
+        run(dump.arg(file).arg(database));
+    }
+
+    /// Fills an empty database from such a file.
+    pub fn restore(&self, database: &str, file: &Path) {
+        let mut restore = Command::new(program("pg_restore"));
+        restore.arg("-h").arg(self.dir.path());
+        restore.args(["-U", "postgres", "--no-owner", "--exit-on-error"]);
+        restore.args(["--single-transaction", "-d", database]);
+        run(restore.arg(file));
+    }
+
     /// A new, empty database.
     pub fn database(&self) -> String {
         let name = format!("f{}", self.made.fetch_add(1, Ordering::SeqCst));
