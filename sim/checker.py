@@ -106,7 +106,8 @@ def results(record: Record) -> Iterator[str]:
 
 
 def effects(record: Record) -> Iterator[str]:
-    """What ran was asked for, and ran at most once; once, if its result says that it ran."""
+    """What ran was asked for, and ran at most once; once, if its result says that it ran; not at all,
+    if its result is an error that does not say that the outcome is unknown."""
     ran = Counter(record.effects)
     asked: set[str] = set()
     for session, events in record.logs.items():
@@ -119,7 +120,11 @@ def effects(record: Record) -> Iterator[str]:
             if ran[nonce] > 1:
                 yield f"{session}: {nonce} ran {ran[nonce]} times"
             result = found.get(call["id"])
-            if result is None or result.get("is_error"):
+            if result is None:
+                continue
+            if result.get("is_error"):
+                if ran[nonce] and "unknown" not in text_of(result):
+                    yield f"{session}: {nonce} ran, and was answered with: {text_of(result)[:120]}"
                 continue
             if ran[nonce] != 1:
                 yield f"{session}: {nonce} was answered with success and ran {ran[nonce]} times"

@@ -130,6 +130,14 @@ class Talk:
             attempt["posts"] = self.transport.posts.get(mark, 0)
         self.waiting.add(sent.data[0].id)
         self.acked(sent.data[0].id, mark)
+        if self.random.random() < 0.2:
+            self._look_for(sent.data[0].id)
+
+    def _look_for(self, event: str) -> None:
+        """Whoever has an acknowledgement finds the input, whichever replica is asked next."""
+        with suppress(*TROUBLE):
+            if not any(e.id == event for e in self.events.list(self.id, order="desc")):
+                self.notes.broken.append(f"{self.id}: {event} was acknowledged, and is not in the next listing")
 
     def acked(self, event: str, mark: str) -> None:
         self.notes.acked.append({"session": self.id, "event": event, "mark": mark})

@@ -91,6 +91,11 @@ def effect_that_never_was(record: Record) -> None:
     record.effects.remove(nonce_of(_call(record)))
 
 
+def failure_that_ran(record: Record) -> None:
+    result = _result(record)[1]
+    result["is_error"], result["content"] = True, [{"type": "text", "text": "It failed."}]
+
+
 def effect_nobody_asked_for(record: Record) -> None:
     record.effects.append("0" * 16)
 
@@ -164,6 +169,7 @@ MUTATIONS: list[tuple[Callable[[Record], None], str]] = [
     (two_results, "results"),
     (effect_that_ran_twice, "effects"),
     (effect_that_never_was, "effects"),
+    (failure_that_ran, "effects"),
     (effect_nobody_asked_for, "effects"),
     (session_that_hangs, "endings"),
     (hole_in_a_stream, "streams"),

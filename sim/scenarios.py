@@ -49,6 +49,7 @@ class Scenario:
     faults: list[str]
     sessions: list[str] = field(default_factory=lambda: ["cloud", "cloud", "hosted", "hosted", "hosted", "tunnel", "tunnel", "blue"])
     clock: bool = False
+    gateways: str = "ab"
     sabotage: str = ""
 
 
@@ -59,6 +60,8 @@ SCENARIOS = {
     "disk": Scenario(True, ["fill_disk", "fill_disk_of_database", "kill_server"]),
     "clock": Scenario(True, [*CLOCK, "step_clock_of_database", "kill_server"], clock=True),
     "tunnel": Scenario(True, TUNNEL, sessions=["tunnel"] * 6 + ["cloud", "blue"]),
+    # Replica b reaches the tunnel only through a.
+    "one-gateway": Scenario(True, TUNNEL, sessions=["tunnel"] * 6 + ["cloud", "blue"], gateways="a"),
     "sqlite": Scenario(False, PROCESSES + LONG + NETWORK + ["fill_disk"]),
     "sqlite-clock": Scenario(False, [*CLOCK, "kill_server"], clock=True),
     "everything": Scenario(True, PROCESSES + LONG + NETWORK + DATABASE + CLOCK + ["fill_disk", "fill_disk_of_database", "kill_gateway"], clock=True),
@@ -88,7 +91,7 @@ def run(name: str, seconds: float, seed: int, patience: float = 1.0) -> Outcome:
     folder = Path(tempfile.mkdtemp(prefix=f"sim-{name}-"))
     print(f"==> {name}: seed {seed}, {seconds:.0f} s, in {folder}", flush=True)
     began = time.monotonic()
-    world = World(folder, seed, scenario.postgres, clock=scenario.clock)
+    world = World(folder, seed, scenario.postgres, gateways=scenario.gateways, clock=scenario.clock)
     nemesis = Nemesis(world, random.Random(f"{seed} {name}"), patience)
     try:
         if scenario.sabotage and world.cluster:

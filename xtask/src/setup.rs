@@ -170,7 +170,10 @@ pub fn faults() -> Result<()> {
     hosts()?;
     postgres()?;
     let found = || {
-        let places = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+        let places = std::fs::read_dir("/usr/lib")
+            .into_iter()
+            .flatten()
+            .flatten();
         places
             .map(|place| place.path().join("faketime/libfaketime.so.1"))
             .any(|library| library.exists())
