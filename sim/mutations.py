@@ -37,6 +37,10 @@ def lost_input(record: Record) -> None:
     log[:] = [e for e in log if e["id"] != ack["event"]]
 
 
+def lost_interrupt(record: Record) -> None:
+    record.interrupts.append({"session": record.acked[0]["session"], "event": "sevt_interrupt"})
+
+
 def doubled_input(record: Record) -> None:
     ack = record.acked[0]
     log = record.logs[ack["session"]]
@@ -158,6 +162,7 @@ def nothing_happened(record: Record) -> None:
 # What is done to the record, and the property that has to notice it.
 MUTATIONS: list[tuple[Callable[[Record], None], str]] = [
     (lost_input, "inputs"),
+    (lost_interrupt, "inputs"),
     (doubled_input, "inputs"),
     (swapped_inputs, "inputs"),
     (event_listed_twice, "log"),

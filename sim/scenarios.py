@@ -144,6 +144,7 @@ def conclude(world: World) -> tuple[Record, dict[str, int]]:
         notes.streams,
         notes.acked,
         notes.attempts,
+        notes.interrupts,
         ran,
         notes.peeks,
         world.rows(),
