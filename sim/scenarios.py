@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -43,6 +44,7 @@ CREATE TRIGGER unfenced BEFORE UPDATE ON session FOR EACH ROW WHEN (OLD.lease_ep
 @dataclass
 class Scenario:
     """`sessions` are the kinds of sessions, each in the workspace `red` but `blue`, which is in the cloud.
+    `beside` are faults that happen at the same time as the others; only the network's can.
     `sabotage` is done to the database, so that the judge has something to find."""
 
     postgres: bool
@@ -50,6 +52,7 @@ class Scenario:
     sessions: list[str] = field(default_factory=lambda: ["cloud", "cloud", "hosted", "hosted", "hosted", "tunnel", "tunnel", "blue"])
     clock: bool = False
     gateways: str = "ab"
+    beside: list[str] = field(default_factory=list)
     sabotage: str = ""
 
 
@@ -65,6 +68,7 @@ SCENARIOS = {
     "sqlite": Scenario(False, PROCESSES + LONG + NETWORK + ["fill_disk"]),
     "sqlite-clock": Scenario(False, [*CLOCK, "kill_server"], clock=True),
     "everything": Scenario(True, PROCESSES + LONG + NETWORK + DATABASE + CLOCK + ["fill_disk", "fill_disk_of_database", "kill_gateway"], clock=True),
+    "overlapping": Scenario(True, PROCESSES + LONG + DATABASE, beside=NETWORK),
     # A negative control: it has to fail.
     "unfenced": Scenario(
         True, ["freeze_server_past_its_lease", "kill_server"], sessions=["cloud"] * 12 + ["blue"], sabotage=UNFENCED
@@ -99,8 +103,16 @@ def run(name: str, seconds: float, seed: int, patience: float = 1.0) -> Outcome:
         for kind in scenario.sessions:
             world.talk("cloud" if kind == "blue" else kind, "blue" if kind == "blue" else "red")
         time.sleep(2 * patience)
-        nemesis.run(scenario.faults, time.monotonic() + seconds)
+        end = time.monotonic() + seconds
+        other = Nemesis(world, random.Random(f"{seed} {name} beside"), patience)
+        beside = threading.Thread(target=other.run, args=(scenario.beside, end)) if scenario.beside else None
+        if beside:
+            beside.start()
+        nemesis.run(scenario.faults, end)
+        if beside:
+            beside.join()
         nemesis.mend()
+        nemesis.done += other.done
         record, errors = conclude(world)
         frames = world.network.heal()
     finally:

@@ -97,10 +97,22 @@ impl Cluster {
 
     /// The address of a database.
     pub fn address(&self, database: &str) -> Address {
-        let dir = self.dir.path().display();
-        let url = format!("host={dir} user=postgres dbname={database}");
-        Address::new(&Secret::new(url), None, None).unwrap()
+        address_in(self.dir.path(), database)
     }
+
+    /// Where the server listens.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join(SOCKET)
+    }
+}
+
+/// The name of the socket in its directory.
+pub const SOCKET: &str = ".s.PGSQL.5432";
+
+/// The address of a database whose server's socket is in `dir`.
+pub fn address_in(dir: &Path, database: &str) -> Address {
+    let url = format!("host={} user=postgres dbname={database}", dir.display());
+    Address::new(&Secret::new(url), None, None).unwrap()
 }
 
 impl Drop for Cluster {
