@@ -49,7 +49,7 @@ class Liar(Talk):
 def clients(seconds: float) -> dict[str, dict[str, list[str]]]:
     """An honest session, one whose inputs are sent twice, one with a client that lies: what is said of each."""
     folder = tempfile.TemporaryDirectory(prefix="sim-broken-", ignore_cleanup_errors=True)
-    world = World(Path(folder.name), 1, False, tunnel=False, workers=0)
+    world = World(Path(folder.name), 1, False, gateways="", workers=0)
     try:
         talks = {kind.__name__: world.talk("cloud", talk=kind) for kind in (Talk, Replayed, Liar)}
         time.sleep(seconds)
@@ -68,7 +68,7 @@ def clients(seconds: float) -> dict[str, dict[str, list[str]]]:
 def forgetful_disk(seconds: float) -> dict[str, list[str]]:
     """The server's disk loses the last seconds of what was durable: the database is put back to an older copy."""
     folder = tempfile.TemporaryDirectory(prefix="sim-broken-", ignore_cleanup_errors=True)
-    world = World(Path(folder.name), 1, False, tunnel=False, workers=0)
+    world = World(Path(folder.name), 1, False, gateways="", workers=0)
     try:
         server, data = world.servers["a"], world.folder / "a/data"
         for _ in range(2):

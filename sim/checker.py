@@ -16,6 +16,9 @@ from harness.history import RESULTS, USES
 
 from .clients import at_rest
 
+# What an error says that leaves open whether the call ran; an interrupt comes at any moment.
+OPEN = ("unknown", "interrupted")
+
 Events = list[dict[str, Any]]
 
 
@@ -30,6 +33,7 @@ class Record:
     streams: list[dict[str, Any]]  # session, listed, seen: ids; open: whether it was followed to the end.
     acked: list[dict[str, Any]]  # session, event, mark, in the order of the answers.
     attempts: list[dict[str, Any]]  # session, mark, posts: how often the input was sent.
+    interrupts: list[dict[str, Any]]  # session, event: those that were acknowledged.
     effects: list[str]  # Marks that calls have left, one for each time that they ran.
     peeks: list[dict[str, Any]]  # What one workspace's key saw of the other's.
     rows: dict[str, dict[str, int]] = field(default_factory=dict)  # What the database itself has.
@@ -65,6 +69,9 @@ def inputs(record: Record) -> Iterator[str]:
         if place <= last.get(ack["session"], -1):
             yield f"{ack['mark']}: before an input that was acknowledged before it was sent"
         last[ack["session"]] = place
+    for ack in record.interrupts:
+        if ack["event"] not in places[ack["session"]]:
+            yield f"{ack['session']}: the interrupt {ack['event']} was acknowledged and is not in the log"
     sent = {attempt["mark"]: attempt["posts"] for attempt in record.attempts}
     there = Counter(mark_of(e) for log in record.logs.values() for e in log if e["type"] == "user.message")
     for mark, times in there.items():
@@ -106,7 +113,8 @@ def results(record: Record) -> Iterator[str]:
 
 
 def effects(record: Record) -> Iterator[str]:
-    """What ran was asked for, and ran at most once; once, if its result says that it ran."""
+    """What ran was asked for, and ran at most once; once, if its result says that it ran; not at all,
+    if its result is an error that does not say that the outcome is unknown."""
     ran = Counter(record.effects)
     asked: set[str] = set()
     for session, events in record.logs.items():
@@ -119,7 +127,11 @@ def effects(record: Record) -> Iterator[str]:
             if ran[nonce] > 1:
                 yield f"{session}: {nonce} ran {ran[nonce]} times"
             result = found.get(call["id"])
-            if result is None or result.get("is_error"):
+            if result is None:
+                continue
+            if result.get("is_error"):
+                if ran[nonce] and not any(word in text_of(result) for word in OPEN):
+                    yield f"{session}: {nonce} ran, and was answered with: {text_of(result)[:120]}"
                 continue
             if ran[nonce] != 1:
                 yield f"{session}: {nonce} was answered with success and ran {ran[nonce]} times"

@@ -25,6 +25,8 @@ ANSWER_S, CONNECT_S = 10, 2
 # A stream that says nothing, not even a ping, for so long is given up.
 SILENCE_S = 40
 RETRIES = 12
+# How often a message is followed by an interrupt.
+INTERRUPTED = 0.05
 # What a client may meet while faults happen. Anything else is a bug of its own or the server's.
 TROUBLE = (anthropic.APIConnectionError, anthropic.InternalServerError, httpx2.HTTPError)
 
@@ -60,6 +62,7 @@ class Notes:
     def __init__(self) -> None:
         self.sessions: dict[str, dict[str, Any]] = {}
         self.acked: list[dict[str, Any]] = []
+        self.interrupts: list[dict[str, Any]] = []
         self.attempts: list[dict[str, Any]] = []
         self.streams: list[dict[str, Any]] = []
         self.listings: list[dict[str, Any]] = []
@@ -117,6 +120,14 @@ class Talk:
             if self.finished.wait(self.random.random() * 1.5):
                 return
             self.send(f"{self.id}/{number}")
+            if self.random.random() < INTERRUPTED:
+                self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Stops what runs. It overtakes what is queued, so its place in the log is nobody's promise."""
+        with suppress(*TROUBLE):
+            sent = self.events.send(self.id, events=[{"type": "user.interrupt"}])
+            self.notes.interrupts.append({"session": self.id, "event": sent.data[0].id})
 
     def send(self, mark: str) -> None:
         attempt = {"session": self.id, "mark": mark, "posts": 0}
@@ -130,6 +141,14 @@ class Talk:
             attempt["posts"] = self.transport.posts.get(mark, 0)
         self.waiting.add(sent.data[0].id)
         self.acked(sent.data[0].id, mark)
+        if self.random.random() < 0.2:
+            self._look_for(sent.data[0].id)
+
+    def _look_for(self, event: str) -> None:
+        """Whoever has an acknowledgement finds the input, whichever replica is asked next."""
+        with suppress(*TROUBLE):
+            if not any(e.id == event for e in self.events.list(self.id, order="desc")):
+                self.notes.broken.append(f"{self.id}: {event} was acknowledged, and is not in the next listing")
 
     def acked(self, event: str, mark: str) -> None:
         self.notes.acked.append({"session": self.id, "event": event, "mark": mark})

@@ -37,6 +37,10 @@ def lost_input(record: Record) -> None:
     log[:] = [e for e in log if e["id"] != ack["event"]]
 
 
+def lost_interrupt(record: Record) -> None:
+    record.interrupts.append({"session": record.acked[0]["session"], "event": "sevt_interrupt"})
+
+
 def doubled_input(record: Record) -> None:
     ack = record.acked[0]
     log = record.logs[ack["session"]]
@@ -89,6 +93,11 @@ def effect_that_ran_twice(record: Record) -> None:
 
 def effect_that_never_was(record: Record) -> None:
     record.effects.remove(nonce_of(_call(record)))
+
+
+def failure_that_ran(record: Record) -> None:
+    result = _result(record)[1]
+    result["is_error"], result["content"] = True, [{"type": "text", "text": "It failed."}]
 
 
 def effect_nobody_asked_for(record: Record) -> None:
@@ -153,6 +162,7 @@ def nothing_happened(record: Record) -> None:
 # What is done to the record, and the property that has to notice it.
 MUTATIONS: list[tuple[Callable[[Record], None], str]] = [
     (lost_input, "inputs"),
+    (lost_interrupt, "inputs"),
     (doubled_input, "inputs"),
     (swapped_inputs, "inputs"),
     (event_listed_twice, "log"),
@@ -164,6 +174,7 @@ MUTATIONS: list[tuple[Callable[[Record], None], str]] = [
     (two_results, "results"),
     (effect_that_ran_twice, "effects"),
     (effect_that_never_was, "effects"),
+    (failure_that_ran, "effects"),
     (effect_nobody_asked_for, "effects"),
     (session_that_hangs, "endings"),
     (hole_in_a_stream, "streams"),

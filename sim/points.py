@@ -62,7 +62,7 @@ def run(hits: int, seed: int = 1) -> Outcome:
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="sim-points-"))
     print(f"==> points: {len(points())} named points, the first {hits} passages of each, in {folder}", flush=True)
-    world = World(folder, seed, True, servers=BATCH + 1, workers=1, tunnel=False)
+    world = World(folder, seed, True, servers=BATCH + 1, workers=1, gateways="")
     crashed: Counter[str] = Counter()
     try:
         for name in world.names[1:]:

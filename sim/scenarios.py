@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -43,12 +44,15 @@ CREATE TRIGGER unfenced BEFORE UPDATE ON session FOR EACH ROW WHEN (OLD.lease_ep
 @dataclass
 class Scenario:
     """`sessions` are the kinds of sessions, each in the workspace `red` but `blue`, which is in the cloud.
+    `beside` are faults that happen at the same time as the others; only the network's can.
     `sabotage` is done to the database, so that the judge has something to find."""
 
     postgres: bool
     faults: list[str]
     sessions: list[str] = field(default_factory=lambda: ["cloud", "cloud", "hosted", "hosted", "hosted", "tunnel", "tunnel", "blue"])
     clock: bool = False
+    gateways: str = "ab"
+    beside: list[str] = field(default_factory=list)
     sabotage: str = ""
 
 
@@ -59,9 +63,12 @@ SCENARIOS = {
     "disk": Scenario(True, ["fill_disk", "fill_disk_of_database", "kill_server"]),
     "clock": Scenario(True, [*CLOCK, "step_clock_of_database", "kill_server"], clock=True),
     "tunnel": Scenario(True, TUNNEL, sessions=["tunnel"] * 6 + ["cloud", "blue"]),
+    # Replica b reaches the tunnel only through a.
+    "one-gateway": Scenario(True, TUNNEL, sessions=["tunnel"] * 6 + ["cloud", "blue"], gateways="a"),
     "sqlite": Scenario(False, PROCESSES + LONG + NETWORK + ["fill_disk"]),
     "sqlite-clock": Scenario(False, [*CLOCK, "kill_server"], clock=True),
     "everything": Scenario(True, PROCESSES + LONG + NETWORK + DATABASE + CLOCK + ["fill_disk", "fill_disk_of_database", "kill_gateway"], clock=True),
+    "overlapping": Scenario(True, PROCESSES + LONG + DATABASE, beside=NETWORK),
     # A negative control: it has to fail.
     "unfenced": Scenario(
         True, ["freeze_server_past_its_lease", "kill_server"], sessions=["cloud"] * 12 + ["blue"], sabotage=UNFENCED
@@ -88,7 +95,7 @@ def run(name: str, seconds: float, seed: int, patience: float = 1.0) -> Outcome:
     folder = Path(tempfile.mkdtemp(prefix=f"sim-{name}-"))
     print(f"==> {name}: seed {seed}, {seconds:.0f} s, in {folder}", flush=True)
     began = time.monotonic()
-    world = World(folder, seed, scenario.postgres, clock=scenario.clock)
+    world = World(folder, seed, scenario.postgres, gateways=scenario.gateways, clock=scenario.clock)
     nemesis = Nemesis(world, random.Random(f"{seed} {name}"), patience)
     try:
         if scenario.sabotage and world.cluster:
@@ -96,8 +103,16 @@ def run(name: str, seconds: float, seed: int, patience: float = 1.0) -> Outcome:
         for kind in scenario.sessions:
             world.talk("cloud" if kind == "blue" else kind, "blue" if kind == "blue" else "red")
         time.sleep(2 * patience)
-        nemesis.run(scenario.faults, time.monotonic() + seconds)
+        end = time.monotonic() + seconds
+        other = Nemesis(world, random.Random(f"{seed} {name} beside"), patience)
+        beside = threading.Thread(target=other.run, args=(scenario.beside, end)) if scenario.beside else None
+        if beside:
+            beside.start()
+        nemesis.run(scenario.faults, end)
+        if beside:
+            beside.join()
         nemesis.mend()
+        nemesis.done += other.done
         record, errors = conclude(world)
         frames = world.network.heal()
     finally:
@@ -141,6 +156,7 @@ def conclude(world: World) -> tuple[Record, dict[str, int]]:
         notes.streams,
         notes.acked,
         notes.attempts,
+        notes.interrupts,
         ran,
         notes.peeks,
         world.rows(),

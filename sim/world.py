@@ -20,6 +20,7 @@ from typing import Any
 import anthropic
 import httpx2
 
+from harness.chat import user
 from harness.postgres import Cluster
 from harness.server import Server, binary
 from harness.watch import Gone, wait_until
@@ -102,8 +103,9 @@ class World:
     """`postgres`: so many servers on one database; otherwise one server with SQLite."""
 
     def __init__(
-        self, folder: Path, seed: int, postgres: bool, *, servers: int = 2, workers: int = 2, tunnel: bool = True, clock: bool = False
+        self, folder: Path, seed: int, postgres: bool, *, servers: int = 2, workers: int = 2, gateways: str = "ab", clock: bool = False
     ) -> None:
+        """`gateways` names the servers whose edges have one; with none there is no tunnel."""
         self.folder, self.seed, self.postgres, self.clock = folder, seed, postgres, clock
         self.names = [chr(ord("a") + n) for n in range(servers if postgres else 1)]
         worker_names = [f"worker{n}" for n in range(1, workers + 1)]
@@ -119,12 +121,12 @@ class World:
         self.others: list[Proc] = []
         self.mounts: list[Path] = []
         try:
-            self._start(tunnel, worker_names)
+            self._start(gateways, worker_names)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, tunnel: bool, worker_names: list[str]) -> None:
+    def _start(self, gateways: str, worker_names: list[str]) -> None:
         self.network.enter("clients")
         model = self.network.address("model"), str(MODEL)
         self._run("model", [sys.executable, "-m", "sim.model", *model])
@@ -146,8 +148,8 @@ class World:
         self._accounts()
         for name in worker_names:
             self._worker(name)
-        if tunnel:
-            self._tunnel()
+        if gateways:
+            self._tunnel(gateways)
 
     def _restart_database_with_clock(self) -> None:
         assert self.cluster is not None
@@ -225,8 +227,8 @@ class World:
         command += ["--max-idle", "2s", "--lease", "6s", "--sandbox", "process", *more]
         self.workers[name] = self._run(host, command, env, name)
 
-    def _tunnel(self) -> None:
-        """One gateway for each server's edge, before one MCP server."""
+    def _tunnel(self, gateways: str) -> None:
+        """A gateway for each of these servers' edges, before one MCP server."""
         made = self.folder / "gateway"
         env = {**os.environ, "FREEHOLD_URL": self.urls[0], "FREEHOLD_API_KEY": self.keys["red"]}
         command = [binary(), "gateway", "setup", "init", "--output", f"dir:{made}"]
@@ -235,6 +237,8 @@ class World:
         domain = (made / "tunnel-domain").read_text().strip()
         self._run("private", [sys.executable, str(FAST), json.dumps({"port": MCP, "tokens": None, "variant": ""})], name="mcp")
         for name, server in self.servers.items():
+            if name not in gateways:
+                continue
             fingerprint = re.search(r"[0-9a-f]{64}", server.log.read_text())
             assert fingerprint, server.log.read_text()[-2000:]
             config = self.folder / f"gateway-{name}.yaml"
@@ -291,6 +295,7 @@ class World:
                 "retrieve": lambda: client.beta.sessions.retrieve(target),
                 "events": lambda: list(client.beta.sessions.events.list(target)),
                 "stream": lambda: client.beta.sessions.events.stream(target).close(),
+                "send": lambda: client.beta.sessions.events.send(target, events=[user('{"plan": [], "mark": "not yours"}')]),
             }.items():
                 self._peeked(workspace, target, what, ask)
             with suppress(*TROUBLE):

@@ -107,7 +107,13 @@ impl Connector {
         if scope.list_changed {
             self.known.forget_listing(&Key::of(endpoint, &target));
         }
-        outcome.map_err(|failure| failure.into_error(scope.bearer()))
+        outcome.map_err(|failure| {
+            let open = scope.last_method == "tools/call" && failure.leaves_open();
+            match failure.into_error(scope.bearer()) {
+                McpError::Connection(why) if open => McpError::Unanswered(why),
+                error => error,
+            }
+        })
     }
 
     /// Greets the server and lists its tools, past all that is cached.

@@ -8,6 +8,9 @@ pub enum McpError {
     /// that is not MCP: `mcp_connection_failed_error`.
     #[error("{0}")]
     Connection(String),
+    /// The same, but of a call that may have reached the server: nobody knows what became of it.
+    #[error("{0}. Whether the call took effect is unknown; check before you repeat it")]
+    Unanswered(String),
     /// 401 or 403: `mcp_authentication_failed_error`.
     #[error("{0}")]
     Authentication(String),

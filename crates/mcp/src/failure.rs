@@ -59,6 +59,15 @@ impl Failure {
         matches!(self, Self::Status(status) if matches!(status.code.as_u16(), 401 | 403))
     }
 
+    /// Whether a request that was sent may have been carried out nevertheless.
+    pub(crate) fn leaves_open(&self) -> bool {
+        match self {
+            Self::Http(HttpError::Url(_) | HttpError::Connect(_)) | Self::Rpc(_) => false,
+            Self::Http(_) | Self::Malformed(_) => true,
+            Self::Status(status) => status.code.is_server_error(),
+        }
+    }
+
     /// The server's own words, as far as there are any.
     pub(crate) fn body(&self) -> &str {
         match self {

@@ -12,11 +12,12 @@ fn answer(got: &Got, text: &str) -> Value {
         "result": {"resultType": "complete", "content": [{"type": "text", "text": text}]}})
 }
 
-async fn connection_error(call: impl Fn(&Got) -> Say + Send + Sync + 'static) -> String {
+/// What a call that went out ends with when its answer says nothing: it may have been carried out.
+async fn unanswered(call: impl Fn(&Got) -> Say + Send + Sync + 'static) -> String {
     let server = Server::modern(call).await;
     let rig = rig(&server, LONG);
     match rig.call().await {
-        Err(McpError::Connection(text)) => text,
+        Err(McpError::Unanswered(text)) => text,
         other => panic!("{other:?}"),
     }
 }
@@ -38,13 +39,11 @@ async fn answers_that_are_no_json_rpc_are_one_error() {
         r#"{"jsonrpc":"2.0","id":3,"result":{"content":7}}"#,
         r#"{"jsonrpc":"2.0","id":3,"result":{"resultType":"surprise"}}"#,
     ] {
-        connection_error(move |_| http(200, "Content-Type: application/json\r\n", body.as_bytes()))
-            .await;
-        connection_error(move |_| Say::Close(format!("{STREAM}data: {body}\n\n").into_bytes()))
-            .await;
+        unanswered(move |_| http(200, "Content-Type: application/json\r\n", body.as_bytes())).await;
+        unanswered(move |_| Say::Close(format!("{STREAM}data: {body}\n\n").into_bytes())).await;
     }
     let deep = "[".repeat(100_000);
-    connection_error(move |got| {
+    unanswered(move |got| {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":{},"result":{deep}"#,
             got.body["id"]
@@ -52,10 +51,10 @@ async fn answers_that_are_no_json_rpc_are_one_error() {
         http(200, "Content-Type: application/json\r\n", body.as_bytes())
     })
     .await;
-    connection_error(|_| http(200, "Content-Type: text/html\r\n", b"<html>")).await;
-    connection_error(|_| http(202, "", b"")).await;
-    connection_error(|_| Say::Close(b"HTTP/1.1 banana".to_vec())).await;
-    connection_error(|_| Say::Close(Vec::new())).await;
+    unanswered(|_| http(200, "Content-Type: text/html\r\n", b"<html>")).await;
+    unanswered(|_| http(202, "", b"")).await;
+    unanswered(|_| Say::Close(b"HTTP/1.1 banana".to_vec())).await;
+    unanswered(|_| Say::Close(Vec::new())).await;
 }
 
 #[tokio::test]
@@ -63,8 +62,7 @@ async fn redirects_are_not_followed_and_carry_no_credential() {
     let thief = Server::start(|got| got.result(value!({}))).await;
     for status in [301, 302, 307, 308] {
         let to = thief.url.clone();
-        let text =
-            connection_error(move |_| http(status, &format!("Location: {to}\r\n"), b"")).await;
+        let text = unanswered(move |_| http(status, &format!("Location: {to}\r\n"), b"")).await;
         assert!(text.contains(&status.to_string()), "{text}");
     }
     assert!(thief.seen.lock().unwrap().is_empty());
@@ -72,23 +70,22 @@ async fn redirects_are_not_followed_and_carry_no_credential() {
 
 #[tokio::test]
 async fn what_is_too_large_is_refused() {
-    let text = connection_error(|_| {
+    let text = unanswered(|_| {
         let head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n".to_vec();
         Say::Endless(head, vec![b' '; 1 << 20])
     })
     .await;
     assert_eq!(text, "the server's answer is too large");
-    let text = connection_error(|_| Say::Endless(STREAM.into(), vec![b'x'; 1 << 20])).await;
+    let text = unanswered(|_| Say::Endless(STREAM.into(), vec![b'x'; 1 << 20])).await;
     assert_eq!(text, "the server's answer is too large");
-    let comments = connection_error(|_| {
-        Say::Endless(STREAM.into(), [b":".to_vec(), vec![b'x'; 1 << 20]].concat())
-    });
+    let comments =
+        unanswered(|_| Say::Endless(STREAM.into(), [b":".to_vec(), vec![b'x'; 1 << 20]].concat()));
     assert_eq!(comments.await, "the server's answer is too large");
     let head =
-        connection_error(|_| Say::Endless(b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 1 << 16]));
+        unanswered(|_| Say::Endless(b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 1 << 16]));
     assert_eq!(head.await, "the server did not answer with valid HTTP");
     let packed = "Content-Type: application/json\r\nContent-Encoding: gzip\r\n";
-    let text = connection_error(move |_| http(200, packed, b"\x1f\x8b")).await;
+    let text = unanswered(move |_| http(200, packed, b"\x1f\x8b")).await;
     assert!(text.contains("compressed"), "{text}");
 }
 
@@ -116,7 +113,7 @@ async fn servers_that_hang_are_given_up_in_time() {
         let error = rig.call().await.unwrap_err();
         assert_eq!(
             error,
-            McpError::Connection("the server did not answer in time".into())
+            McpError::Unanswered("the server did not answer in time".into())
         );
     }
 }
@@ -271,7 +268,7 @@ async fn questions_are_declined_and_do_not_go_on_for_ever() {
     .await;
     assert!(matches!(
         rig(&server, LONG).call().await,
-        Err(McpError::Connection(_))
+        Err(McpError::Unanswered(_))
     ));
 }
 

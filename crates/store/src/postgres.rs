@@ -8,7 +8,8 @@
 //! second writer in mind, and sessions do not wait for each other.
 //!
 //! A connection that is lost is delay: the group runs again on a new one. If it is lost during COMMIT
-//! the server is asked what became of that transaction before anything runs again.
+//! the server is asked what became of that transaction before anything runs again: each leaves a mark of its
+//! own in the row of its lane (`commit_mark`), because after a crash its id may be another's.
 
 mod address;
 mod connection;
@@ -86,6 +87,7 @@ impl Postgres {
         let begun = connection.begin(&[Scope::All], &time)?;
         let mut tx = PgTx::new(&connection, &begun);
         migrate::run(&mut tx, &WORDS, &|sql| connection.batch(sql))?;
+        connection.prepare()?;
         first(&mut tx)?;
         connection.batch("COMMIT")?;
         drop(connection);
@@ -95,7 +97,9 @@ impl Postgres {
         let mut lane = |name: String| {
             let (sender, queue) = mpsc::channel(QUEUE);
             let (address, time) = (address.clone(), time.clone());
-            let lane = Lane::new(address, time, Arc::clone(&listener), queue, news.clone());
+            let listener = Arc::clone(&listener);
+            let unique = format!("{origin} {name}");
+            let lane = Lane::new(address, time, listener, queue, news.clone(), unique);
             ended.push(lane.start(name)?);
             Ok::<_, StoreError>(sender)
         };

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::cluster::Cluster;
+use common::wire::Wire;
 use freehold_base::{EnvironmentId, IdSource, ReplicaId, SessionId};
 use freehold_store::conformance::{Fixture, World, append};
 use freehold_store::postgres::Address;
@@ -339,6 +340,38 @@ async fn a_database_that_goes_away_is_delay() {
         assert!(found.len() > 100, "work happened: {}", found.len());
         assert_eq!(found, expected);
     }
+    w.store.close().await;
+}
+
+/// A COMMIT that a dying server never saw: after the crash the transaction's id is another's, which was
+/// committed. What was lost runs again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_lost_in_a_crash_is_not_taken_for_anothers() {
+    let mut cluster = Cluster::start();
+    let database = cluster.database();
+    let wire = Wire::to(&cluster);
+    let dir = tempfile::tempdir().unwrap();
+    let w = world(dir.path(), &wire.address(&database)).await;
+    let s = w.session().await.id;
+    let event = w.event("agent.message");
+    let held = wire.hold_next_commit();
+    let appended = {
+        let (store, s, event) = (w.store.clone(), s.clone(), event.clone());
+        tokio::spawn(async move { store.append(append(&s, 0, vec![event])).await })
+    };
+    held.recv_timeout(Duration::from_secs(30)).unwrap();
+    // Nobody comes in before its id is in other hands.
+    wire.close();
+    cluster.kill();
+    cluster.go();
+    for n in 0..20 {
+        cluster.sql(&database, &format!("CREATE TABLE other_{n} (n INT)"));
+    }
+    wire.open();
+    appended.await.unwrap().unwrap();
+    let log = w.store.tail(&s, 0, 10).await.unwrap();
+    assert_eq!(log.len(), 1, "an acknowledged event is lost");
+    assert_eq!(log[0].id, event.id);
     w.store.close().await;
 }
 

@@ -41,8 +41,8 @@ pub(super) struct Connection {
 pub(super) struct Begun {
     /// The time it began at, or the clock that says.
     time: TimeInside,
-    /// The transaction's id, to ask for its outcome.
-    pub(super) mark: String,
+    /// The transaction's id.
+    pub(super) id: String,
 }
 
 enum TimeInside {
@@ -92,11 +92,10 @@ impl Connection {
             .iter()
             .map(|key| format!("SELECT pg_advisory_xact_lock({key});"))
             .collect();
-        // The timeline is part of the mark: after a failover the same number may be another's.
         let rows = self.simple(&format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; {LIMITS} {whole} {locks}
              SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT),
-               pg_current_xact_id() || ' ' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
+               pg_current_xact_id()"
         ))?;
         self.begun(rows, time)
     }
@@ -112,7 +111,7 @@ impl Connection {
 
     fn begun(&self, rows: Vec<[String; 2]>, time: &Time) -> Result<Begun, StoreError> {
         let what = "time of the database";
-        let [now, mark] = rows
+        let [now, id] = rows
             .into_iter()
             .last()
             .ok_or(StoreError::Corrupt { what })?;
@@ -122,36 +121,52 @@ impl Connection {
                 Time::Database => TimeInside::Since(Timestamp::from_micros(now), Instant::now()),
                 Time::Of(clock) => TimeInside::Of(clock.clone()),
             },
-            mark,
+            id,
         })
     }
 
-    /// Whether the transaction of this mark was committed; waits until that is settled.
+    /// Makes the table of marks, within the transaction at hand. What no writer has left lately is of no
+    /// use any more.
+    pub(super) fn prepare(&self) -> Result<(), StoreError> {
+        self.batch(
+            "CREATE TABLE IF NOT EXISTS commit_mark (
+               writer TEXT COLLATE \"C\" PRIMARY KEY, mark BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL);
+             DELETE FROM commit_mark WHERE at < now() - INTERVAL '1 day'",
+        )
+    }
+
+    /// Commits, and with it leaves a mark that `writer` leaves for no other transaction.
+    pub(super) fn commit(&self, writer: &str, mark: u64) -> Result<(), StoreError> {
+        self.batch(&format!(
+            "INSERT INTO commit_mark VALUES ('{writer}', {mark}, now())
+             ON CONFLICT (writer) DO UPDATE SET mark = {mark}, at = now();
+             COMMIT"
+        ))
+    }
+
+    /// Whether the transaction that was to leave this mark was committed; waits until that is settled. Its id
+    /// alone does not tell: after a crash the server gives it to another.
     ///
     /// # Errors
-    /// The connection fails again, or nobody knows any more.
-    pub(super) fn committed(&self, mark: &str) -> Result<bool, StoreError> {
-        let lost = || {
-            let unknown = Lost("a connection ended during COMMIT and its outcome is unknown");
-            StoreError::Database(DatabaseFailure::new(unknown))
+    /// The connection fails again.
+    pub(super) fn committed(&self, id: &str, writer: &str, mark: u64) -> Result<bool, StoreError> {
+        let is = |sql: String, what: &str| {
+            let rows = self.simple(&sql)?;
+            Ok::<_, StoreError>(rows.first().is_some_and(|[found, _]| found == what))
         };
-        let (id, timeline) = mark.split_once(' ').ok_or_else(lost)?;
-        loop {
-            let rows = self.simple(&format!(
-                "SELECT COALESCE(pg_xact_status('{id}'::xid8), 'forgotten'),
-                   left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
-            ))?;
-            let [status, now] = rows.into_iter().next().ok_or_else(lost)?;
-            if now != timeline {
-                return Err(lost());
-            }
-            match status.as_str() {
-                "committed" => return Ok(true),
-                "aborted" => return Ok(false),
-                "in progress" => std::thread::sleep(Duration::from_millis(20)),
-                _ => return Err(lost()),
-            }
+        // Whoever lost the connection may still be at it.
+        while !is(
+            format!(
+                "SELECT COUNT(*), '' FROM pg_stat_activity WHERE backend_xid = '{id}'::xid8::xid"
+            ),
+            "0",
+        )? {
+            std::thread::sleep(Duration::from_millis(20));
         }
+        is(
+            format!("SELECT mark, '' FROM commit_mark WHERE writer = '{writer}'"),
+            &mark.to_string(),
+        )
     }
 
     /// Sends this with the next statement. If it fails, so does that.

@@ -28,6 +28,10 @@ pub(super) struct Lane {
     queue: mpsc::Receiver<Message>,
     news: mpsc::UnboundedSender<Item>,
     connection: Option<Connection>,
+    /// Names this lane to the database; no other ever has the same name.
+    name: String,
+    /// Transactions begun: what each marks its commit with.
+    begun: u64,
 }
 
 /// What became of a group.
@@ -67,6 +71,7 @@ impl Lane {
         listener: Arc<dyn CommitListener>,
         queue: mpsc::Receiver<Message>,
         news: mpsc::UnboundedSender<Item>,
+        name: String,
     ) -> Self {
         Self {
             address,
@@ -75,6 +80,8 @@ impl Lane {
             queue,
             news,
             connection: None,
+            name,
+            begun: 0,
         }
     }
 
@@ -167,25 +174,26 @@ impl Lane {
         let begun = connection.begin(&scopes, &self.time)?;
         let done = run_all(connection, &begun, group)?;
         crash_point!("store.commit.before");
-        let Err(error) = connection.batch("COMMIT") else {
+        self.begun += 1;
+        let Err(error) = connection.commit(&self.name, self.begun) else {
             return Ok(done);
         };
         let StoreError::Connection(_) = error else {
             return Err(error);
         };
-        if self.settled(&begun.mark)? {
+        if self.settled(&begun.id)? {
             return Ok(done);
         }
         Err(error)
     }
 
     /// Whether a transaction whose COMMIT was not answered was committed.
-    fn settled(&mut self, mark: &str) -> Result<bool, StoreError> {
+    fn settled(&mut self, id: &str) -> Result<bool, StoreError> {
         let mut pauses = Pauses::new();
         loop {
             self.connection = None;
             let asked = Connection::open(&self.address).and_then(|c| {
-                let committed = c.committed(mark)?;
+                let committed = c.committed(id, &self.name, self.begun)?;
                 self.connection = Some(c);
                 Ok(committed)
             });

@@ -114,14 +114,30 @@ impl Cluster {
 
     /// The address of a database, as it is configured.
     pub fn url(&self, database: &str) -> String {
-        let dir = self.dir.path().display();
-        format!("host={dir} user=postgres dbname={database}")
+        url_in(self.dir.path(), database)
     }
 
     /// The address of a database.
     pub fn address(&self, database: &str) -> Address {
-        Address::new(&Secret::new(self.url(database)), None, None).unwrap()
+        address_in(self.dir.path(), database)
     }
+
+    /// Where the server listens.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join(SOCKET)
+    }
+}
+
+/// The name of the socket in its directory.
+pub const SOCKET: &str = ".s.PGSQL.5432";
+
+fn url_in(dir: &Path, database: &str) -> String {
+    format!("host={} user=postgres dbname={database}", dir.display())
+}
+
+/// The address of a database whose server's socket is in `dir`.
+pub fn address_in(dir: &Path, database: &str) -> Address {
+    Address::new(&Secret::new(url_in(dir, database)), None, None).unwrap()
 }
 
 impl Drop for Cluster {

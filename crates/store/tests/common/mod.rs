@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 pub mod cluster;
+pub mod wire;
 
 use std::path::Path;
 use std::sync::Arc;
