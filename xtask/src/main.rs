@@ -19,13 +19,15 @@ const USAGE: &str = "\
 usage: cargo xtask test [--only rust|python|ts|hosts|replicas|mcp|deploy|demo|lint|docs]
        cargo xtask demo [tunnel] [--exit]
        cargo xtask bench [SECTION]... [--quick] [--json] [--rounds N]
+       cargo xtask bench --scale [--quick]
 
 test   format, lints, unit and integration tests, documentation, and both official SDKs against a
        freshly built server; sets up everything it needs below target/xtask
 demo   starts a server on embedded defaults and runs a real session on it; then serves until Ctrl-C,
        or with --exit ends, with status 0 only if the session ended well; `demo tunnel` shows an
        agent that calls an MCP server in a private network (a network namespace: needs root)
-bench  builds in release and measures the server, about five minutes; see docs/benchmarks.md";
+bench  builds in release and measures the server, about five minutes; see docs/benchmarks.md.
+       With --scale how things grow, on both engines; see docs/scale.md";
 
 fn main() -> ExitCode {
     match dispatch() {
