@@ -29,7 +29,12 @@ pub fn run(args: &[&str]) -> Result<()> {
     }
     let target = paths::bin_dir()?;
     let release = target.parent().context("no target folder")?.join("release");
-    let peers = setup::peers(args.contains(&"tunnel"));
+    let peers = if args.contains(&"--scale") {
+        setup::postgres()?;
+        setup::Peers::default()
+    } else {
+        setup::peers(args.contains(&"tunnel"))
+    };
     let mut bench = crate::run::command(release.join("freehold-bench"));
     if let Some(python) = peers.python {
         bench.arg("--python").arg(python);

@@ -355,6 +355,7 @@ pub fn sandboxes() -> Result<()> {
 }
 
 /// What the benchmark compares with; what cannot be installed is left out, and said to be.
+#[derive(Default)]
 pub struct Peers {
     /// An interpreter with the official SDK and FastMCP.
     pub python: Option<PathBuf>,

@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Rounds, 1 to 20 [default: 7, with --quick 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=20))]
     pub(crate) rounds: Option<u16>,
+    /// Measure how things grow instead, on both engines, in a quarter of an hour; see docs/scale.md
+    #[arg(long, conflicts_with_all = ["rounds", "sections", "json"])]
+    pub(crate) scale: bool,
     /// What is measured [default: everything but `tunnel`]
     #[arg(value_enum, value_name = "SECTION")]
     pub(crate) sections: Vec<Section>,

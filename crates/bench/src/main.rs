@@ -12,6 +12,7 @@ mod measure;
 mod plan;
 mod report;
 mod run;
+mod scale;
 
 use std::process::ExitCode;
 
@@ -21,7 +22,14 @@ fn main() -> ExitCode {
     // This program again, as a part of what it measures.
     let done = match std::env::args().nth(1).as_deref() {
         Some(edge::COMMAND) => edge::run(&edge::Args::parse_from(std::env::args().skip(1))),
-        _ => run::run(&args::Args::parse()),
+        _ => {
+            let args = args::Args::parse();
+            if args.scale {
+                scale::run(&args)
+            } else {
+                run::run(&args)
+            }
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -33,6 +33,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on `data` and waits until it is ready.
     pub(crate) async fn start(binary: &Path, data: &Path, model: SocketAddr) -> Result<Self> {
+        Self::start_on(binary, data, model, None).await
+    }
+
+    /// The same on a PostgreSQL database.
+    pub(crate) async fn start_on(
+        binary: &Path,
+        data: &Path,
+        model: SocketAddr,
+        database: Option<&str>,
+    ) -> Result<Self> {
         let begun = Instant::now();
         let mut child = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
@@ -46,6 +56,7 @@ impl Server {
             )
             .env("FREEHOLD_BOOTSTRAP_KEY", KEY)
             .env("FREEHOLD_MODEL_KEY", "none-needed")
+            .envs(database.map(|url| ("FREEHOLD_DATABASE_URL", url)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -9,7 +9,7 @@ mod table;
 
 pub(crate) use board::Board;
 pub(crate) use machine::Machine;
-pub(crate) use stats::quantile;
+pub(crate) use stats::{median, quantile};
 
 use crate::plan::Plan;
 
