@@ -168,8 +168,8 @@ fn hosts(steps: &mut Steps) -> Result<()> {
     pytest(steps, "two hosts", &python, &setup::HOSTS)
 }
 
-/// The client suite on PostgreSQL, and what two replicas behind a proxy that sends each request to the
-/// next must do.
+/// The client suite on two replicas behind a proxy that sends each request to the next, and what such
+/// replicas must do besides.
 fn replicas(steps: &mut Steps) -> Result<()> {
     build(steps)?;
     steps.own("replicas set-up", "PostgreSQL and nginx", setup::replicas)?;
@@ -177,14 +177,17 @@ fn replicas(steps: &mut Steps) -> Result<()> {
     let python = steps.own("replicas python", "virtual environment", || {
         setup::CURRENT.ready()
     })?;
-    let mut tests = suite(&python, &setup::CURRENT)?;
-    tests.env("FREEHOLD_TEST_STORE", "postgres");
-    counted(steps, "python on PostgreSQL", &mut tests)?;
-    let mut tests = suite(&python, &setup::REPLICAS)?;
-    tests
-        .env("FREEHOLD_TEST_STORE", "postgres")
-        .env("FREEHOLD_TEST_REPLICAS", "2");
-    counted(steps, "two replicas", &mut tests)
+    for (name, of) in [
+        ("python on two replicas", setup::CURRENT),
+        ("two replicas", setup::REPLICAS),
+    ] {
+        let mut tests = suite(&python, &of)?;
+        tests
+            .env("FREEHOLD_TEST_STORE", "postgres")
+            .env("FREEHOLD_TEST_REPLICAS", "2");
+        counted(steps, name, &mut tests)?;
+    }
+    Ok(())
 }
 
 /// What stands in `deploy/`: linted, rendered, and every configuration held against the binary.
