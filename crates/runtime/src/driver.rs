@@ -104,6 +104,8 @@ struct Driver<'a> {
     inbox: Vec<Queued>,
     state: State,
     place: Option<Arc<Place>>,
+    /// Files may have been attached since: it still says where this round's tools ran, and is not for the next.
+    place_is_old: bool,
     running: Running,
     /// Tools of the agent's MCP servers, once they were asked in this turn.
     mcp: Option<Arc<[McpTool]>>,
@@ -149,6 +151,7 @@ impl<'a> Driver<'a> {
             inbox: Vec::new(),
             state,
             place: None,
+            place_is_old: false,
             running: Running::default(),
             mcp: None,
             failed: BTreeSet::new(),
@@ -433,7 +436,8 @@ impl<'a> Driver<'a> {
     /// Where this round's tools run. Credentials are looked up for each round, so that a change
     /// reaches a session that runs.
     async fn place(&mut self) -> Result<Arc<Place>, Stop> {
-        let place = match self.place.take() {
+        let old = std::mem::take(&mut self.place_is_old);
+        let place = match self.place.take().filter(|_| !old) {
             Some(mut place) => {
                 let credentials =
                     load::credentials(self.shared, &self.session, &place.config).await?;
@@ -467,11 +471,11 @@ impl<'a> Driver<'a> {
             () = self.shared.stopping.cancelled() => Ok(Draft::default()),
             () = self.bell.wait() => {
                 self.bell.heard();
-                let place = self.place.take(); // Files may have been attached.
+                self.place_is_old = true;
                 self.sync().await?;
                 if self.inbox.iter().any(|i| matches!(i.body, EventBody::UserInterrupt(_))) {
                     self.running.cancel_all().await;
-                    if let Some(place) = &place {
+                    if let Some(place) = &self.place {
                         self.shared.executor.settle(place).await;
                     }
                 }

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::sync::atomic::Ordering;
+
 use serde_json::json;
 use support::{Tools, World, agent, self_hosted};
 
@@ -91,6 +93,22 @@ async fn messages_sent_while_running_are_answered_in_order() {
 }
 
 #[tokio::test]
+async fn what_a_call_left_is_taken_in_also_if_a_message_came_meanwhile() {
+    let (tools, gate) = Tools::gated();
+    let rounds = tools.rounds();
+    let world = World::start(tools).await;
+    let session = world.session(agent(), "bash: wait").await;
+    gate.reached().await;
+    for _ in 0..5 {
+        world.say(&session, "say: meanwhile").await;
+    }
+    gate.open();
+    world.settled(&session).await;
+    let taken_in = [rounds.settled, rounds.listed].map(|n| n.load(Ordering::SeqCst));
+    assert_eq!(taken_in, [1, 1]);
+}
+
+#[tokio::test]
 async fn an_interrupt_stops_a_running_tool_and_the_next_message_starts_a_turn() {
     let (tools, gate) = Tools::gated();
     let world = World::start(tools).await;
@@ -169,7 +187,7 @@ async fn a_denied_call_is_never_run() {
         .expect("text")
         .to_owned();
     assert!(text.contains("not today"), "{text}");
-    assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 0);
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
     assert_eq!(
         history.last().expect("events")["stop_reason"]["type"],
         "end_turn"
@@ -220,7 +238,7 @@ async fn a_self_hosted_call_is_left_to_its_worker() {
         history.last().expect("events")["stop_reason"]["type"],
         "requires_action"
     );
-    assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 0);
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

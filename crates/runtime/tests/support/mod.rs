@@ -35,6 +35,14 @@ pub struct Tools {
     gate: Option<Arc<Gate>>,
     calls: Arc<AtomicUsize>,
     files: Written,
+    rounds: Rounds,
+}
+
+/// How often what a round of calls left behind was taken in: memory, and outputs.
+#[derive(Clone, Default)]
+pub struct Rounds {
+    pub settled: Arc<AtomicUsize>,
+    pub listed: Arc<AtomicUsize>,
 }
 
 /// Holds a call until the test lets it go.
@@ -75,6 +83,9 @@ impl Tools {
     pub fn calls(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.calls)
     }
+    pub fn rounds(&self) -> Rounds {
+        self.rounds.clone()
+    }
     pub fn files(&self) -> Written {
         Arc::clone(&self.files)
     }
@@ -114,7 +125,11 @@ impl ToolExecutor for Tools {
             .push((path.to_owned(), bytes));
         Ok(())
     }
+    async fn settle(&self, _: &Place) {
+        self.rounds.settled.fetch_add(1, Ordering::SeqCst);
+    }
     async fn outputs(&self, _: &Place) -> Result<Vec<OutputFile>, String> {
+        self.rounds.listed.fetch_add(1, Ordering::SeqCst);
         Ok(Vec::new())
     }
     async fn read_output(
