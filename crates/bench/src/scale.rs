@@ -49,7 +49,7 @@ const FULL: Sizes = Sizes {
     idle: 10_000,
     streams: 1_000,
     running: 200,
-    samples: 200,
+    samples: 100,
     rounds: 5,
 };
 const QUICK: Sizes = Sizes {
