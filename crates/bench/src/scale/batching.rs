@@ -49,7 +49,7 @@ fn took(producers: Vec<Producer>) -> Vec<f64> {
 
 pub(super) async fn measure(database: &Database, sizes: Sizes, sheet: &mut Sheet) -> Result<()> {
     let engine = database.engine;
-    let world = World::new(database.open()?).await?;
+    let world = World::new(database.open().await?).await?;
     let replica = world.store.replica().clone();
     world.store.heartbeat(&replica, 600_000).await?;
     let sessions = world.sessions(SESSIONS, None).await?;

@@ -21,7 +21,7 @@ const CHUNK: usize = 1_000;
 const PATIENCE: f64 = 120.0;
 
 pub(super) async fn measure(database: &Database, sizes: Sizes, sheet: &mut Sheet) -> Result<()> {
-    let world = World::new(database.open()?).await?;
+    let world = World::new(database.open().await?).await?;
     let queue = world.environment("queue").await?;
     let empty = database.bytes().await?;
     let replica = world.store.replica().clone();
