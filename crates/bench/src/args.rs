@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Measure how things grow instead, on both engines, in a quarter of an hour; see docs/scale.md
     #[arg(long, conflicts_with_all = ["rounds", "sections", "json"])]
     pub(crate) scale: bool,
+    /// With --scale: only on this engine [default: both]
+    #[arg(long, value_enum, requires = "scale")]
+    pub(crate) engine: Vec<crate::scale::Engine>,
     /// What is measured [default: everything but `tunnel`]
     #[arg(value_enum, value_name = "SECTION")]
     pub(crate) sections: Vec<Section>,

@@ -21,7 +21,8 @@ use crate::args::Args;
 use crate::load::process;
 use crate::report::Machine;
 
-use engine::{Database, Engine};
+use engine::Database;
+pub(crate) use engine::Engine;
 use sheet::Sheet;
 
 /// How much there is.
@@ -49,7 +50,7 @@ const FULL: Sizes = Sizes {
     idle: 10_000,
     streams: 1_000,
     running: 200,
-    samples: 200,
+    samples: 100,
     rounds: 5,
 };
 const QUICK: Sizes = Sizes {
@@ -97,8 +98,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Everything on both engines; goes on after what fails, and gives the first failure.
 async fn all(args: &Args, sizes: Sizes, dir: &Path, sheet: &mut Sheet) -> Result<()> {
     let mut outcome = Ok(());
+    let engines = match args.engine.is_empty() {
+        true => &Engine::ALL[..],
+        false => args.engine.as_slice(),
+    };
     for part in ["batching", "queue", "growth", "crowd"] {
-        for engine in Engine::ALL {
+        for engine in engines {
+            let engine = *engine;
             let begun = Instant::now();
             let done = one(args, sizes, dir, part, engine, sheet).await;
             eprintln!("{engine:?}, {part}: {:.0} s", begun.elapsed().as_secs_f64());

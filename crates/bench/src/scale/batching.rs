@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use freehold_base::{EnvironmentId, SessionId};
 
 use super::Sizes;
@@ -24,8 +24,8 @@ const PRODUCERS: [usize; 3] = [1, 16, 64];
 const WORKERS: usize = 16;
 /// How long each does in a round.
 const SLICE: Duration = Duration::from_millis(1_500);
-/// Claims that are provided for, a second of either.
-const CLAIMS: usize = 5_000;
+/// Items that each claims in a round.
+const CLAIMS: usize = 400;
 const EVENT: usize = 600;
 
 struct Producer {
@@ -49,7 +49,7 @@ fn took(producers: Vec<Producer>) -> Vec<f64> {
 
 pub(super) async fn measure(database: &Database, sizes: Sizes, sheet: &mut Sheet) -> Result<()> {
     let engine = database.engine;
-    let world = World::new(database.open()?).await?;
+    let world = World::new(database.open().await?).await?;
     let replica = world.store.replica().clone();
     world.store.heartbeat(&replica, 600_000).await?;
     let sessions = world.sessions(SESSIONS, None).await?;
@@ -134,7 +134,6 @@ async fn claims(
     sizes: Sizes,
     sheet: &mut Sheet,
 ) -> Result<()> {
-    let items = (CLAIMS as f64 * SLICE.as_secs_f64()) as usize;
     for round in 0..sizes.rounds {
         let mut rates = [0.0; 2];
         for turn in 0..2 {
@@ -143,15 +142,15 @@ async fn claims(
             let queue = world
                 .environment(&format!("claims-{round}-{which}"))
                 .await?;
-            world.sessions(items, Some(&queue)).await?;
-            let ours = async |_: &mut Producer| claim_ours(world, &queue).await;
-            let theirs = async |p: &mut Producer| plain.claim(p.connection, world, &queue).await;
-            let mut all = producers(WORKERS);
+            world.sessions(CLAIMS, Some(&queue)).await?;
+            let ours = async |_: &mut Producer, _| claim_ours(world, &queue).await;
+            let theirs = async |p: &mut Producer, _| plain.claim(p.connection, &queue).await;
+            let (mut all, begun) = (producers(WORKERS), Instant::now());
             let done = match which {
-                0 => closed_loop::run(&mut all, SLICE, ours).await?,
-                _ => closed_loop::run(&mut all, SLICE, theirs).await?,
+                0 => closed_loop::share(&mut all, 0..CLAIMS, ours).await?,
+                _ => closed_loop::share(&mut all, 0..CLAIMS, theirs).await?,
             };
-            rates[which] = done.rate();
+            rates[which] = done.len() as f64 / begun.elapsed().as_secs_f64();
         }
         let mut put = |what: &str, unit, value| {
             sheet.put(
@@ -169,10 +168,9 @@ async fn claims(
     Ok(())
 }
 
-async fn claim_ours(world: &World, queue: &EnvironmentId) -> Result<usize> {
-    let Some(item) = world.store.poll_work(poll(world, queue, 0)).await? else {
-        anyhow::bail!("the queue ran out: fewer were provided for than can be claimed");
-    };
+async fn claim_ours(world: &World, queue: &EnvironmentId) -> Result<()> {
+    let item = world.store.poll_work(poll(world, queue, 0)).await?;
+    let item = item.context("the queue ran out")?;
     world.store.ack_work(queue, &item.id).await?;
-    Ok(1)
+    Ok(())
 }

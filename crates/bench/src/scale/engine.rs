@@ -15,14 +15,14 @@ use tempfile::TempDir;
 use crate::plan::PATIENCE;
 
 /// What the rows are in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Engine {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Engine {
     Sqlite,
     Postgres,
 }
 
 impl Engine {
-    pub(super) const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
+    pub(crate) const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
 }
 
 impl fmt::Display for Engine {
@@ -74,7 +74,7 @@ impl Database {
     }
 
     /// The store over it.
-    pub(super) fn open(&self) -> Result<Store> {
+    pub(super) async fn open(&self) -> Result<Store> {
         let database = match self.url() {
             Some(url) => Some(Address::new(&Secret::new(url), None, None)?),
             None => None,
@@ -83,13 +83,10 @@ impl Database {
             database,
             ..Place::default()
         };
-        let ids = IdSource::system();
-        Ok(Store::open_with(
-            &self.data(),
-            place,
-            ids,
-            Arc::new(NoListener),
-        )?)
+        let (data, ids) = (self.data(), IdSource::system());
+        let open = move || Store::open_with(&data, place, ids, Arc::new(NoListener));
+        // It blocks.
+        Ok(tokio::task::spawn_blocking(open).await??)
     }
 
     /// Bytes of tables and indexes.

@@ -18,10 +18,10 @@ const PAGE: usize = 20;
 /// Sessions made between two looks at the clock.
 const CHUNK: usize = 1_000;
 /// Seconds after which an engine gets no more sessions.
-const PATIENCE: f64 = 180.0;
+const PATIENCE: f64 = 120.0;
 
 pub(super) async fn measure(database: &Database, sizes: Sizes, sheet: &mut Sheet) -> Result<()> {
-    let world = World::new(database.open()?).await?;
+    let world = World::new(database.open().await?).await?;
     let queue = world.environment("queue").await?;
     let empty = database.bytes().await?;
     let replica = world.store.replica().clone();

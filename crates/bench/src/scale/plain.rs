@@ -9,7 +9,6 @@ use freehold_store::NewEvent;
 use tokio::sync::Mutex;
 
 use super::engine::Database;
-use super::world::World;
 
 const FENCE: &str = "UPDATE session SET head_seq = head_seq + 1, last_processed_at = $1
    WHERE id = $2 AND lease_epoch = $3 RETURNING head_seq";
@@ -129,12 +128,7 @@ impl Plain {
     }
 
     /// Polls and acknowledges an item, in a transaction each.
-    pub(super) async fn claim(
-        &self,
-        caller: usize,
-        _: &World,
-        queue: &EnvironmentId,
-    ) -> Result<usize> {
+    pub(super) async fn claim(&self, caller: usize, queue: &EnvironmentId) -> Result<()> {
         let queue = queue.to_string();
         let taken = match self {
             Self::Sqlite(connection) => {
@@ -166,7 +160,7 @@ impl Plain {
         if taken != 1 {
             bail!("an item was acknowledged by another");
         }
-        Ok(1)
+        Ok(())
     }
 }
 

@@ -21,7 +21,7 @@ const WORKERS: usize = 16;
 const SLICE: Duration = Duration::from_secs(3);
 
 pub(super) async fn measure(database: &Database, sizes: Sizes, sheet: &mut Sheet) -> Result<()> {
-    let world = World::new(database.open()?).await?;
+    let world = World::new(database.open().await?).await?;
     let samples = sizes.samples.min(sizes.queue / 4);
     for (n, depth) in [SHORT, sizes.queue].into_iter().enumerate() {
         let queue = world.environment(&format!("queue-{n}")).await?;
