@@ -95,14 +95,15 @@ pub(super) async fn measure(
     put(&format!("{n} sessions running: CPU of a turn"), "ms", cpu);
     let what = format!("memory, {n} sessions running");
     put(&what, "MiB", server.resident_mib()?);
-    let all = |of: fn(&(Talk, Vec<f64>, Vec<f64>)) -> &Vec<f64>| -> Vec<f64> {
-        talks.iter().flat_map(|t| of(t).iter().copied()).collect()
-    };
+    let (mut acknowledged, mut idle) = (Vec::new(), Vec::new());
+    for (_, of_one, whole) in talks {
+        acknowledged.extend(of_one);
+        idle.extend(whole);
+    }
     let what = format!("{n} sessions running: a message is durable");
-    sheet.put_millis(engine, PART, &what, &all(|t| &t.1));
+    sheet.put_millis(engine, PART, &what, &acknowledged);
     let what = format!("{n} sessions running: a whole turn");
-    sheet.put_millis(engine, PART, &what, &all(|t| &t.2));
-    drop(talks);
+    sheet.put_millis(engine, PART, &what, &idle);
     drop(makers);
     server.stop()?;
     Ok(())

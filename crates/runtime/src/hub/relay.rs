@@ -256,7 +256,7 @@ mod tests {
             mut changes,
             noted,
         } = hub.interests();
-        assert_eq!(there, [a.clone()]);
+        assert_eq!(there, std::slice::from_ref(&a));
         let mut again = hub.subscribe(&a);
         let announced = again.announced.take().unwrap();
         let mut known = std::pin::pin!(announced.known());
