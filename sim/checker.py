@@ -96,7 +96,7 @@ def log(record: Record) -> Iterator[str]:
     for session, row in record.rows.items():
         if session not in record.logs:
             continue
-        n = len(record.logs[session])
+        n = sum(bool(e.get("processed_at")) for e in record.logs[session])
         if not (row["events"] == row["head"] == row["last"] == n and row["first"] == 1):
             yield f"{session}: {n} events are listed, and the database has {row}"
         if row["stale"]:
@@ -167,7 +167,7 @@ def streams(record: Record) -> Iterator[str]:
             yield f"{who} has a hole or a repetition: {seen}"
         elif seen and seen[0] > after + 1:
             yield f"{who} begins at {seen[0]}, and {after} was the last that was listed"
-        elif stream["open"] and max([after, *seen[-1:]]) != len(events) - 1:
+        elif stream["open"] and max([after, *seen[-1:]]) != sum(bool(e.get("processed_at")) for e in events) - 1:
             yield f"{who} stayed open and ends at {max([after, *seen[-1:]])} of {len(events)} events"
 
 

@@ -21,7 +21,9 @@ from .world import World
 # A server's lease on its sessions is 15 seconds, a worker's 6 here.
 LONGER_THAN_THE_LEASE = (16.0, 21.0)
 BRIEF = (0.3, 4.0)
-STEPS_S = (-3600, -120, -5, 5, 120, 3600, 86_400)
+# Forward by any length; back by less than sessions have time for at the end, because what was due by a clock
+# that is put back is due that much later.
+STEPS_S = (-45, -5, 5, 120, 3600, 86_400)
 
 
 class Nemesis:
@@ -32,11 +34,12 @@ class Nemesis:
         # Scales how long faults last, but for those that have to outlast a lease.
         self.patience = patience
         self.done: Counter[str] = Counter()
+        self.offsets: dict[Path, int] = {}
 
     def run(self, kinds: list[str], until: float) -> None:
-        """Each kind once, in a random order, and then any, until the time is over."""
+        """Each kind once, in a random order, however long that takes; then any, until the time is over."""
         first = self.random.sample(kinds, len(kinds))
-        while time.monotonic() < until:
+        while first or time.monotonic() < until:
             kind = first.pop() if first else self.random.choice(kinds)
             self.inject(kind)
             self.world.peek(self.random)
@@ -223,32 +226,31 @@ class Nemesis:
             return "database, which ended"
         return "database"
 
-    def _step(self, folders: list[Any], name: str) -> str:
-        step = self.random.choice(STEPS_S)
-        for folder in folders:
-            # At once: a process must never read half a file.
-            (folder / "clock.new").write_text(f"{step:+}\n")
-            os.replace(folder / "clock.new", folder / "clock")
+    def _step(self, folder: Path, name: str, steps: tuple[int, ...]) -> str:
+        step = self.random.choice(steps)
+        self.offsets[folder] = self.offsets.get(folder, 0) + step
+        # At once: a process must never read half a file.
+        (folder / "clock.new").write_text(f"{self.offsets[folder]:+}\n")
+        os.replace(folder / "clock.new", folder / "clock")
         self.last((1.0, 10.0))
-        if self.random.random() < 0.7:
-            for folder in folders:
-                (folder / "clock.new").write_text("+0\n")
-                os.replace(folder / "clock.new", folder / "clock")
         return f"{name} {step:+} s"
 
     def step_clock_of_server(self) -> str:
         name = self.server()
-        return self._step([self.world.folder / name], name)
+        return self._step(self.world.folder / name, name, STEPS_S)
 
     def step_clock_of_database(self) -> str:
-        return self._step([self._cluster().folder], "database")
+        return self._step(self._cluster().folder, "database", STEPS_S)
+
+    def put_clock_back(self) -> str:
+        """Far: of a server, or of the database."""
+        name = self.random.choice(["database", self.server()])
+        folder = self._cluster().folder if name == "database" else self.world.folder / name
+        return self._step(folder, name, (-3600,))
 
     def mend(self) -> None:
         """Whatever is still wrong is right again, and everything runs."""
         self.world.network.heal()
-        for folder in [*(self.world.folder / name for name in self.world.names), *([self._cluster().folder] if self.world.cluster else [])]:
-            if (folder / "clock").exists():
-                (folder / "clock").write_text("+0\n")
         for proc in (*self.world.workers.values(), *self.world.gateways.values()):
             if proc.process.poll() is not None:
                 proc.start()

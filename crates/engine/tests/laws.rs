@@ -565,3 +565,22 @@ fn a_context_that_cannot_even_be_compacted_ends_the_turn() {
         "retries_exhausted"
     );
 }
+
+/// Who stood still while another took over reads what that one wrote before finding out.
+#[test]
+fn a_driver_without_its_lease_runs_nothing_of_its_successor() {
+    let mut session = Session::new(Placement::Cloud);
+    session.queue(EventBody::UserMessage(text("first")));
+    session.epoch = 2;
+    let asked = |s: &Session| s.history().iter().any(|e| e["type"] == "agent.tool_use");
+    while !asked(&session) {
+        assert!(session.step(&World::Tools(vec![0])));
+    }
+    session.epoch = 1;
+    assert!(!session.step(&World::Text), "parking tells it");
+    assert!(session.in_flight.is_empty());
+    session.epoch = 2;
+    while session.in_flight.is_empty() {
+        assert!(session.step(&World::Text));
+    }
+}

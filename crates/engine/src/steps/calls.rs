@@ -23,6 +23,10 @@ pub(crate) fn calls(
     if state.calls.is_empty() {
         return None;
     }
+    if state.calls.iter().any(|c| is_of_another(c, view)) {
+        // Nothing may be run here. Parking is an append, and its refusal ends this driver.
+        return Some(Step::Park);
+    }
     let mut draft = Draft::default();
     for call in &state.calls {
         if call.is_denied() {
@@ -75,6 +79,12 @@ fn is_lost(call: &Call, view: &View<'_>) -> bool {
             // What its server says of repeating it is a claim, not a fact.
             _ => true,
         }
+}
+
+/// A call that became free to run under a later lease: this driver has lost its own and does not know it
+/// yet, because it stood still. Whoever has the lease runs it.
+fn is_of_another(call: &Call, view: &View<'_>) -> bool {
+    call.is_runnable() && view.epoch < call.runnable_epoch
 }
 
 fn denial(call: &Call) -> String {

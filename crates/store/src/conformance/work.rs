@@ -24,6 +24,7 @@ cases! {
     a_lapsed_item_of_a_resting_session_ends,
     a_lapsed_item_of_a_running_session_is_replaced,
     lost_workers_are_named_until_nothing_is_left_to_do,
+    a_clock_that_is_put_back_makes_no_call_later_than_its_worker,
     a_graceful_stop_reaches_the_worker,
     a_worker_that_never_stops_is_stopped,
     a_queued_item_stops_at_the_next_look,
@@ -347,6 +348,19 @@ async fn a_lapsed_item_of_a_running_session_is_replaced(w: World) {
     assert_ne!(next.id, item.id);
     assert_eq!(w.states(&s).await, [Stopped, Queued]);
     assert_eq!(w.token_is_live(1).await, Some(false));
+}
+
+async fn a_clock_that_is_put_back_makes_no_call_later_than_its_worker(w: World) {
+    let (s, first) = w.held().await;
+    w.store.accept(&s, vec![w.message()]).await.unwrap();
+    w.clock.advance_millis(200_000);
+    let call = append(&s, 0, vec![w.event("agent.tool_use")]);
+    let called = w.store.append(call).await.unwrap().events[0].processed_at;
+    w.clock.advance_millis(-199_000);
+    w.store.cut_work(&w.environment, &first.id).await.unwrap();
+    w.clock.advance_millis(60_000);
+    let second = w.poll(2).await.unwrap();
+    assert_eq!(second.metadata.get(LAPSED_AT), Some(&called.to_string()));
 }
 
 async fn lost_workers_are_named_until_nothing_is_left_to_do(w: World) {

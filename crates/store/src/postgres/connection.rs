@@ -131,7 +131,7 @@ impl Connection {
         self.batch(
             "CREATE TABLE IF NOT EXISTS commit_mark (
                writer TEXT COLLATE \"C\" PRIMARY KEY, mark BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL);
-             DELETE FROM commit_mark WHERE at < now() - INTERVAL '1 day'",
+             DELETE FROM commit_mark WHERE at < now() - INTERVAL '30 days'",
         )
     }
 

@@ -121,7 +121,13 @@ pub(super) fn end(
     if is_needed(tx, &row.session_id)? {
         // A lapse has taken its time already.
         let attempt = row.attempt + i64::from(why != End::Lapsed);
-        insert(tx, ids, &row.session_id, attempt, &lost(row, why, now))?;
+        // Calls are held against this: none of those in the log may count as later, also if the clock
+        // was put back since.
+        let last = "SELECT last_processed_at FROM session WHERE id = ?1";
+        let last = one(tx.query(last, params![&row.session_id])?);
+        let last = last.map_or(Ok(now), |mut found| found.time("last event"))?;
+        let lost = lost(row, why, now.max(last));
+        insert(tx, ids, &row.session_id, attempt, &lost)?;
     }
     Ok(WorkRow {
         state: WorkState::Stopped,
