@@ -68,10 +68,16 @@ pub(crate) async fn serve(
             };
             drop(place);
             let (stream, peer) = known;
+            // Ends its streams, too, if it is not listed any more or the server is idle.
+            let over = idle.child_token();
             tokio::select! {
-                () = take(&shared, stream, &peer, stop, &streams, &idle) => {}
+                () = take(&shared, stream, &peer, stop, &streams, &over) => {}
+                () = shared.gone(&peer) => {
+                    tracing::info!(replica = %peer.replica, "replica is not listed any more");
+                }
                 () = idle.cancelled() => {}
             }
+            over.cancel();
         });
     }
     drop(listener);
@@ -86,6 +92,13 @@ fn turned_away(source: SocketAddr, why: &str) {
 }
 
 impl Shared {
+    /// Waits until a replica is not listed any more.
+    async fn gone(&self, peer: &Peer) {
+        let mut known = self.known.subscribe();
+        let gone = known.wait_for(|known| !known.contains_key(&peer.fingerprint));
+        let _ = gone.await; // Its sender is in `self`.
+    }
+
     /// Which replica it is.
     async fn know(
         &self,
@@ -97,7 +110,7 @@ impl Shared {
         let shown = stream.get_ref().1.peer_certificates();
         let shown = shown.and_then(|chain| chain.first());
         let shown = shown.map(|leaf| tls::fingerprint(leaf)).unwrap_or_default();
-        let known = self.known().get(&shown).cloned();
+        let known = self.known.borrow().get(&shown).cloned();
         let known = match known {
             Some(peer) => Some(peer),
             None => {
@@ -121,12 +134,12 @@ async fn take(
     peer: &Peer,
     stop: CancellationToken,
     tasks: &TaskTracker,
-    idle: &CancellationToken,
+    over: &CancellationToken,
 ) {
     tracing::info!(replica = %peer.replica, "replica connected");
-    let (shared, tasks, idle) = (Arc::clone(shared), tasks.clone(), idle.clone());
+    let (shared, tasks, over) = (Arc::clone(shared), tasks.clone(), over.clone());
     let answer = move |authority: String| {
-        let (shared, tasks, idle) = (Arc::clone(&shared), tasks.clone(), idle.clone());
+        let (shared, tasks, over) = (Arc::clone(&shared), tasks.clone(), over.clone());
         async move {
             let host = authority.strip_suffix(":443").unwrap_or(&authority);
             let server = match host {
@@ -154,7 +167,7 @@ async fn take(
                                 tracing::debug!(%error, "a replica's stream ended");
                             }
                         }
-                        () = idle.cancelled() => {}
+                        () = over.cancelled() => {}
                     }
                 });
             })

@@ -17,7 +17,7 @@ mod tls;
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_base::ReplicaId;
@@ -25,7 +25,7 @@ use freehold_runtime::Hub;
 use freehold_store::{Peer, Store, StoreError};
 use freehold_tunnel::edge::Edge;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -51,8 +51,8 @@ struct Shared {
     identity: Identity,
     /// `host:port` where the others reach this one.
     address: String,
-    /// The others, by fingerprint.
-    known: Mutex<HashMap<String, Peer>>,
+    /// The others, by fingerprint. Whoever is not among them any more is let go.
+    known: watch::Sender<HashMap<String, Peer>>,
     /// Rings when somebody comes who is not known.
     stranger: Notify,
 }
@@ -73,7 +73,7 @@ pub async fn serve(
         parts,
         identity: Identity::new()?,
         address,
-        known: Mutex::default(),
+        known: watch::Sender::default(),
         stranger: Notify::new(),
     });
     let accepting = accept::serve(Arc::clone(&shared), listener, stop, idle.clone());
@@ -111,12 +111,8 @@ impl Shared {
             store.advertise(&self.address, fingerprint).await?;
         }
         let by_fingerprint = peers.iter().map(|p| (p.fingerprint.clone(), p.clone()));
-        *self.known() = by_fingerprint.collect();
+        self.known.send_replace(by_fingerprint.collect());
         Ok(peers)
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Peer>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,7 +8,7 @@ use freehold_peers::{Parts, previews};
 use freehold_runtime::Hub;
 use freehold_store::Store;
 use freehold_tunnel::edge::{Directory, DirectoryError, Edge, Options, TokenGrant, Tunnel};
-use freehold_tunnel::transport::streams::{self, Opened};
+use freehold_tunnel::transport::streams::{self, Bidirectional, Opened};
 use freehold_tunnel::transport::trust::Pinned;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
@@ -99,8 +99,22 @@ impl World {
         database.execute(sql, row).unwrap();
     }
 
+    fn unlist(&self, fingerprint: &str) {
+        let database = rusqlite::Connection::open(self.dir.path().join("freehold.db")).unwrap();
+        let sql = "DELETE FROM replica WHERE fingerprint = ?1";
+        assert_eq!(database.execute(sql, [fingerprint]).unwrap(), 1);
+    }
+
     /// Whether somebody with this certificate gets a stream of previews.
     async fn gets_in(&self, shown: Option<&rcgen::CertifiedKey<rcgen::KeyPair>>) -> bool {
+        self.enter(shown).await.is_some()
+    }
+
+    /// The stream of previews that somebody with this certificate gets, if he does.
+    async fn enter(
+        &self,
+        shown: Option<&rcgen::CertifiedKey<rcgen::KeyPair>>,
+    ) -> Option<Bidirectional> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let pinned = Pinned::new(self.fingerprint().await, Arc::clone(&provider));
         let builder = ClientConfig::builder_with_provider(provider)
@@ -120,15 +134,14 @@ impl World {
         let stream = TcpStream::connect(&self.address).await.unwrap();
         let name = ServerName::try_from("anything").unwrap();
         let connector = TlsConnector::from(Arc::new(config));
-        let Ok(stream) = connector.connect(name, stream).await else {
-            return false;
-        };
+        let stream = connector.connect(name, stream).await.ok()?;
         let opened = streams::open(stream, TokioExecutor::new(), Duration::from_secs(60)).await;
-        let Ok((opener, connection)) = opened else {
-            return false;
-        };
+        let (opener, connection) = opened.ok()?;
         tokio::spawn(connection);
-        matches!(opener.open(previews::HOST).await, Opened::Stream(_))
+        match opener.open(previews::HOST).await {
+            Opened::Stream(stream) => Some(stream),
+            _ => None,
+        }
     }
 }
 
@@ -148,6 +161,18 @@ async fn only_a_listed_certificate_gets_in() {
     w.list(&fingerprint);
     assert!(w.gets_in(Some(&listed)).await, "looked up when it came");
     assert!(!w.gets_in(Some(&stranger)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_listed_any_more_is_let_go() {
+    let w = World::new().await;
+    let (listed, fingerprint) = certificate();
+    w.list(&fingerprint);
+    let mut stream = w.enter(Some(&listed)).await.unwrap();
+    w.unlist(&fingerprint);
+    let mut byte = [0];
+    let read = stream.read(&mut byte).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
