@@ -1,5 +1,5 @@
-//! Moving everything a store holds to another, of whatever engine: one file that [`export`] writes and
-//! [`import`] reads. Both go over the tables that the schema has, and hold a few rows at a time.
+//! Moving everything a store holds to another, of whatever engine: one file that [`export()`] writes and
+//! [`import()`] reads. Both go over the tables that the schema has, and hold a few rows at a time.
 //!
 //! The file is JSON, a value a line, compressed with zstd (`docs/backup.md`):
 //!

@@ -21,7 +21,7 @@ const CHUNK: usize = 192 * 1024;
 /// keys.
 ///
 /// # Errors
-/// See [`TransferError`]; the file is not whole then, and says so to [`super::import`].
+/// See [`TransferError`]; the file is not whole then, and says so to [`super::import()`].
 pub async fn export<W: Write + Send>(
     store: &Store,
     out: W,

@@ -27,7 +27,7 @@ type Lines = LineReader<BufReader<zstd::Decoder<'static, BufReader<File>>>>;
 const BATCH: usize = 4 << 20;
 
 /// Fills an empty store, as [`crate::Store::open_with`] would open it, from a file of
-/// [`super::export`]. The file is checked before anything is written. Until everything is there, the
+/// [`super::export()`]. The file is checked before anything is written. Until everything is there, the
 /// database can be opened by nobody. Blocks while the store is opened.
 ///
 /// # Errors
