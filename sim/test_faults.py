@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
+from harness import history
 from sim import broken, checker, mutations, points, scenarios
 
 SEED = int(os.environ.get("FREEHOLD_SEED") or int.from_bytes(os.urandom(4)))
@@ -28,6 +30,14 @@ def test_the_judge_notices_every_mutation(outcome: scenarios.Outcome) -> None:
     assert not mutations.unnoticed(outcome.record)
     noticed_by = {name for _, name in mutations.MUTATIONS}
     assert noticed_by == set(checker.PROPERTIES), "a property that no mutation breaks"
+
+
+def test_a_full_second_is_no_step_back() -> None:
+    at = ["2026-01-01T00:00:00.999999Z", "2026-01-01T00:00:01Z", "2026-01-01T00:00:01.000001Z"]
+    events = [SimpleNamespace(id=f"sevt_{i}", type="session.updated", processed_at=time) for i, time in enumerate(at)]
+    history.check(events)
+    with pytest.raises(history.BrokenHistory, match="backwards"):
+        history.check(events[::-1])
 
 
 def test_one_server_on_sqlite() -> None:
