@@ -8,7 +8,7 @@ use freehold_runtime::{Frame, Hub, Interest, Interests};
 use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec, LinesCodecError};
 
 /// What a stream of previews is opened to.
@@ -22,6 +22,8 @@ const MAX_LINE: usize = 8 << 20;
 enum Asked {
     Listen(SessionId),
     Leave(SessionId),
+    /// So many previews were passed on to listeners.
+    Shown(u64),
 }
 
 /// What the driving replica says.
@@ -60,15 +62,6 @@ enum Kind {
     Thinking,
 }
 
-impl From<Asked> for Interest {
-    fn from(asked: Asked) -> Self {
-        match asked {
-            Asked::Listen(session) => Self::Listen(session),
-            Asked::Leave(session) => Self::Leave(session),
-        }
-    }
-}
-
 impl From<Interest> for Asked {
     fn from(interest: Interest) -> Self {
         match interest {
@@ -79,15 +72,14 @@ impl From<Interest> for Asked {
 }
 
 impl What {
-    /// `None` for what is no preview.
-    fn of(frame: Frame) -> Option<Self> {
-        Some(match frame {
+    fn of(frame: Frame) -> Self {
+        match frame {
             Frame::Start { id, kind, data } => Self::Start {
                 id,
                 kind: match kind {
                     "agent.message" => Kind::Message,
                     "agent.thinking" => Kind::Thinking,
-                    _ => return None,
+                    _ => return Self::Broken,
                 },
                 data: data.to_string(),
             },
@@ -95,9 +87,11 @@ impl What {
                 id,
                 data: data.to_string(),
             },
-            Frame::Broken => Self::Broken,
-            Frame::Event { .. } | Frame::Large { .. } | Frame::Deleted { .. } => return None,
-        })
+            // The others are no previews, and are not sent.
+            Frame::Broken | Frame::Event { .. } | Frame::Large { .. } | Frame::Deleted { .. } => {
+                Self::Broken
+            }
+        }
     }
 
     fn frame(self) -> Frame {
@@ -128,8 +122,14 @@ pub(crate) async fn send(hub: &Hub, stream: impl AsyncRead + AsyncWrite) -> io::
     let (noting, mut noted) = mpsc::channel(1);
     let listening = async {
         while let Some(line) = asked.next().await {
-            let asked: Asked = parse(&line.map_err(broken)?)?;
-            relay.note(asked.into());
+            match parse(&line.map_err(broken)?)? {
+                Asked::Listen(session) => relay.note(Interest::Listen(session)),
+                Asked::Leave(session) => relay.note(Interest::Leave(session)),
+                Asked::Shown(count) => {
+                    relay.shown(count);
+                    continue;
+                }
+            }
             let _ = noting.send(()).await; // Its receiver is in this function.
         }
         Ok(())
@@ -139,10 +139,7 @@ pub(crate) async fn send(hub: &Hub, stream: impl AsyncRead + AsyncWrite) -> io::
             let line = tokio::select! {
                 Some(()) = noted.recv() => serde_json::to_string(&Said::Noted)?,
                 frame = frames.recv() => match frame {
-                    Some((session, frame)) => match What::of(frame) {
-                        Some(what) => preview(session, what)?,
-                        None => continue,
-                    },
+                    Some((session, frame)) => preview(session, What::of(frame))?,
                     None => return Err(io::Error::other("it does not keep up with previews")),
                 },
             };
@@ -178,23 +175,34 @@ pub(crate) async fn receive(hub: &Hub, stream: impl AsyncRead + AsyncWrite) -> i
         mut changes,
         noted,
     } = hub.interests();
+    let (showing, mut shown) = watch::channel(0);
     let asking = async {
         for session in there {
             let line = serde_json::to_string(&Asked::Listen(session))?;
             out.feed(line).await.map_err(broken)?;
         }
         SinkExt::<String>::flush(&mut out).await.map_err(broken)?;
-        while let Some(change) = changes.recv().await {
-            let line = serde_json::to_string(&Asked::from(change))?;
-            out.send(line).await.map_err(broken)?;
+        loop {
+            let said = tokio::select! {
+                change = changes.recv() => match change {
+                    Some(change) => Asked::from(change),
+                    None => return Err(io::Error::other("it does not take what is asked of it")),
+                },
+                Ok(()) = shown.changed() => Asked::Shown(*shown.borrow_and_update()),
+            };
+            out.send(serde_json::to_string(&said)?)
+                .await
+                .map_err(broken)?;
         }
-        Err(io::Error::other("it does not take what is asked of it"))
     };
     let receiving = async {
         while let Some(line) = sent.next().await {
             match parse(&line.map_err(broken)?)? {
                 Said::Noted => noted.send_modify(|n| *n += 1),
-                Said::Preview { session, what } => hub.relayed(&session, what.frame()),
+                Said::Preview { session, what } => {
+                    hub.relayed(&session, what.frame());
+                    showing.send_modify(|n| *n += 1);
+                }
             }
         }
         Ok(())

@@ -383,6 +383,7 @@ impl<'a> Driver<'a> {
             }
         };
         crash_point!("driver.model.after");
+        self.shared.hub.previewed(&self.session).await;
         // What others appended meanwhile comes before the answer in the log, and in the state.
         self.sync().await?;
         let shared = Arc::clone(self.shared);

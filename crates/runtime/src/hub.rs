@@ -17,7 +17,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 pub use self::relay::{Interest, Interests, Relay};
 
-use self::relay::{Announced, Relays, Watchers};
+use self::relay::{Relays, Told, Watchers};
 use crate::bells::Bells;
 use crate::queue::WorkBells;
 
@@ -80,7 +80,7 @@ pub struct Subscription {
     receiver: broadcast::Receiver<Frame>,
     session: SessionId,
     hub: Hub,
-    announced: Option<Announced>,
+    announced: Option<Told>,
 }
 
 impl Subscription {

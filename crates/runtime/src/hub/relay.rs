@@ -14,8 +14,8 @@ use super::{Frame, Hub};
 /// Frames that wait for one replica, and changes of what is listened to. One that is so far behind is
 /// let go; it comes back.
 const BACKLOG: usize = 4_096;
-/// How long a listener waits at most until the other replicas know of it. Without that, what is sent to
-/// them right after may be shown without previews.
+/// How long one replica waits for another at most: a listener until the others know of it, and an answer
+/// until its previews are there. Without that, an answer that comes at once may be seen without previews.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A change of what is listened to here.
@@ -48,7 +48,7 @@ struct Watcher {
 }
 
 /// What others have been told, and do not know until they have taken note of so much.
-pub(super) struct Announced(Vec<(u64, watch::Receiver<u64>)>);
+pub(super) struct Told(Vec<(u64, watch::Receiver<u64>)>);
 
 impl Watchers {
     pub(super) fn tell(&mut self, interest: &Interest) {
@@ -58,9 +58,9 @@ impl Watchers {
         });
     }
 
-    pub(super) fn announced(&self) -> Announced {
+    pub(super) fn announced(&self) -> Told {
         let each = self.0.iter().map(|w| (w.told, w.noted.clone()));
-        Announced(each.collect())
+        Told(each.collect())
     }
 
     fn add(&mut self, there: Vec<SessionId>) -> Interests {
@@ -79,7 +79,7 @@ impl Watchers {
     }
 }
 
-impl Announced {
+impl Told {
     /// Waits until the others know, or are gone; not for long.
     pub(super) async fn known(self) {
         let all = async {
@@ -98,8 +98,14 @@ pub(super) struct Relays(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     next: u64,
-    replicas: HashMap<u64, mpsc::Sender<(SessionId, Frame)>>,
+    replicas: HashMap<u64, Replica>,
     sessions: HashMap<SessionId, Vec<u64>>,
+}
+
+struct Replica {
+    to: mpsc::Sender<(SessionId, Frame)>,
+    sent: u64,
+    shown: watch::Receiver<u64>,
 }
 
 impl Relays {
@@ -113,11 +119,23 @@ impl Relays {
             replicas, sessions, ..
         } = &mut *state;
         for id in sessions.get(session).into_iter().flatten() {
-            let Some(to) = replicas.get(id) else { continue };
-            if to.try_send((session.clone(), frame.clone())).is_err() {
+            let Some(replica) = replicas.get_mut(id) else {
+                continue;
+            };
+            replica.sent += 1;
+            let sent = replica.to.try_send((session.clone(), frame.clone()));
+            if sent.is_err() {
                 replicas.remove(id); // Its relay ends with this.
             }
         }
+    }
+
+    /// What was sent to those who want this session's previews.
+    fn told(&self, session: &SessionId) -> Told {
+        let state = self.lock();
+        let ids = state.sessions.get(session).into_iter().flatten();
+        let each = ids.filter_map(|id| state.replicas.get(id));
+        Told(each.map(|r| (r.sent, r.shown.clone())).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -130,9 +148,15 @@ impl Relays {
 pub struct Relay {
     relays: Relays,
     id: u64,
+    shown: watch::Sender<u64>,
 }
 
 impl Relay {
+    /// So many of the previews have been passed on to its listeners.
+    pub fn shown(&self, count: u64) {
+        self.shown.send_replace(count);
+    }
+
     /// It wants those of this session, or not any more.
     pub fn note(&self, interest: Interest) {
         let mut state = self.relays.lock();
@@ -177,13 +201,26 @@ impl Hub {
     /// What another replica is sent: the previews of the sessions it names. They end if it does not
     /// take them for too long.
     pub fn relay(&self) -> (Relay, mpsc::Receiver<(SessionId, Frame)>) {
-        let (sender, receiver) = mpsc::channel(BACKLOG);
+        let (to, receiver) = mpsc::channel(BACKLOG);
+        let (showing, shown) = watch::channel(0);
         let mut state = self.relays.lock();
         state.next += 1;
         let id = state.next;
-        state.replicas.insert(id, sender);
-        let relays = self.relays.clone();
-        (Relay { relays, id }, receiver)
+        let replica = Replica { to, sent: 0, shown };
+        state.replicas.insert(id, replica);
+        drop(state);
+        let relay = Relay {
+            relays: self.relays.clone(),
+            id,
+            shown: showing,
+        };
+        (relay, receiver)
+    }
+
+    /// Waits until the previews of a session are with those who listen elsewhere, or these are gone; not
+    /// for long. Its next event comes after them then.
+    pub(crate) async fn previewed(&self, session: &SessionId) {
+        self.relays.told(session).known().await;
     }
 
     /// Another replica sent a preview, for whoever listens here.
@@ -226,6 +263,10 @@ mod tests {
         hub.preview(&a, delta(3));
         let (session, frame) = frames.recv().await.unwrap();
         assert!(session == a && matches!(frame, Frame::Delta { data, .. } if &*data == "3"));
+        let mut previewed = std::pin::pin!(hub.previewed(&a));
+        assert!(futures_util::poll!(previewed.as_mut()).is_pending());
+        relay.shown(1);
+        previewed.await;
         relay.note(Interest::Leave(a.clone()));
         assert!(!hub.has_listeners(&a));
         hub.preview(&a, delta(4));

@@ -97,6 +97,8 @@ class Replicas(Server):
                 return s.connect_ex(("127.0.0.1", self.proxy_port)) == 0
 
         wait_until("the proxy", listens)
+        # Until then previews do not reach from one to the other.
+        wait_until("the replicas to meet", lambda: all(r.has_met() for r in self.replicas))
 
     def _unroute(self) -> None:
         if self.proxy:
@@ -141,4 +143,7 @@ class Replicas(Server):
 
 
 class _Replica(Server):
-    pass
+    def has_met(self) -> bool:
+        """Whether it has connected to another since it was started last."""
+        log = self.log.read_text(errors="replace")
+        return log.rfind("connected to a replica") > log.rfind("other replicas reach this one") >= 0

@@ -29,11 +29,6 @@ def listens(port: int) -> bool:
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
-def met(pair: Any, replica: Server) -> bool:
-    """Whether this replica has a connection to the other."""
-    return "connected to a replica" in replica.log.read_text()
-
-
 def previews(listening: Chat, asked: Chat) -> int:
     """Fragments of a turn's answer that were shown where it is listened."""
     with listening.watch("agent.message") as watch:
@@ -50,8 +45,7 @@ def previews(listening: Chat, asked: Chat) -> int:
 
 
 def test_previews_reach_listeners_of_another_replica(pair):
-    """The model here takes no time, so that an answer may be there before its previews: not each turn has them."""
-    wait_until("the replicas to meet", lambda: met(pair, pair.a) and met(pair, pair.b))
+    wait_until("the replicas to meet", lambda: pair.a.has_met() and pair.b.has_met())
     there = pair.session(pair.a)
     there.turn("bash: true")  # Its sandbox is at `a` now, and so it is driven there.
     listening = pair.at(pair.b, there)
@@ -62,7 +56,7 @@ def test_previews_reach_listeners_of_another_replica(pair):
 
 
 def test_a_replica_that_comes_back_is_met_again(pair):
-    wait_until("the replicas to meet", lambda: met(pair, pair.a) and met(pair, pair.b))
+    wait_until("the replicas to meet", lambda: pair.a.has_met() and pair.b.has_met())
     pair.b.kill()
     pair.b.start()
     there = pair.session(pair.a)
@@ -152,7 +146,7 @@ def until(what: str, session: Callable[[], Chat], wanted: str) -> None:
 
 
 def test_a_tunnel_is_reached_through_the_replica_that_holds_the_gateway(pair, private):
-    wait_until("the replicas to meet", lambda: met(pair, pair.b))
+    wait_until("the replicas to meet", pair.b.has_met)
     assert private.connections(pair.a) and not private.connections(pair.b)
     here, there = private.session(pair.a), private.session(pair.b)
     assert called(here) == called(there) == "noted: over there"
