@@ -126,7 +126,10 @@ async fn garbage_at_the_door_opens_nothing() {
         )
         .into_bytes();
         for _ in 0..dice.below(4) {
-            let at = dice.below(head.len() - 1);
+            if head.is_empty() {
+                break;
+            }
+            let at = dice.below(head.len());
             match dice.below(3) {
                 0 => head[at] = dice.byte(),
                 1 => drop(head.remove(at)),
