@@ -113,6 +113,10 @@ class Talk:
             steps.append(one if self.random.random() < 0.7 else [one, self.random.choice(self.kinds)])
         return json.dumps({"plan": steps, "effects": self.effects, "mark": mark})
 
+    def sent(self) -> None:
+        """Waits until the last input is acknowledged or given up, which the SDK takes its time for."""
+        self._threads[0].join(120)
+
     def _send(self) -> None:
         for number in itertools.count():
             while len(self.waiting) >= MAX_WAITING and not self.finished.is_set():

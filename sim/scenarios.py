@@ -131,6 +131,8 @@ def conclude(world: World) -> tuple[Record, dict[str, int]]:
     """A while without faults, and then all there is to know."""
     for talk in world.talks:
         talk.finished.set()
+    for talk in world.talks:
+        talk.sent()
     logs = settle(world.talks, REST_S)
     caught_up(world, logs)
     for talk in world.talks:
