@@ -2,6 +2,7 @@
 //! needs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Mutex;
 
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +18,23 @@ pub(crate) struct Job {
     pub(crate) scope: Scope,
     pub(crate) op: Op,
     pub(crate) answer: oneshot::Sender<Outcome>,
+}
+
+/// Starts a thread of the store; `of` is what the error names.
+///
+/// # Errors
+/// [`StoreError::Io`]: the system has no thread left.
+pub(crate) fn spawn(
+    name: String,
+    of: impl AsRef<Path>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<(), StoreError> {
+    let started = std::thread::Builder::new().name(name).spawn(work);
+    started.map(drop).map_err(|source| StoreError::Io {
+        action: "start a thread for",
+        path: of.as_ref().to_owned(),
+        source,
+    })
 }
 
 /// An entry of a queue.

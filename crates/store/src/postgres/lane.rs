@@ -88,7 +88,7 @@ impl Lane {
     /// Starts the thread. What is given becomes ready (by being dropped) when it has ended.
     pub(super) fn start(self, name: String) -> Result<oneshot::Receiver<()>, StoreError> {
         let (alive, ended) = oneshot::channel();
-        spawn(name, move || {
+        job::spawn(name, "the database", move || {
             self.run();
             drop(alive);
         })?;
@@ -228,14 +228,4 @@ fn run_all(connection: &Connection, begun: &Begun, group: &[Job]) -> Result<Done
         done.outcomes.push(outcome);
     }
     Ok(done)
-}
-
-/// Starts a thread of the store.
-pub(super) fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
-    let started = std::thread::Builder::new().name(name).spawn(work);
-    started.map(drop).map_err(|source| StoreError::Io {
-        action: "start a thread for",
-        path: "the database".into(),
-        source,
-    })
 }

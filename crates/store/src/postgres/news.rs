@@ -19,8 +19,8 @@ use tokio_postgres::AsyncMessage;
 use tokio_postgres::types::Type;
 
 use super::Address;
-use super::lane::spawn;
 use crate::backend::Announcement;
+use crate::job;
 use crate::{CommitListener, StoreError};
 
 /// The channel of NOTIFY.
@@ -124,7 +124,7 @@ pub(super) fn start(
         seen: HashMap::new(),
         hears: false,
     };
-    spawn("store-news".to_owned(), move || {
+    job::spawn("store-news".to_owned(), "the database", move || {
         runtime.block_on(async {
             // An end by error is a lost connection; one without is that of the senders.
             while let Err(error) = desk.serve().await {

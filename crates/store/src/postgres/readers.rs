@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Connection, PgTx};
-use super::lane::{Pauses, spawn};
+use super::lane::Pauses;
 use super::{Address, Time};
 use crate::StoreError;
 use crate::backend::Op;
@@ -26,7 +26,7 @@ pub(super) fn start(
     for n in 0..READERS {
         let (address, time) = (address.clone(), time.clone());
         let (queue, alive) = (Arc::clone(&queue), Arc::clone(&alive));
-        spawn(format!("store-reader-{n}"), move || {
+        job::spawn(format!("store-reader-{n}"), "the database", move || {
             serve(&address, &time, &queue);
             drop(alive);
         })?;

@@ -28,18 +28,11 @@ pub(super) fn start(
     for n in 0..READERS {
         let connection = connection::open(path, Mode::Read)?;
         let (queue, clock, alive) = (Arc::clone(&queue), Arc::clone(clock), Arc::clone(&alive));
-        std::thread::Builder::new()
-            .name(format!("store-reader-{n}"))
-            .spawn(move || {
-                serve(&connection, &clock, &queue);
-                drop(connection);
-                drop(alive);
-            })
-            .map_err(|source| StoreError::Io {
-                action: "start a thread for",
-                path: path.to_owned(),
-                source,
-            })?;
+        job::spawn(format!("store-reader-{n}"), path, move || {
+            serve(&connection, &clock, &queue);
+            drop(connection);
+            drop(alive);
+        })?;
     }
     Ok(ended)
 }

@@ -28,15 +28,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn start(self) -> Result<(), StoreError> {
-        std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || self.run())
-            .map(drop)
-            .map_err(|source| StoreError::Io {
-                action: "start a thread for",
-                path: "freehold.db".into(),
-                source,
-            })
+        job::spawn("store-writer".into(), "freehold.db", move || self.run())
     }
 
     fn run(mut self) {
