@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// With --scale: only on this engine [default: both]
     #[arg(long, value_enum, requires = "scale")]
     pub(crate) engine: Vec<crate::scale::Engine>,
+    /// With --scale: only this part [default: all]
+    #[arg(long, value_enum, requires = "scale")]
+    pub(crate) part: Vec<crate::scale::Part>,
     /// What is measured [default: everything but `tunnel`]
     #[arg(value_enum, value_name = "SECTION")]
     pub(crate) sections: Vec<Section>,

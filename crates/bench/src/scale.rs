@@ -25,6 +25,23 @@ use engine::Database;
 pub(crate) use engine::Engine;
 use sheet::Sheet;
 
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// Our appends and claims against plain ones.
+    Batching,
+    /// A long work queue.
+    Queue,
+    /// How operations grow with the number of sessions.
+    Growth,
+    /// A server with many sessions and streams.
+    Crowd,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Batching, Self::Queue, Self::Growth, Self::Crowd];
+}
+
 /// How much there is.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
@@ -102,15 +119,22 @@ async fn all(args: &Args, sizes: Sizes, dir: &Path, sheet: &mut Sheet) -> Result
         true => &Engine::ALL[..],
         false => args.engine.as_slice(),
     };
-    for part in ["batching", "queue", "growth", "crowd"] {
+    let parts = match args.part.is_empty() {
+        true => &Part::ALL[..],
+        false => args.part.as_slice(),
+    };
+    for part in parts {
         for engine in engines {
-            let engine = *engine;
+            let (part, engine) = (*part, *engine);
             let begun = Instant::now();
             let done = one(args, sizes, dir, part, engine, sheet).await;
-            eprintln!("{engine:?}, {part}: {:.0} s", begun.elapsed().as_secs_f64());
+            eprintln!(
+                "{engine:?}, {part:?}: {:.0} s",
+                begun.elapsed().as_secs_f64()
+            );
             if let Err(error) = done {
-                eprintln!("{engine:?}, {part}: {error:#}");
-                outcome = outcome.and(Err(error.context(format!("{engine}, {part}"))));
+                eprintln!("{engine:?}, {part:?}: {error:#}");
+                outcome = outcome.and(Err(error.context(format!("{engine}, {part:?}"))));
             }
         }
     }
@@ -121,16 +145,16 @@ async fn one(
     args: &Args,
     sizes: Sizes,
     dir: &Path,
-    part: &str,
+    part: Part,
     engine: Engine,
     sheet: &mut Sheet,
 ) -> Result<()> {
     // Each in a database of its own, made afresh and gone afterwards.
     let database = Database::make(engine, dir)?;
     match part {
-        "batching" => batching::measure(&database, sizes, sheet).await,
-        "queue" => queue::measure(&database, sizes, sheet).await,
-        "growth" => growth::measure(&database, sizes, sheet).await,
-        _ => crowd::measure(&database, &args.server, sizes, sheet).await,
+        Part::Batching => batching::measure(&database, sizes, sheet).await,
+        Part::Queue => queue::measure(&database, sizes, sheet).await,
+        Part::Growth => growth::measure(&database, sizes, sheet).await,
+        Part::Crowd => crowd::measure(&database, &args.server, sizes, sheet).await,
     }
 }

@@ -7,7 +7,7 @@
 //! `MIN`, `MAX`, `COALESCE` and `octet_length`; a sum is cast to `BIGINT`; the time is always a
 //! parameter. A statement that fails ends its operation.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -211,21 +211,57 @@ pub trait Tx {
     fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<usize, StoreError>;
     /// Queues an announcement for after the commit; forgotten if the operation fails.
     fn announce(&mut self, announcement: Announcement);
+    /// What a SELECT ends with that takes rows which nobody else is about to change; nothing where
+    /// nobody else can be.
+    fn skipping_locked(&self) -> &'static str {
+        ""
+    }
 }
 
 /// Result or refusal of an operation, its type erased so that one queue carries them all.
 pub type Boxed = Box<dyn Any + Send>;
-/// An operation. `Err` undoes everything it did. May be run again if the engine asks for a retry,
-/// hence `Fn`.
-pub type Op = Box<dyn Fn(&mut dyn Tx) -> Result<Boxed, Boxed> + Send>;
+
+/// An operation. May be run again if the engine asks for a retry.
+pub trait Op: Any + Send {
+    /// Runs it by itself. `Err` undoes everything it did.
+    fn run(&self, tx: &mut dyn Tx) -> Result<Boxed, Boxed>;
+
+    /// What others must have, too, to be run together with it; `None`: it runs by itself only.
+    fn kin(&self) -> Option<TypeId> {
+        None
+    }
+
+    /// Runs it and others that have the same kin, in fewer statements than one after another; gives their
+    /// results in this order, it being the first. A refusal among them has changed nothing. `None`:
+    /// they cannot be run so; what was done must be undone, and each be run by itself.
+    fn run_with(&self, _others: &[&dyn Op], _tx: &mut dyn Tx) -> Option<Vec<Result<Boxed, Boxed>>> {
+        None
+    }
+}
+
+impl<F: Fn(&mut dyn Tx) -> Result<Boxed, Boxed> + Send + 'static> Op for F {
+    fn run(&self, tx: &mut dyn Tx) -> Result<Boxed, Boxed> {
+        self(tx)
+    }
+}
+
+/// An operation that runs by itself.
+pub fn op(run: impl Fn(&mut dyn Tx) -> Result<Boxed, Boxed> + Send + 'static) -> Box<dyn Op> {
+    Box::new(run)
+}
 
 /// What a writing operation may touch, so that an engine with several writers knows which must not
 /// run beside each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Rows of this session only: its row and body, log, inbox, sandbox, and work items. It may read
-    /// anything, but rely only on what stands in these. Runs beside operations on other sessions.
+    /// Rows of this session only: its row and body, log, inbox, resources, sandbox, and work items. It
+    /// may read anything, but rely only on what stands in these, or on what nothing but [`Scope::All`]
+    /// changes. Runs beside operations on other sessions.
     Session(SessionId),
+    /// Whatever one statement both decides and changes, so that it is right also if anything but
+    /// [`Scope::All`] happens beside it; it may rely on what nothing else changes. Those of one process
+    /// that say the same word here do not meet in different transactions.
+    Single(String),
     /// Anything. Runs alone.
     All,
 }
@@ -238,13 +274,17 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     /// Outer: the engine failed and nothing was kept. Inner: the operation refused.
-    async fn write(&self, scope: Scope, op: Op) -> Result<Result<Boxed, Boxed>, StoreError>;
+    async fn write(
+        &self,
+        scope: Scope,
+        op: Box<dyn Op>,
+    ) -> Result<Result<Boxed, Boxed>, StoreError>;
     /// Runs an operation that only reads, on one consistent snapshot that holds every write
     /// answered before.
     ///
     /// # Errors
     /// As for [`Backend::write`].
-    async fn read(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError>;
+    async fn read(&self, op: Box<dyn Op>) -> Result<Result<Boxed, Boxed>, StoreError>;
     /// Removes what deleted rows leave behind in logs and journals, as far as the engine can.
     ///
     /// # Errors

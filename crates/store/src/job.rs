@@ -16,7 +16,7 @@ pub(crate) type Outcome = Result<Result<Boxed, Boxed>, StoreError>;
 /// An operation and where its outcome goes.
 pub(crate) struct Job {
     pub(crate) scope: Scope,
-    pub(crate) op: Op,
+    pub(crate) op: Box<dyn Op>,
     pub(crate) answer: oneshot::Sender<Outcome>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum Message {
 }
 
 /// Queues an operation and waits for its outcome.
-pub(crate) async fn ask(queue: &mpsc::Sender<Message>, scope: Scope, op: Op) -> Outcome {
+pub(crate) async fn ask(queue: &mpsc::Sender<Message>, scope: Scope, op: Box<dyn Op>) -> Outcome {
     let (answer, answered) = oneshot::channel();
     let job = Message::Job(Job { scope, op, answer });
     queue.send(job).await.map_err(|_| StoreError::Closed)?;
@@ -68,9 +68,9 @@ pub(crate) fn next(queue: &Mutex<mpsc::Receiver<Message>>) -> Option<Message> {
 }
 
 /// Runs an operation; a panic in it is an error like another.
-pub(crate) fn run(op: &Op, tx: &mut dyn Tx) -> Outcome {
+pub(crate) fn run(op: &dyn Op, tx: &mut dyn Tx) -> Outcome {
     // The caller undoes the transaction on any failure, so no half-done state is seen later.
-    catch_unwind(AssertUnwindSafe(|| op(tx))).map_err(|_| StoreError::Panicked)
+    catch_unwind(AssertUnwindSafe(|| op.run(tx))).map_err(|_| StoreError::Panicked)
 }
 
 /// Tells the listener of what is durable now.

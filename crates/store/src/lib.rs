@@ -44,6 +44,7 @@ pub mod skills;
 mod sql;
 pub mod sqlite;
 mod store;
+mod together;
 pub mod traces;
 pub mod transfer;
 pub mod tunnels;

@@ -15,8 +15,8 @@ mod list;
 mod read;
 mod types;
 
-pub(crate) use accept::put;
-pub(crate) use append::{InsertError, insert};
+pub(crate) use accept::{Put, put};
+pub(crate) use append::{InsertError, Part, insert};
 pub(crate) use read::{ITEM, item};
 pub use types::{
     AcceptError, Accepted, Append, AppendError, Appended, Claim, EventQuery, InboxItem, Input,

@@ -2,7 +2,8 @@
 //! of its own that commits in groups; a few readers beside them.
 //!
 //! What SQLite's single writer gives, locks give here ([`Scope`]): an operation on a session holds
-//! that session's lock and shares the database's, any other holds the database's for itself alone.
+//! that session's lock and shares the database's, one that needs no other to stand still only shares it,
+//! and any other holds the database's for itself alone.
 //! Both are advisory and end with the transaction, so a dead replica holds none, and a stopped one
 //! only until the server ends its idle transaction. So no operation needs to be written with a
 //! second writer in mind, and sessions do not wait for each other.
@@ -13,6 +14,7 @@
 
 mod address;
 mod connection;
+mod group;
 mod lane;
 mod news;
 mod readers;
@@ -36,7 +38,7 @@ use crate::{CommitListener, StoreError};
 /// Operations waiting for one lane, or for a reader; senders wait beyond that.
 const QUEUE: usize = 1024;
 /// Lanes for operations on sessions; each keeps the order of its sessions.
-const LANES: usize = 4;
+const LANES: usize = 2;
 
 /// The order of text is that of its bytes, whatever the database was made with.
 const WORDS: Words = Words {
@@ -144,11 +146,13 @@ impl Postgres {
     }
 
     fn lane(&self, scope: &Scope) -> &mpsc::Sender<Message> {
-        let Scope::Session(session) = scope else {
-            return &self.whole;
+        let word = match scope {
+            Scope::Session(session) => session.as_str(),
+            Scope::Single(word) => word,
+            Scope::All => return &self.whole,
         };
         let mut hasher = DefaultHasher::new();
-        session.as_str().hash(&mut hasher);
+        word.hash(&mut hasher);
         let n = hasher.finish() % self.lanes.len() as u64;
         self.lanes.get(n as usize).unwrap_or(&self.whole)
     }
@@ -156,11 +160,15 @@ impl Postgres {
 
 #[async_trait]
 impl Backend for Postgres {
-    async fn write(&self, scope: Scope, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
+    async fn write(
+        &self,
+        scope: Scope,
+        op: Box<dyn Op>,
+    ) -> Result<Result<Boxed, Boxed>, StoreError> {
         ask(self.lane(&scope), scope, op).await
     }
 
-    async fn read(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
+    async fn read(&self, op: Box<dyn Op>) -> Result<Result<Boxed, Boxed>, StoreError> {
         ask(&self.readers, Scope::All, op).await
     }
 

@@ -34,11 +34,11 @@ impl Reading {
 
 #[async_trait]
 impl Backend for Reading {
-    async fn write(&self, _: Scope, _: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
+    async fn write(&self, _: Scope, _: Box<dyn Op>) -> Result<Result<Boxed, Boxed>, StoreError> {
         Err(StoreError::ReadOnly)
     }
 
-    async fn read(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
+    async fn read(&self, op: Box<dyn Op>) -> Result<Result<Boxed, Boxed>, StoreError> {
         ask(&self.readers, Scope::All, op).await
     }
 

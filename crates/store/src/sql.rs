@@ -1,8 +1,11 @@
 //! Building the few statements whose shape depends on the request.
 
+use std::fmt::Write as _;
+
 use freehold_base::{Id, Kind, Timestamp};
 
-use crate::backend::Value;
+use crate::StoreError;
+use crate::backend::{Tx, Value};
 
 /// Conditions joined by AND, with their parameters.
 #[derive(Default)]
@@ -62,4 +65,45 @@ impl<'a> Filter<'a> {
     pub(crate) fn text(&self) -> String {
         self.clauses.join(" AND ")
     }
+}
+
+/// Rows of parameters for VALUES, after those that stand in `params` already: adds theirs, and gives
+/// `(?1, ?2), (?3, ?4)`.
+pub(crate) fn rows<'a, const N: usize>(
+    params: &mut Vec<Value<'a>>,
+    rows: impl IntoIterator<Item = [Value<'a>; N]>,
+) -> String {
+    let mut text = String::new();
+    for row in rows {
+        text.push_str(if text.is_empty() { "(" } else { ", (" });
+        for (at, value) in row.into_iter().enumerate() {
+            params.push(value);
+            let name = params.len();
+            // Writing to a string does not fail.
+            let _ = match at {
+                0 => write!(text, "?{name}"),
+                _ => write!(text, ", ?{name}"),
+            };
+        }
+        text.push(')');
+    }
+    text
+}
+
+/// Rows of one INSERT: SQLite takes 32,766 parameters in a statement.
+const ROWS: usize = 1_000;
+
+/// Inserts rows `into` a table with its columns named, in as few statements as they fit.
+pub(crate) fn insert_rows<'a, const N: usize>(
+    tx: &mut dyn Tx,
+    into: &str,
+    all: impl IntoIterator<Item = [Value<'a>; N]>,
+) -> Result<(), StoreError> {
+    let mut all = all.into_iter().peekable();
+    while all.peek().is_some() {
+        let mut params = Vec::new();
+        let rows = rows(&mut params, all.by_ref().take(ROWS));
+        tx.execute(&format!("INSERT INTO {into} VALUES {rows}"), &params)?;
+    }
+    Ok(())
 }

@@ -117,11 +117,15 @@ pub(crate) fn file(dir: &Path) -> PathBuf {
 #[async_trait]
 impl Backend for Sqlite {
     /// One writer runs everything in turn, whatever its scope.
-    async fn write(&self, scope: Scope, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
+    async fn write(
+        &self,
+        scope: Scope,
+        op: Box<dyn Op>,
+    ) -> Result<Result<Boxed, Boxed>, StoreError> {
         ask(&self.writer, scope, op).await
     }
 
-    async fn read(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
+    async fn read(&self, op: Box<dyn Op>) -> Result<Result<Boxed, Boxed>, StoreError> {
         ask(&self.readers, Scope::All, op).await
     }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use freehold_base::{EnvironmentId, IdSource, ReplicaId, SessionId, SystemClock};
 
-use crate::backend::{Backend, Boxed, Scope, Tx, params};
+use crate::backend::{self, Backend, Boxed, Scope, Tx, params};
 use crate::data_dir::Seat;
 use crate::migrate::MigrationStep;
 use crate::postgres::{Address, Postgres, Time};
 use crate::secrets::KEY_FILE;
 use crate::sqlite::Sqlite;
+use crate::together::{Kin, Together};
 use crate::{BlobStore, Blobs, Keyring, LocalBlobs, StoreError, StoredEvent, workspaces};
 
 /// Hears of what has become durable, before its writer is answered: it must be quick, and must not
@@ -287,14 +288,33 @@ impl Store {
         self.write_scoped(Scope::Session(session.clone()), op).await
     }
 
+    /// The same for an operation of a single statement, as [`Scope::Single`] says.
+    pub(crate) async fn write_single<T, E, F>(&self, word: &str, op: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T, E> + Send + 'static,
+    {
+        self.write_scoped(Scope::Single(word.to_owned()), op).await
+    }
+
     async fn write_scoped<T, E, F>(&self, scope: Scope, op: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T, E> + Send + 'static,
     {
-        let op = Box::new(move |tx: &mut dyn Tx| close_box(op(tx)));
+        let op = backend::op(move |tx| close_box(op(tx)));
         open_box(self.inner.backend.write(scope, op).await?)
+    }
+
+    /// Runs one of a kind of operation that can be run together with others of it, and makes it durable.
+    pub(crate) async fn write_together<T: Together>(
+        &self,
+        scope: Scope,
+        op: T,
+    ) -> Result<T::Done, T::Refusal> {
+        open_box(self.inner.backend.write(scope, Box::new(Kin(op))).await?)
     }
 
     /// Runs `op` on one snapshot.
@@ -304,16 +324,14 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T, E> + Send + 'static,
     {
-        open_box(
-            self.inner
-                .backend
-                .read(Box::new(move |tx| close_box(op(tx))))
-                .await?,
-        )
+        let op = backend::op(move |tx| close_box(op(tx)));
+        open_box(self.inner.backend.read(op).await?)
     }
 }
 
-fn close_box<T: Send + 'static, E: Send + 'static>(done: Result<T, E>) -> Result<Boxed, Boxed> {
+pub(crate) fn close_box<T: Send + 'static, E: Send + 'static>(
+    done: Result<T, E>,
+) -> Result<Boxed, Boxed> {
     match done {
         Ok(value) => Ok(Box::new(value)),
         Err(error) => Err(Box::new(error)),

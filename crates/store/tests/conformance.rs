@@ -106,41 +106,31 @@ async fn without(piece: &'static str, instead: &'static str, noticed: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_fence_is_noticed() {
-    let fence = "(?4 = 0 OR lease_epoch = ?4)";
+    let fence = "(epoch = 0 OR lease_epoch = epoch)";
     let noticed = ["a_stale_epoch_is_fenced", "a_silent_owner_loses_its_lease"];
-    without(fence, "(?4 = ?4)", &noticed).await;
+    without(fence, "(1 = 1)", &noticed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_head_comparison_is_noticed() {
-    let head = "(?5 IS NULL OR head_seq = ?5)";
-    without(
-        head,
-        "(?5 IS NULL OR ?5 = ?5)",
-        &["the_expected_head_is_compared"],
-    )
-    .await;
+    let head = "(head IS NULL OR head_seq = head)";
+    without(head, "(1 = 1)", &["the_expected_head_is_compared"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_wake_up_is_noticed() {
-    let inbox = "(?9 IS NULL OR inbox_head = ?9)";
-    without(
-        inbox,
-        "(?9 IS NULL OR ?9 = ?9)",
-        &["late_input_keeps_the_session_awake"],
-    )
-    .await;
+    let inbox = "(idle IS NULL OR inbox_head = idle)";
+    without(inbox, "(1 = 1)", &["late_input_keeps_the_session_awake"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stolen_lease_is_noticed() {
-    let live = "r.lease_until > ?3";
+    let live = "r.id = session.lease_owner AND r.lease_until > ?1";
     let noticed = [
         "a_live_owner_keeps_its_lease",
         "only_one_of_many_claims_wins",
     ];
-    without(live, "r.lease_until > ?3 AND 1 = 0", &noticed).await;
+    without(live, "?1 = ?1 AND 1 = 0", &noticed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

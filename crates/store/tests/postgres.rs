@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use common::cluster::Cluster;
 use common::wire::Wire;
+use common::{Hand, tapped};
 use freehold_base::{EnvironmentId, IdSource, ReplicaId, SessionId};
+use freehold_store::backend::{Tx, Value};
 use freehold_store::conformance::{Fixture, World, append};
 use freehold_store::postgres::Address;
 use freehold_store::{AppendError, CommitListener, Place, Store, StoreError, StoredEvent};
@@ -340,6 +342,84 @@ async fn a_database_that_goes_away_is_delay() {
         assert!(found.len() > 100, "work happened: {}", found.len());
         assert_eq!(found, expected);
     }
+    w.store.close().await;
+}
+
+/// Notes how many sessions' appends a statement has held.
+#[derive(Default)]
+struct Together(AtomicUsize);
+
+impl Hand for Together {
+    fn statement(&self, _: &mut dyn Tx, sql: &str, _: &[Value<'_>]) -> String {
+        if sql.contains("new_status") {
+            let held = 1 + sql.matches("), (").count();
+            self.0.fetch_max(held, Ordering::SeqCst);
+        }
+        sql.to_owned()
+    }
+}
+
+/// What is run together with others comes out as if it were alone: what is refused is refused for its own
+/// reason and leaves nothing, and takes nobody with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn appends_in_one_statement_keep_their_own_outcomes() {
+    const SESSIONS: usize = 48;
+    let cluster = Cluster::start();
+    let address = cluster.address(&cluster.database());
+    let dir = tempfile::tempdir().unwrap();
+    let hand = Arc::<Together>::default();
+    let w = World::new(&|ids: IdSource, listener| {
+        let open = || tapped(dir.path(), Some(&address), ids, listener, Arc::clone(&hand));
+        Fixture {
+            store: std::thread::scope(|s| s.spawn(open).join().unwrap()),
+            keep: Box::new(()),
+        }
+    })
+    .await;
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        let session = w.session().await.id;
+        let epoch = w.claim(&session).await;
+        let call = w.event("agent.tool_use");
+        let events = vec![call.clone(), w.about("agent.tool_result", &call.id)];
+        let done = w.store.append(append(&session, epoch, events)).await;
+        sessions.push((session, epoch, call.id, done.unwrap().head));
+    }
+    // With what must be undone in every round but the first.
+    for round in 0..8 {
+        let mut running = Vec::new();
+        for (n, (session, epoch, call, head)) in sessions.iter().enumerate() {
+            let mut one = append(session, *epoch, vec![w.event("agent.message")]);
+            match n % 8 {
+                1 => one.epoch += 1,
+                2 => one.expected_head = Some(head + 1_000),
+                3 if round > 0 => one.events.push(w.about("user.tool_result", call)),
+                4 if round > 0 => one.consume.push(7),
+                _ => {}
+            }
+            let store = w.store.clone();
+            running.push(tokio::spawn(async move { store.append(one).await }));
+        }
+        for (n, appended) in running.into_iter().enumerate() {
+            let (session, _, call, head) = &mut sessions[n];
+            match (n % 8, appended.await.unwrap()) {
+                (1, Err(AppendError::Fenced)) | (2, Err(AppendError::HeadMoved)) => {}
+                (3, Err(AppendError::AlreadyAnswered(id))) if round > 0 => assert_eq!(id, *call),
+                (4, Err(AppendError::HeadMoved)) if round > 0 => {}
+                (_, Ok(done)) => {
+                    *head += 1;
+                    assert_eq!((done.head, done.events.len()), (*head, 1));
+                    assert_eq!(done.events[0].seq, *head);
+                }
+                (_, other) => panic!("{n} in round {round}: {other:?}"),
+            }
+            let log = w.store.tail(session, 0, 100).await.unwrap();
+            assert!(log.iter().map(|e| e.seq).eq(1..=*head));
+            assert_eq!(w.heard.of(session).len() as i64, *head);
+        }
+    }
+    let most = hand.0.load(Ordering::SeqCst);
+    assert!(most > 4, "at most {most} were run together");
     w.store.close().await;
 }
 

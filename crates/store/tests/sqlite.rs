@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use freehold_base::{EnvironmentId, IdSource, SessionId};
-use freehold_store::backend::{Backend, Scope};
+use freehold_store::backend::{Backend, Scope, op};
 use freehold_store::conformance::{Fixture, World, append};
 use freehold_store::sqlite::Sqlite;
 use freehold_store::{CommitListener, NoListener, Store, StoreError, StoredEvent};
@@ -144,7 +144,7 @@ async fn a_panic_or_failure_harms_nobody_else() {
     let insert = |x: i64, then: fn() -> Result<(), &'static str>| {
         db.write(
             Scope::All,
-            Box::new(move |tx| {
+            op(move |tx| {
                 tx.execute("INSERT INTO t VALUES (?1)", &[x.into()])
                     .map_err(|e| Box::new(e.to_string()) as Box<_>)?;
                 then().map_err(|e| Box::new(e.to_owned()) as Box<_>)?;
@@ -173,7 +173,7 @@ async fn a_panic_or_failure_harms_nobody_else() {
     );
     assert!(e.unwrap().is_ok());
     let read = |panics: bool| {
-        db.read(Box::new(move |tx| {
+        db.read(op(move |tx| {
             assert!(!panics, "on purpose");
             Ok(Box::new(
                 tx.query("SELECT x FROM t ORDER BY x", &[]).unwrap().len(),
@@ -206,11 +206,9 @@ async fn a_reader_cannot_write() {
         |_| Ok(()),
     );
     let db = db.unwrap();
-    let write = db.read(Box::new(|tx| {
-        match tx.execute("DELETE FROM session", &[]) {
-            Ok(n) => Ok(Box::new(n)),
-            Err(e) => Err(Box::new(e)),
-        }
+    let write = db.read(op(|tx| match tx.execute("DELETE FROM session", &[]) {
+        Ok(n) => Ok(Box::new(n)),
+        Err(e) => Err(Box::new(e)),
     }));
     assert!(write.await.unwrap().is_err());
     db.close().await;

@@ -1,13 +1,16 @@
 //! Taking client input.
 
-use freehold_base::{EventId, IdSource, SessionId, limits};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use super::append::{InsertError, has_result, insert, is_result};
-use super::{AcceptError, Accepted, Input, NewEvent};
-use crate::Store;
-use crate::StoreError;
-use crate::backend::{Announcement, Tx, one, params};
-use crate::work;
+use freehold_base::{EventId, IdSource, SessionId, Timestamp, limits};
+
+use super::append::{InsertError, Part, has_result, insert, is_result};
+use super::{AcceptError, Accepted, Input, NewEvent, StoredEvent};
+use crate::backend::{Announcement, Scope, Tx, params};
+use crate::sql::{Filter, insert_rows, rows};
+use crate::together::{Each, Together};
+use crate::{Store, StoreError, work};
 
 impl Store {
     /// Takes input, all or none, and asks for a driver. An idle session becomes `running` if an
@@ -20,8 +23,12 @@ impl Store {
         session: &SessionId,
         inputs: Vec<Input>,
     ) -> Result<Vec<Accepted>, AcceptError> {
-        let (of, ids) = (session.clone(), self.ids().clone());
-        self.write_session(session, move |tx| accept(tx, &ids, &of, &inputs))
+        let taking = Taking {
+            session: session.clone(),
+            inputs,
+            ids: self.ids().clone(),
+        };
+        self.write_together(Scope::Session(session.clone()), taking)
             .await
     }
 }
@@ -35,121 +42,250 @@ impl From<InsertError> for AcceptError {
     }
 }
 
-fn accept(
-    tx: &mut dyn Tx,
-    ids: &IdSource,
-    session: &SessionId,
-    inputs: &[Input],
-) -> Result<Vec<Accepted>, AcceptError> {
-    let accepted = put(tx, ids, session, inputs)?;
-    let sql = "SELECT COUNT(*), COALESCE(CAST(SUM(octets) AS BIGINT), 0) FROM inbox WHERE session_id = ?1";
-    if let Some(mut row) = one(tx.query(sql, params![session])?) {
-        let (events, bytes) = (row.int("count")?, row.int("size")?);
-        if events > limits::MAX_QUEUED_EVENTS as i64 || bytes > limits::MAX_QUEUED_BYTES as i64 {
-            return Err(AcceptError::InboxFull);
-        }
-    }
-    Ok(accepted)
+/// Input of one client.
+struct Taking {
+    session: SessionId,
+    inputs: Vec<Input>,
+    ids: IdSource,
 }
 
-const TAKE: &str = "UPDATE session SET
-   inbox_head = inbox_head + ?2, head_seq = head_seq + ?3,
-   last_processed_at = CASE WHEN ?3 = 0 THEN last_processed_at
-     WHEN last_processed_at >= ?4 THEN last_processed_at + ?3 ELSE ?4 + ?3 - 1 END,
-   wake_at = CASE WHEN wake_at IS NULL OR wake_at > ?4 THEN ?4 ELSE wake_at END,
-   status = CASE WHEN status = 'idle' AND (?6 = 1 OR (?5 = 1 AND blocked = 0)) THEN 'running'
-     ELSE status END,
-   updated_at = CASE WHEN status = 'idle' AND updated_at < ?4
-     AND (?6 = 1 OR (?5 = 1 AND blocked = 0)) THEN ?4 ELSE updated_at END
- WHERE id = ?1 AND archived_at IS NULL AND status <> 'terminated'
- RETURNING inbox_head, head_seq, last_processed_at, self_hosted";
+impl Together for Taking {
+    type Done = Vec<Accepted>;
+    type Refusal = AcceptError;
 
-/// Puts inputs into inbox and log. `?5`: some input starts a turn; `?6`: some input answers.
-pub(crate) fn put(
-    tx: &mut dyn Tx,
-    ids: &IdSource,
-    session: &SessionId,
-    inputs: &[Input],
-) -> Result<Vec<Accepted>, AcceptError> {
-    let now = tx.now();
-    let recorded: Vec<NewEvent> = inputs
-        .iter()
-        .filter_map(|i| match i {
+    fn run(tx: &mut dyn Tx, all: &[&Self]) -> Result<Each<Self>, AcceptError> {
+        let puts = all.iter().map(|one| Put {
+            session: &one.session,
+            inputs: &one.inputs,
+            ids: &one.ids,
+        });
+        let accepted = put(tx, &puts.collect::<Vec<_>>())?;
+        let mut waiting = Filter::default();
+        waiting.one_of("session_id", all.iter().map(|one| (&one.session).into()));
+        let sql = format!(
+            "SELECT COUNT(*), COALESCE(CAST(SUM(octets) AS BIGINT), 0) FROM inbox WHERE {}
+             GROUP BY session_id",
+            waiting.text()
+        );
+        for mut row in tx.query(&sql, &waiting.params)? {
+            let (events, bytes) = (row.count("count")?, row.count("size")?);
+            if events > limits::MAX_QUEUED_EVENTS as u64 || bytes > limits::MAX_QUEUED_BYTES as u64
+            {
+                return Err(AcceptError::InboxFull);
+            }
+        }
+        Ok(accepted)
+    }
+}
+
+/// Inputs for one session.
+pub(crate) struct Put<'a> {
+    pub(crate) session: &'a SessionId,
+    pub(crate) inputs: &'a [Input],
+    pub(crate) ids: &'a IdSource,
+}
+
+/// Where a session's inbox and log end once its row has moved.
+struct Place {
+    inbox_head: i64,
+    head: i64,
+    last: Timestamp,
+    self_hosted: bool,
+}
+
+fn take(rows: &str) -> String {
+    format!(
+        "WITH a (to_id, now_at, waits, moves, starts, answers) AS (VALUES {rows})
+         UPDATE session SET
+           inbox_head = inbox_head + waits, head_seq = head_seq + moves,
+           last_processed_at = CASE WHEN moves = 0 THEN last_processed_at
+             WHEN last_processed_at >= now_at THEN last_processed_at + moves
+             ELSE now_at + moves - 1 END,
+           wake_at = CASE WHEN wake_at IS NULL OR wake_at > now_at THEN now_at ELSE wake_at END,
+           status = CASE WHEN status = 'idle' AND (answers = 1 OR (starts = 1 AND blocked = 0))
+             THEN 'running' ELSE status END,
+           updated_at = CASE WHEN status = 'idle' AND updated_at < now_at
+             AND (answers = 1 OR (starts = 1 AND blocked = 0)) THEN now_at ELSE updated_at END
+         FROM a
+         WHERE id = to_id AND archived_at IS NULL AND status <> 'terminated'
+         RETURNING id, inbox_head, head_seq, last_processed_at, self_hosted"
+    )
+}
+
+impl Put<'_> {
+    fn recorded(&self) -> Vec<NewEvent> {
+        let recorded = self.inputs.iter().filter_map(|i| match i {
             Input::Record { event } => Some(event.clone()),
             Input::Queue { .. } => None,
+        });
+        recorded.collect()
+    }
+
+    fn queued(&self) -> impl DoubleEndedIterator<Item = &NewEvent> {
+        self.inputs.iter().filter_map(|i| match i {
+            Input::Queue { event, .. } => Some(event),
+            Input::Record { .. } => None,
         })
-        .collect();
-    let queued = inputs.len() - recorded.len();
-    let starts = inputs.iter().any(|i| {
-        matches!(
-            i,
-            Input::Queue {
-                starts_turn: true,
-                ..
-            }
-        )
-    });
-    let answers = inputs.iter().any(|i| match i {
-        Input::Queue { event, starts_turn } => *starts_turn && event.ref_id.is_some(),
-        Input::Record { event } => is_result(&event.kind),
-    });
-    let taken = tx.query(
-        TAKE,
-        params![session, queued, recorded.len(), now, starts, answers],
-    )?;
-    let Some(mut row) = one(taken) else {
-        return Err(refusal(tx, session)?);
-    };
-    tx.announce(Announcement::Woken(session.clone()));
-    let (inbox_head, head, last) = (row.int("inbox")?, row.int("head")?, row.time("time")?);
-    if row.flag("session flag")? {
-        work::ensure(tx, ids, session)?;
     }
-    let mut seq = inbox_head - queued as i64;
-    for input in inputs {
-        if let Input::Queue { event, .. } = input {
-            seq += 1;
-            check_verdict(tx, session, event)?;
-            tx.execute(
-                "INSERT INTO inbox (session_id, seq, id, kind, ref_id, accepted_at, octets, payload)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                params![
-                    session,
-                    seq,
-                    &event.id,
-                    &event.kind,
-                    event.ref_id.as_ref(),
-                    now,
-                    event.payload.len(),
-                    &event.payload,
-                ],
-            )?;
-        }
+
+    /// Whether some input starts a turn.
+    fn starts(&self) -> bool {
+        let mut inputs = self.inputs.iter();
+        inputs.any(|i| {
+            matches!(
+                i,
+                Input::Queue {
+                    starts_turn: true,
+                    ..
+                }
+            )
+        })
     }
-    let mut events = insert(tx, session, 0, head, last, &recorded)?.into_iter();
-    Ok(inputs
-        .iter()
-        .map(|input| Accepted {
+
+    /// Whether some input answers.
+    fn answers(&self) -> bool {
+        self.inputs.iter().any(|i| match i {
+            Input::Queue { event, starts_turn } => *starts_turn && event.ref_id.is_some(),
+            Input::Record { event } => is_result(&event.kind),
+        })
+    }
+
+    /// What is told of it; the events are those it recorded.
+    fn accepted(&self, events: Vec<Arc<StoredEvent>>) -> Vec<Accepted> {
+        let mut events = events.into_iter();
+        let accepted = self.inputs.iter().map(|input| Accepted {
             id: input.event().id.clone(),
             payload: input.event().payload.clone(),
             processed_at: match input {
                 Input::Queue { .. } => None,
                 Input::Record { .. } => events.next().map(|e| e.processed_at),
             },
-        })
-        .collect())
+        });
+        accepted.collect()
+    }
 }
 
-/// A tool use is confirmed or denied once, and not after it has a result.
-fn check_verdict(
+/// Puts inputs for different sessions into inboxes and logs. A refusal in the list has changed nothing.
+///
+/// # Errors
+/// What was done must be undone.
+pub(crate) fn put(
+    tx: &mut dyn Tx,
+    all: &[Put<'_>],
+) -> Result<Vec<Result<Vec<Accepted>, AcceptError>>, AcceptError> {
+    let recorded: Vec<Vec<NewEvent>> = all.iter().map(Put::recorded).collect();
+    let mut moved = advance(tx, all, &recorded)?;
+    let mut places = Vec::with_capacity(all.len());
+    for put in all {
+        places.push(match moved.remove(put.session) {
+            Some(place) => Ok(place),
+            None => Err(refusal(tx, put.session)?),
+        });
+    }
+    let through = all.iter().zip(&recorded).zip(&places);
+    let through = through.filter_map(|((put, recorded), place)| {
+        let place = place.as_ref().ok()?;
+        Some((put, recorded.as_slice(), place))
+    });
+    let through: Vec<_> = through.collect();
+    for (put, _, place) in &through {
+        tx.announce(Announcement::Woken(put.session.clone()));
+        if place.self_hosted {
+            work::ensure(tx, put.ids, put.session)?;
+        }
+        let mut verdicts = HashSet::new();
+        for event in put.queued() {
+            check_verdict(tx, put.session, event, &mut verdicts)?;
+        }
+    }
+    let waiting = through.iter().map(|(put, _, place)| (*put, *place));
+    queue(tx, &waiting.collect::<Vec<_>>())?;
+    let parts = through.iter().map(|(put, recorded, place)| {
+        Part::external(put.session, place.head, place.last, recorded)
+    });
+    let mut stored = insert(tx, &parts.collect::<Vec<_>>())?.into_iter();
+    let accepted = all.iter().zip(places).map(|(put, place)| {
+        // There are events for each place.
+        place.map(|_| put.accepted(stored.next().unwrap_or_default()))
+    });
+    Ok(accepted.collect())
+}
+
+/// Moves the rows of those that take input.
+fn advance(
+    tx: &mut dyn Tx,
+    all: &[Put<'_>],
+    recorded: &[Vec<NewEvent>],
+) -> Result<HashMap<SessionId, Place>, StoreError> {
+    let now = tx.now();
+    let mut params = Vec::new();
+    let rows = rows(
+        &mut params,
+        all.iter().zip(recorded).map(|(put, recorded)| {
+            [
+                put.session.into(),
+                now.into(),
+                put.queued().count().into(),
+                recorded.len().into(),
+                put.starts().into(),
+                put.answers().into(),
+            ]
+        }),
+    );
+    let moved = tx.query(&take(&rows), &params)?.into_iter();
+    let moved = moved.map(|mut row| {
+        let session = row.id("session")?;
+        let place = Place {
+            inbox_head: row.int("inbox")?,
+            head: row.int("head")?,
+            last: row.time("time")?,
+            self_hosted: row.flag("session flag")?,
+        };
+        Ok((session, place))
+    });
+    moved.collect()
+}
+
+/// Puts what waits into the inboxes.
+fn queue(tx: &mut dyn Tx, through: &[(&Put<'_>, &Place)]) -> Result<(), StoreError> {
+    let now = tx.now();
+    let waiting = through.iter().flat_map(|(put, place)| {
+        let places = (1..=place.inbox_head).rev();
+        let events = put.queued().rev().zip(places);
+        events.map(move |(event, seq)| {
+            [
+                put.session.into(),
+                seq.into(),
+                (&event.id).into(),
+                (&event.kind).into(),
+                event.ref_id.as_ref().into(),
+                now.into(),
+                event.payload.len().into(),
+                (&event.payload).into(),
+            ]
+        })
+    });
+    insert_rows(
+        tx,
+        "inbox (session_id, seq, id, kind, ref_id, accepted_at, octets, payload)",
+        waiting,
+    )
+}
+
+/// A tool use is confirmed or denied once, and not after it has a result. `verdicts` are those of the
+/// same request.
+fn check_verdict<'a>(
     tx: &mut dyn Tx,
     session: &SessionId,
-    event: &NewEvent,
+    event: &'a NewEvent,
+    verdicts: &mut HashSet<&'a EventId>,
 ) -> Result<(), AcceptError> {
     let Some(tool_use) = &event.ref_id else {
         return Ok(());
     };
-    if event.kind == "user.tool_confirmation" && decided(tx, session, tool_use)? {
+    if event.kind == "user.tool_confirmation"
+        && (!verdicts.insert(tool_use) || decided(tx, session, tool_use)?)
+    {
         return Err(AcceptError::AlreadyAnswered(tool_use.clone()));
     }
     Ok(())

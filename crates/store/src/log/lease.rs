@@ -1,9 +1,13 @@
 //! Who drives a session.
 
+use std::collections::HashMap;
+
 use freehold_base::{ReplicaId, SessionId, Timestamp};
 
 use super::Claim;
-use crate::backend::{one, params};
+use crate::backend::{Scope, Tx, params};
+use crate::sql::rows;
+use crate::together::{Each, Together};
 use crate::{Store, StoreError};
 
 impl Store {
@@ -18,30 +22,13 @@ impl Store {
         session: &SessionId,
         replica: &ReplicaId,
     ) -> Result<Option<Claim>, StoreError> {
-        let (of, replica, home) = (session.clone(), replica.clone(), self.home());
-        self.write_session(session, move |tx| {
-            let now = tx.now();
-            let taken = tx.query(
-                "UPDATE session SET lease_owner = ?2, lease_epoch = lease_epoch + 1, home = ?4
-                 WHERE id = ?1 AND (status <> 'terminated' OR wake_at IS NOT NULL)
-                   AND (lease_owner IS NULL OR lease_owner = ?2 OR NOT EXISTS (
-                     SELECT 1 FROM replica r WHERE r.id = session.lease_owner AND r.lease_until > ?3))
-                   AND (home IS NULL OR home = ?4 OR NOT EXISTS (
-                     SELECT 1 FROM replica r WHERE r.home = session.home AND r.lease_until > ?3))
-                 RETURNING lease_epoch, head_seq, inbox_head",
-                params![&of, &replica, now, home.as_deref()],
-            )?;
-            one(taken)
-                .map(|mut row| {
-                    Ok(Claim {
-                        epoch: row.int("epoch")?,
-                        head: row.int("head")?,
-                        inbox_head: row.int("inbox")?,
-                    })
-                })
-                .transpose()
-        })
-        .await
+        let taking = Taking {
+            session: session.clone(),
+            replica: replica.clone(),
+            home: self.home(),
+        };
+        self.write_together(Scope::Session(session.clone()), taking)
+            .await
     }
 
     /// Gives up a lease without ending the work: a driver is wanted at `wake_at`, or earlier if
@@ -99,8 +86,8 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn heartbeat(&self, replica: &ReplicaId, ttl_ms: i64) -> Result<(), StoreError> {
-        let (replica, home) = (replica.clone(), self.home());
-        self.write(move |tx| {
+        let (word, replica, home) = (replica.as_str(), replica.clone(), self.home());
+        self.write_single(word, move |tx| {
             let until = tx.now().plus_millis(ttl_ms);
             tx.execute(
                 "INSERT INTO replica (id, lease_until, home) VALUES (?1, ?2, ?3)
@@ -123,5 +110,52 @@ impl Store {
                 .map(drop)
         })
         .await
+    }
+}
+
+/// A claim.
+struct Taking {
+    session: SessionId,
+    replica: ReplicaId,
+    home: Option<String>,
+}
+
+impl Together for Taking {
+    type Done = Option<Claim>;
+    type Refusal = StoreError;
+
+    fn run(tx: &mut dyn Tx, all: &[&Self]) -> Result<Each<Self>, StoreError> {
+        let mut params = vec![tx.now().into()];
+        let asked = all.iter().map(|one| {
+            let home = one.home.as_deref();
+            [(&one.session).into(), (&one.replica).into(), home.into()]
+        });
+        let rows = rows(&mut params, asked);
+        let sql = format!(
+            "WITH a (to_id, new_owner, new_home) AS (VALUES {rows})
+             UPDATE session SET lease_owner = new_owner, lease_epoch = lease_epoch + 1,
+               home = new_home
+             FROM a
+             WHERE id = to_id AND (status <> 'terminated' OR wake_at IS NOT NULL)
+               AND (lease_owner IS NULL OR lease_owner = new_owner OR NOT EXISTS (
+                 SELECT 1 FROM replica r WHERE r.id = session.lease_owner AND r.lease_until > ?1))
+               AND (home IS NULL OR home = new_home OR NOT EXISTS (
+                 SELECT 1 FROM replica r WHERE r.home = session.home AND r.lease_until > ?1))
+             RETURNING id, lease_epoch, head_seq, inbox_head"
+        );
+        let mut taken = HashMap::new();
+        for mut row in tx.query(&sql, &params)? {
+            let session: SessionId = row.id("session")?;
+            let claim = Claim {
+                epoch: row.int("epoch")?,
+                head: row.int("head")?,
+                inbox_head: row.int("inbox")?,
+            };
+            taken.insert(session, claim);
+        }
+        Ok(all
+            .iter()
+            .map(|one| Ok(taken.remove(&one.session)))
+            .collect())
     }
 }

@@ -88,12 +88,13 @@ impl Connection {
         } else {
             format!("SELECT pg_advisory_xact_lock_shared({WHOLE});")
         };
-        let locks: String = sessions
+        // What is selected is evaluated from left to right.
+        let locks = sessions
             .iter()
-            .map(|key| format!("SELECT pg_advisory_xact_lock({key});"))
-            .collect();
+            .map(|key| format!("pg_advisory_xact_lock({key})"));
+        let locks = locks.collect::<Vec<_>>().join(", ");
         let rows = self.simple(&format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; {LIMITS} {whole} {locks}
+            "BEGIN ISOLATION LEVEL READ COMMITTED; {LIMITS} {whole} SELECT {locks};
              SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT),
                pg_current_xact_id()"
         ))?;
@@ -299,6 +300,10 @@ pub(super) struct PgTx<'c> {
     pub(super) announcements: Vec<Announcement>,
     /// The failure that ends the whole transaction, whatever the operation makes of it.
     pub(super) broken: Option<StoreError>,
+    /// Whether a statement failed: then nothing but a rollback succeeds.
+    pub(super) failed: bool,
+    /// Whether a row may have been changed.
+    pub(super) changed: bool,
 }
 
 impl<'c> PgTx<'c> {
@@ -308,13 +313,21 @@ impl<'c> PgTx<'c> {
             now: begun.now(),
             announcements: Vec::new(),
             broken: None,
+            failed: false,
+            changed: false,
         }
     }
 
     fn run(&mut self, sql: &str, params: &[Value<'_>]) -> Result<(Vec<Row>, u64), StoreError> {
         let done = self.connection.statement(sql, params);
-        if let Err(StoreError::Connection(failure)) = &done {
-            self.broken = Some(StoreError::Connection(failure.clone()));
+        match &done {
+            Ok((_, rows)) => self.changed |= *rows > 0 && !sql.starts_with("SELECT"),
+            Err(error) => {
+                self.failed = true;
+                if let StoreError::Connection(failure) = error {
+                    self.broken = Some(StoreError::Connection(failure.clone()));
+                }
+            }
         }
         done
     }
@@ -336,6 +349,10 @@ impl Tx for PgTx<'_> {
 
     fn announce(&mut self, announcement: Announcement) {
         self.announcements.push(announcement);
+    }
+
+    fn skipping_locked(&self) -> &'static str {
+        "FOR UPDATE SKIP LOCKED"
     }
 }
 

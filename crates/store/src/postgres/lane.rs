@@ -1,5 +1,4 @@
-//! A lane: takes what is queued, runs each operation in a savepoint of one transaction, commits once,
-//! announces, answers.
+//! A lane: takes what is queued, runs it as a group in one transaction, commits once, announces, answers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,11 +6,12 @@ use std::time::{Duration, Instant};
 use freehold_base::crash_point;
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection::{Begun, Connection, PgTx};
+use super::connection::Connection;
+use super::group::{self, Done};
 use super::news::Item;
 use super::{Address, Time};
-use crate::backend::{Announcement, Scope};
-use crate::job::{self, Job, Message, Outcome, same};
+use crate::backend::Scope;
+use crate::job::{self, Job, Message, same};
 use crate::{CommitListener, StoreError};
 
 /// Operations in one commit: others wait for its locks.
@@ -32,12 +32,6 @@ pub(super) struct Lane {
     name: String,
     /// Transactions begun: what each marks its commit with.
     begun: u64,
-}
-
-/// What became of a group.
-struct Done {
-    outcomes: Vec<Outcome>,
-    announcements: Vec<Announcement>,
 }
 
 /// Waits longer each time, until patience ends.
@@ -171,8 +165,19 @@ impl Lane {
         };
         let connection = self.connection.insert(connection);
         let scopes: Vec<Scope> = group.iter().map(|job| job.scope.clone()).collect();
-        let begun = connection.begin(&scopes, &self.time)?;
-        let done = run_all(connection, &begun, group)?;
+        let mut begun = connection.begin(&scopes, &self.time)?;
+        let done = match group::together(connection, &begun, group)? {
+            Some(done) => done,
+            None => {
+                connection.batch("ROLLBACK")?;
+                begun = connection.begin(&scopes, &self.time)?;
+                group::apart(connection, &begun, group)?
+            }
+        };
+        if done.nothing() {
+            connection.batch("ROLLBACK")?;
+            return Ok(done);
+        }
         crash_point!("store.commit.before");
         self.begun += 1;
         let Err(error) = connection.commit(&self.name, self.begun) else {
@@ -205,27 +210,4 @@ impl Lane {
             }
         }
     }
-}
-
-fn run_all(connection: &Connection, begun: &Begun, group: &[Job]) -> Result<Done, StoreError> {
-    let mut done = Done {
-        outcomes: Vec::with_capacity(group.len()),
-        announcements: Vec::new(),
-    };
-    for job in group {
-        connection.owe("SAVEPOINT op");
-        let mut tx = PgTx::new(connection, begun);
-        let outcome = job::run(&job.op, &mut tx);
-        if let Some(broken) = tx.broken {
-            return Err(broken);
-        }
-        if matches!(outcome, Ok(Ok(_))) {
-            done.announcements.append(&mut tx.announcements);
-        } else {
-            connection.owe("ROLLBACK TO SAVEPOINT op");
-        }
-        connection.owe("RELEASE SAVEPOINT op");
-        done.outcomes.push(outcome);
-    }
-    Ok(done)
 }

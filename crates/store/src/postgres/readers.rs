@@ -43,7 +43,7 @@ fn serve(address: &Address, time: &Time, queue: &Mutex<mpsc::Receiver<Message>>)
         if answer.is_closed() {
             continue; // Nobody waits any more, and a read has no effect.
         }
-        let outcome = patiently(&mut connection, address, time, &op);
+        let outcome = patiently(&mut connection, address, time, &*op);
         let _ = answer.send(outcome);
         // Nobody waits for the end of a snapshot.
         if connection
@@ -59,7 +59,7 @@ fn patiently(
     connection: &mut Option<Connection>,
     address: &Address,
     time: &Time,
-    op: &Op,
+    op: &dyn Op,
 ) -> Outcome {
     let mut pauses = Pauses::new();
     loop {
@@ -75,7 +75,12 @@ fn patiently(
     }
 }
 
-fn read(connection: &mut Option<Connection>, address: &Address, time: &Time, op: &Op) -> Outcome {
+fn read(
+    connection: &mut Option<Connection>,
+    address: &Address,
+    time: &Time,
+    op: &dyn Op,
+) -> Outcome {
     let open = match connection.take() {
         Some(open) => open,
         None => Connection::open(address)?,

@@ -5,7 +5,7 @@ use freehold_wire::agent::Metadata;
 
 use super::row::{SessionRow, get, metadata_json};
 use crate::backend::{Tx, one, params};
-use crate::log::{InsertError, insert};
+use crate::log::{InsertError, Part, insert};
 use crate::{NewEvent, Store, StoreError, vaults};
 
 /// A change; what is `None` stays.
@@ -142,6 +142,9 @@ fn update(
             change.vault_ids.as_ref(),
         ],
     )?;
-    insert(tx, id, 0, head, last, change.event.as_slice())?;
+    insert(
+        tx,
+        &[Part::external(id, head, last, change.event.as_slice())],
+    )?;
     get(tx, Some(workspace), id)?.ok_or(UpdateSessionError::NotFound)
 }

@@ -8,7 +8,7 @@ use freehold_wire::agent::Metadata;
 
 use super::row::{SessionRow, get, metadata_json};
 use crate::backend::{Tx, one, params};
-use crate::log::put;
+use crate::log::{self, Put};
 use crate::resources::attach;
 use crate::{
     AcceptError, Input, NewResource, ResourceError, Store, StoreError, skills, vaults, work,
@@ -114,7 +114,8 @@ impl Store {
     /// See [`CreateSessionError`]; nothing was made then.
     pub async fn create_session(&self, new: NewSession) -> Result<SessionRow, CreateSessionError> {
         let (ids, home) = (self.ids().clone(), self.home());
-        self.write(move |tx| create(tx, &ids, home.as_deref(), &new))
+        let id = new.id.clone();
+        self.write_session(&id, move |tx| create(tx, &ids, home.as_deref(), &new))
             .await
     }
 }
@@ -179,7 +180,14 @@ fn create(
     skills::attach(tx, &new.workspace_id, &new.id, &new.skills)?
         .map_err(CreateSessionError::SkillGone)?;
     if !new.initial.is_empty() {
-        put(tx, ids, &new.id, &new.initial)?;
+        let put = Put {
+            session: &new.id,
+            inputs: &new.initial,
+            ids,
+        };
+        log::put(tx, &[put])?
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?;
     } else if new.self_hosted {
         work::ensure(tx, ids, &new.id)?;
     }

@@ -5,7 +5,7 @@ use freehold_wire::session::Status;
 
 use super::row::{SessionRow, get};
 use crate::backend::{Announcement, Tx, one, params};
-use crate::log::{InsertError, insert};
+use crate::log::{InsertError, Part, insert};
 use crate::{NewEvent, Store, StoreError, sandboxes, skills, work};
 
 /// Why a session was not archived.
@@ -119,7 +119,7 @@ fn archive(
     // Nothing matches only if the status moved since it was read, where that can happen: it runs.
     let mut moved = one(archived).ok_or(ArchiveError::Running)?;
     let (head, last) = (moved.int("head")?, moved.time("time")?);
-    insert(tx, id, 0, head, last, events)?;
+    insert(tx, &[Part::external(id, head, last, events)])?;
     work::forget_session(tx, id)?;
     get(tx, Some(workspace), id)?.ok_or(ArchiveError::NotFound)
 }

@@ -45,7 +45,7 @@ fn serve(connection: &Connection, clock: &SharedClock, queue: &Mutex<mpsc::Recei
                     continue; // Nobody waits any more, and a read has no effect.
                 }
                 let mut tx = SqliteTx::new(connection, clock.now());
-                let outcome = read(connection, || job::run(&op, &mut tx));
+                let outcome = read(connection, || job::run(&*op, &mut tx));
                 let _ = answer.send(outcome);
             }
             // The one is dealt with already, the other asked of the writer only.

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{SqliteTx, control};
-use crate::backend::Announcement;
+use crate::backend::{Announcement, Op};
 use crate::data_dir::DirLock;
 use crate::job::{self, Job, Message, Outcome, same};
 use crate::{CommitListener, StoreError};
@@ -128,7 +128,7 @@ impl Writer {
                 answers.push((answer, Err(same(error))));
                 continue;
             }
-            let outcome = match self.run_one(&op, announcements) {
+            let outcome = match self.run_one(&*op, announcements) {
                 Ok(outcome) => outcome,
                 Err(error) => {
                     let outcome = Err(same(&error));
@@ -151,7 +151,7 @@ impl Writer {
     /// The transaction as a whole is lost.
     fn run_one(
         &self,
-        op: &crate::backend::Op,
+        op: &dyn Op,
         announcements: &mut Vec<Announcement>,
     ) -> Result<Outcome, StoreError> {
         control(&self.connection, "SAVEPOINT op")?;

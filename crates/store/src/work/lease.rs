@@ -1,11 +1,15 @@
 //! An item in a worker's hands: acknowledged, kept alive, stopped.
 
+use std::collections::HashMap;
+
 use freehold_base::{EnvironmentId, Timestamp, WorkId, limits};
 use freehold_wire::work::{NO_HEARTBEAT, WorkState};
 
 use super::queue::{End, end};
 use super::{COLUMNS, WorkRow, after, get, work};
-use crate::backend::{Tx, one, params};
+use crate::backend::{Scope, Tx, one, params};
+use crate::sql::rows;
+use crate::together::{Each, Together};
 use crate::{Store, StoreError};
 
 /// Why an item was not acknowledged.
@@ -86,7 +90,8 @@ impl Store {
         id: &WorkId,
     ) -> Result<WorkRow, AckError> {
         let (environment, id) = (environment.clone(), id.clone());
-        self.write(move |tx| ack(tx, &environment, &id)).await
+        let scope = Scope::Single(environment.to_string());
+        self.write_together(scope, Ack { environment, id }).await
     }
 
     /// Keeps an item in a worker's hands.
@@ -99,8 +104,8 @@ impl Store {
         id: &WorkId,
         new: NewBeat,
     ) -> Result<Beat, BeatError> {
-        let (environment, id) = (environment.clone(), id.clone());
-        self.write(move |tx| beat(tx, &environment, &id, &new))
+        let (environment, of) = (environment.clone(), id.clone());
+        self.write_single(id.as_str(), move |tx| beat(tx, &environment, &of, &new))
             .await
     }
 
@@ -152,21 +157,51 @@ impl Store {
     }
 }
 
-fn ack(tx: &mut dyn Tx, environment: &EnvironmentId, id: &WorkId) -> Result<WorkRow, AckError> {
-    let now = tx.now();
-    let sql = format!(
-        "UPDATE work SET state = 'starting', acknowledged_at = ?3, lease_until = ?4
-         WHERE id = ?1 AND environment_id = ?2 AND state = 'queued' AND polled_at IS NOT NULL
-         RETURNING {COLUMNS}"
-    );
-    let until = after(now, limits::WORK_START_SECONDS);
-    if let Some(row) = one(tx.query(&sql, params![id, environment, now, until])?) {
-        return Ok(work(row)?);
+struct Ack {
+    environment: EnvironmentId,
+    id: WorkId,
+}
+
+impl Together for Ack {
+    type Done = WorkRow;
+    type Refusal = AckError;
+
+    fn run(tx: &mut dyn Tx, all: &[&Self]) -> Result<Each<Self>, AckError> {
+        let now = tx.now();
+        let mut params = vec![now.into(), after(now, limits::WORK_START_SECONDS).into()];
+        let asked = all
+            .iter()
+            .map(|ack| [(&ack.id).into(), (&ack.environment).into()]);
+        let rows = rows(&mut params, asked);
+        let sql = format!(
+            "WITH a (item, queue) AS (VALUES {rows})
+             UPDATE work SET state = 'starting', acknowledged_at = ?1, lease_until = ?2
+             FROM a WHERE id = item AND environment_id = queue AND state = 'queued'
+               AND polled_at IS NOT NULL
+             RETURNING {COLUMNS}"
+        );
+        let mut taken = HashMap::new();
+        for row in tx.query(&sql, &params)? {
+            let row = work(row)?;
+            taken.insert(row.id.clone(), row);
+        }
+        let mut done = Vec::with_capacity(all.len());
+        for ack in all {
+            done.push(match taken.remove(&ack.id) {
+                Some(row) => Ok(row),
+                None => again(tx, ack),
+            });
+        }
+        Ok(done)
     }
+}
+
+/// The same again soon after is answered as the first time.
+fn again(tx: &mut dyn Tx, Ack { environment, id }: &Ack) -> Result<WorkRow, AckError> {
     let row = get(tx, environment, id)?.ok_or(AckError::NotFound)?;
     let sql = "SELECT 1 FROM work
        WHERE id = ?1 AND state = 'starting' AND handed_out = 1 AND acknowledged_at >= ?2";
-    let repeated = params![id, now.plus_millis(-limits::WORK_REPLAY_MS)];
+    let repeated = params![id, tx.now().plus_millis(-limits::WORK_REPLAY_MS)];
     if tx.query(sql, repeated)?.is_empty() {
         return Err(AckError::Conflict(row.state));
     }
@@ -184,46 +219,51 @@ fn beat(
     id: &WorkId,
     new: &NewBeat,
 ) -> Result<Beat, BeatError> {
-    let row = get(tx, environment, id)?.ok_or(BeatError::NotFound)?;
-    match row.state {
-        WorkState::Queued => return Err(BeatError::Queued),
-        WorkState::Stopping | WorkState::Stopped => {
+    loop {
+        let row = get(tx, environment, id)?.ok_or(BeatError::NotFound)?;
+        match row.state {
+            WorkState::Queued => return Err(BeatError::Queued),
+            WorkState::Stopping | WorkState::Stopped => {
+                return Ok(Beat {
+                    row,
+                    extended: false,
+                });
+            }
+            WorkState::Starting | WorkState::Active => {}
+        }
+        let latest = row.latest_heartbeat_at;
+        if let Some(expected) = &new.expected
+            && *expected != shown(latest)
+        {
+            return if repeats(tx, &row, expected, &new.by)? {
+                Ok(Beat {
+                    row,
+                    extended: true,
+                })
+            } else {
+                Err(BeatError::Precondition(Box::new(row)))
+            };
+        }
+        let now = tx.now();
+        let at = latest.map_or(now, |last| {
+            now.max(Timestamp::from_micros(last.as_micros() + 1))
+        });
+        // Only if it still is as it was seen; otherwise it is seen again.
+        let sql = format!(
+            "UPDATE work SET state = 'active', started_at = COALESCE(started_at, ?2),
+               latest_heartbeat_at = ?2, beat_before = ?3, beat_by = ?4, lease_until = ?5
+             WHERE id = ?1 AND state IN ('starting', 'active')
+               AND COALESCE(latest_heartbeat_at, 0) = COALESCE(?3, 0)
+             RETURNING {COLUMNS}"
+        );
+        let until = after(now, new.ttl_seconds);
+        if let Some(beaten) = one(tx.query(&sql, params![id, at, latest, &new.by[..], until])?) {
             return Ok(Beat {
-                row,
-                extended: false,
+                row: work(beaten)?,
+                extended: true,
             });
         }
-        WorkState::Starting | WorkState::Active => {}
     }
-    let latest = row.latest_heartbeat_at;
-    if let Some(expected) = &new.expected
-        && *expected != shown(latest)
-    {
-        return if repeats(tx, &row, expected, &new.by)? {
-            Ok(Beat {
-                row,
-                extended: true,
-            })
-        } else {
-            Err(BeatError::Precondition(Box::new(row)))
-        };
-    }
-    let now = tx.now();
-    let at = latest.map_or(now, |last| {
-        now.max(Timestamp::from_micros(last.as_micros() + 1))
-    });
-    let sql = format!(
-        "UPDATE work SET state = 'active', started_at = COALESCE(started_at, ?2),
-           latest_heartbeat_at = ?2, beat_before = ?3, beat_by = ?4, lease_until = ?5
-         WHERE id = ?1 RETURNING {COLUMNS}"
-    );
-    let until = after(now, new.ttl_seconds);
-    let beaten = tx.query(&sql, params![id, at, latest, &new.by[..], until])?;
-    let row = work(one(beaten).ok_or(StoreError::Corrupt { what: "work" })?)?;
-    Ok(Beat {
-        row,
-        extended: true,
-    })
 }
 
 /// Whether a heartbeat is the latest one sent again, because its reply was lost.

@@ -1,11 +1,15 @@
 //! Handing items out, and taking back those whose worker is not heard of.
 
-use freehold_base::{EnvironmentId, EnvironmentKeyId, IdSource, Timestamp};
+use std::collections::{BTreeMap, HashMap};
+
+use freehold_base::{EnvironmentId, EnvironmentKeyId, IdSource, Timestamp, WorkId};
 use freehold_wire::work::WorkState;
 
 use super::queue::{End, end};
 use super::{COLUMNS, WorkRow, work};
-use crate::backend::{Announcement, Tx, one, params};
+use crate::backend::{Announcement, Scope, Tx, params};
+use crate::sql::rows;
+use crate::together::{Each, Together};
 use crate::{Store, StoreError};
 
 /// Lapsed items ended in one transaction.
@@ -36,24 +40,12 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn poll_work(&self, poll: NewPoll) -> Result<Option<WorkRow>, StoreError> {
-        let lost = i64::try_from(poll.reclaim_older_than_ms).unwrap_or(i64::MAX);
-        let asked = poll.environment.clone();
-        // Most polls find nothing, and a look costs no commit.
-        let ready = self.read(move |tx| {
-            let now = tx.now();
-            let sql = format!("SELECT 1 FROM work WHERE {READY} LIMIT 1");
-            let ready = tx.query(&sql, params![&asked, now, now.plus_millis(-lost)])?;
-            Ok::<_, StoreError>(!ready.is_empty() || !lapsed(tx, now, 1)?.is_empty())
-        });
-        if !ready.await? {
-            return Ok(None);
+        let scope = Scope::Single(poll.environment.to_string());
+        let found = self.write_together(scope.clone(), poll.clone()).await?;
+        if !found.lapsed || self.reclaim_work().await? == 0 {
+            return Ok(found.item);
         }
-        let ids = self.ids().clone();
-        self.write(move |tx| {
-            reclaim(tx, &ids)?;
-            hand_out(tx, &poll, lost)
-        })
-        .await
+        Ok(self.write_together(scope, poll).await?.item)
     }
 
     /// Ends items whose worker was not heard of in time; gives how many. Polls do so too: call it now
@@ -90,35 +82,94 @@ fn reclaim(tx: &mut dyn Tx, ids: &IdSource) -> Result<usize, StoreError> {
     Ok(rows.len())
 }
 
-fn hand_out(tx: &mut dyn Tx, poll: &NewPoll, lost: i64) -> Result<Option<WorkRow>, StoreError> {
+impl NewPoll {
+    /// What was handed out before counts as lost.
+    fn lost(&self, now: Timestamp) -> Timestamp {
+        let older = i64::try_from(self.reclaim_older_than_ms).unwrap_or(i64::MAX);
+        now.plus_millis(older.saturating_neg())
+    }
+}
+
+/// What a poll found.
+pub(crate) struct Found {
+    item: Option<WorkRow>,
+    /// Nothing was ready, but some item's worker was not heard of in time.
+    lapsed: bool,
+}
+
+impl Together for NewPoll {
+    type Done = Found;
+    type Refusal = StoreError;
+
+    fn run(tx: &mut dyn Tx, all: &[&Self]) -> Result<Each<Self>, StoreError> {
+        let mut queues = BTreeMap::<_, Vec<&Self>>::new();
+        for poll in all {
+            let queue = (&poll.environment, poll.reclaim_older_than_ms);
+            queues.entry(queue).or_default().push(poll);
+        }
+        let mut taken = HashMap::new();
+        for polls in queues.values() {
+            taken.extend(hand_out(tx, polls)?);
+        }
+        let now = tx.now();
+        let lapsed = taken.len() < all.len() && !lapsed(tx, now, 1)?.is_empty();
+        let found = all.iter().map(|poll| {
+            let item = taken.remove(&poll.token_hash);
+            let lapsed = lapsed && item.is_none();
+            Ok(Found { item, lapsed })
+        });
+        Ok(found.collect())
+    }
+}
+
+/// Gives an item to each of these polls of one queue, while there are some; by the hash of its token.
+fn hand_out(tx: &mut dyn Tx, polls: &[&NewPoll]) -> Result<HashMap<[u8; 32], WorkRow>, StoreError> {
+    let Some(first) = polls.first() else {
+        return Ok(HashMap::new());
+    };
     let now = tx.now();
     let sql = format!(
-        "UPDATE work SET polled_at = ?2, handed_out = handed_out + 1, token_hash = ?4,
-           polled_with = ?5
-         WHERE id = (SELECT id FROM work WHERE {READY} ORDER BY available_at, id LIMIT 1)
-           AND NOT EXISTS (
-             SELECT 1 FROM environment_key WHERE id = ?5 AND revoked_at IS NOT NULL)
-         RETURNING handed_out, {COLUMNS}"
+        "SELECT id FROM work WHERE {READY} ORDER BY available_at, id LIMIT ?4 {}",
+        tx.skipping_locked()
+    );
+    let asked = params![&first.environment, now, first.lost(now), polls.len()];
+    let ready = tx.query(&sql, asked)?.into_iter();
+    let ready: Vec<WorkId> = ready
+        .map(|mut row| row.id("work id"))
+        .collect::<Result<_, _>>()?;
+    if ready.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut params = vec![now.into()];
+    let rows = rows(
+        &mut params,
+        (ready.iter().zip(polls))
+            .map(|(item, poll)| [item.into(), poll.token_hash[..].into(), (&poll.key).into()]),
     );
     // A poll may have waited since its key was looked at, and the token it would be given is not
     // taken back again: so the key is looked at here, where revoking it cannot come between.
-    let taken = tx.query(
-        &sql,
-        params![
-            &poll.environment,
-            now,
-            now.plus_millis(-lost),
-            &poll.token_hash[..],
-            &poll.key,
-        ],
-    )?;
-    let Some(mut row) = one(taken) else {
-        return Ok(None);
-    };
-    if row.int("work count")? > 1 {
+    let sql = format!(
+        "WITH p (item, new_token, new_key) AS (VALUES {rows})
+         UPDATE work SET polled_at = ?1, handed_out = handed_out + 1, token_hash = new_token,
+           polled_with = new_key
+         FROM p WHERE id = item AND NOT EXISTS (
+           SELECT 1 FROM environment_key k WHERE k.id = new_key AND k.revoked_at IS NOT NULL)
+         RETURNING handed_out, {COLUMNS}"
+    );
+    let mut taken = HashMap::new();
+    let mut again = false;
+    for mut row in tx.query(&sql, &params)? {
+        again |= row.int("work count")? > 1;
+        let row = work(row)?;
+        let mut given = ready.iter().zip(polls);
+        if let Some((_, poll)) = given.find(|(item, _)| **item == row.id) {
+            taken.insert(poll.token_hash, row);
+        }
+    }
+    if again {
         tx.announce(Announcement::WorkEnded);
     }
-    work(row).map(Some)
+    Ok(taken)
 }
 
 /// Takes back what was handed out to a key, now that it is revoked: whoever got hold of the key must

@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod wire;
 
+use std::any::{Any, TypeId};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,26 +47,56 @@ impl<H: Hand> Tx for TappedTx<'_, H> {
     fn announce(&mut self, announcement: Announcement) {
         self.inner.announce(announcement);
     }
+    fn skipping_locked(&self) -> &'static str {
+        self.inner.skipping_locked()
+    }
+}
+
+struct TappedOp<H> {
+    inner: Box<dyn Op>,
+    hand: Arc<H>,
+}
+
+impl<H: Hand> TappedOp<H> {
+    fn inner(other: &dyn Op) -> &dyn Op {
+        let other: &dyn Any = other;
+        &*other.downcast_ref::<Self>().unwrap().inner
+    }
+}
+
+impl<H: Hand> Op for TappedOp<H> {
+    fn run(&self, tx: &mut dyn Tx) -> Result<Boxed, Boxed> {
+        let hand = &*self.hand;
+        self.inner.run(&mut TappedTx { inner: tx, hand })
+    }
+    fn kin(&self) -> Option<TypeId> {
+        self.inner.kin()
+    }
+    fn run_with(&self, others: &[&dyn Op], tx: &mut dyn Tx) -> Option<Vec<Result<Boxed, Boxed>>> {
+        let others: Vec<&dyn Op> = others.iter().map(|other| Self::inner(*other)).collect();
+        let hand = &*self.hand;
+        let mut tx = TappedTx { inner: tx, hand };
+        self.inner.run_with(&others, &mut tx)
+    }
 }
 
 impl<B, H: Hand> Tapped<B, H> {
-    fn wrap(&self, op: Op) -> Op {
+    fn wrap(&self, inner: Box<dyn Op>) -> Box<dyn Op> {
         let hand = Arc::clone(&self.hand);
-        Box::new(move |tx| {
-            op(&mut TappedTx {
-                inner: tx,
-                hand: &*hand,
-            })
-        })
+        Box::new(TappedOp { inner, hand })
     }
 }
 
 #[async_trait]
 impl<B: Backend, H: Hand> Backend for Tapped<B, H> {
-    async fn write(&self, scope: Scope, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
+    async fn write(
+        &self,
+        scope: Scope,
+        op: Box<dyn Op>,
+    ) -> Result<Result<Boxed, Boxed>, StoreError> {
         self.inner.write(scope, self.wrap(op)).await
     }
-    async fn read(&self, op: Op) -> Result<Result<Boxed, Boxed>, StoreError> {
+    async fn read(&self, op: Box<dyn Op>) -> Result<Result<Boxed, Boxed>, StoreError> {
         self.inner.read(self.wrap(op)).await
     }
     async fn scrub(&self) -> Result<(), StoreError> {

@@ -79,7 +79,7 @@ impl Shared {
         let mut bytes = vec![0; 65536];
         while let Ok(n @ 1..) = client.read(&mut bytes) {
             let has = |text: &[u8]| bytes[..n].windows(text.len()).any(|w| w == text);
-            if has(b"RELEASE SAVEPOINT op")
+            if has(b"INTO commit_mark")
                 && has(b"COMMIT")
                 && let Some(held) = self.hold.lock().unwrap().take()
             {
