@@ -187,7 +187,16 @@ fn replicas(steps: &mut Steps) -> Result<()> {
             .env("FREEHOLD_TEST_REPLICAS", "2");
         counted(steps, name, &mut tests)?;
     }
-    Ok(())
+    let mut tests = command("npm");
+    tests
+        .args(["test", "--silent"])
+        .current_dir(typescript_built(steps)?)
+        .env("FREEHOLD_BIN", paths::freehold()?)
+        .env("FREEHOLD_TEST_STORE", "postgres")
+        .env("FREEHOLD_TEST_REPLICAS", "2")
+        .env("FREEHOLD_TEST_PYTHON", &python)
+        .env("PYTHONPATH", paths::root().join("tests/sdk/python"));
+    counted(steps, "typescript on two replicas", &mut tests)
 }
 
 /// What stands in `deploy/`: linted, rendered, and every configuration held against the binary.

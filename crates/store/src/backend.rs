@@ -42,6 +42,18 @@ pub enum Value<'a> {
     Blob(Cow<'a, [u8]>),
 }
 
+impl Value<'_> {
+    /// Bytes it takes, about.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Null(_) => 0,
+            Self::Int(_) => 8,
+            Self::Text(text) => text.len(),
+            Self::Blob(bytes) => bytes.len(),
+        }
+    }
+}
+
 /// What can be a parameter, or be absent as one.
 pub trait Parameter<'a> {
     /// What it is when it is absent.
@@ -259,9 +271,8 @@ pub enum Scope {
     /// changes. Runs beside operations on other sessions.
     Session(SessionId),
     /// Whatever one statement both decides and changes, so that it is right also if anything but
-    /// [`Scope::All`] happens beside it; it may rely on what nothing else changes. Those of one process
-    /// that say the same word here do not meet in different transactions.
-    Single(String),
+    /// [`Scope::All`] happens beside it; it may rely on what nothing else changes.
+    Single,
     /// Anything. Runs alone.
     All,
 }

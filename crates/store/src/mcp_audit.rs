@@ -77,7 +77,7 @@ impl Store {
     /// The store failed.
     pub async fn add_mcp_audit(&self, entries: Vec<NewMcpAudit>) -> Result<(), StoreError> {
         let ids = self.ids().clone();
-        self.write_single("mcp_audit", move |tx| {
+        self.write_single(move |tx| {
             for new in &entries {
                 let id: McpAuditId = ids.next();
                 tx.execute(

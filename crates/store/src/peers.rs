@@ -49,7 +49,7 @@ impl Store {
     pub async fn advertise(&self, address: &str, fingerprint: &str) -> Result<(), StoreError> {
         let (replica, address) = (self.replica().clone(), address.to_owned());
         let fingerprint = fingerprint.to_owned();
-        self.write_single(self.replica().as_str(), move |tx| {
+        self.write_single(move |tx| {
             tx.execute(
                 "UPDATE replica SET address = ?2, fingerprint = ?3 WHERE id = ?1",
                 params![&replica, &address, &fingerprint],

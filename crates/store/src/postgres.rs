@@ -55,7 +55,7 @@ const WORDS: Words = Words {
 /// An open PostgreSQL database.
 pub struct Postgres {
     /// For everything but sessions.
-    whole: mpsc::Sender<Message>,
+    other: mpsc::Sender<Message>,
     lanes: Vec<mpsc::Sender<Message>>,
     readers: mpsc::Sender<Message>,
     /// Each becomes ready (by being dropped) when its threads have ended.
@@ -105,7 +105,7 @@ impl Postgres {
             ended.push(lane.start(name)?);
             Ok::<_, StoreError>(sender)
         };
-        let whole = lane("store-writer".to_owned())?;
+        let other = lane("store-writer".to_owned())?;
         let lanes = (0..LANES).map(|n| lane(format!("store-lane-{n}")));
         let lanes = lanes.collect::<Result<_, _>>()?;
         let (readers, queue) = mpsc::channel(QUEUE);
@@ -114,7 +114,7 @@ impl Postgres {
         drop(news);
         ended.push(news::start(address, origin, listener, to_tell)?);
         Ok(Self {
-            whole,
+            other,
             lanes,
             readers,
             ended: tokio::sync::Mutex::new(ended),
@@ -146,15 +146,13 @@ impl Postgres {
     }
 
     fn lane(&self, scope: &Scope) -> &mpsc::Sender<Message> {
-        let word = match scope {
-            Scope::Session(session) => session.as_str(),
-            Scope::Single(word) => word,
-            Scope::All => return &self.whole,
+        let Scope::Session(session) = scope else {
+            return &self.other;
         };
         let mut hasher = DefaultHasher::new();
-        word.hash(&mut hasher);
+        session.as_str().hash(&mut hasher);
         let n = hasher.finish() % self.lanes.len() as u64;
-        self.lanes.get(n as usize).unwrap_or(&self.whole)
+        self.lanes.get(n as usize).unwrap_or(&self.other)
     }
 }
 
@@ -183,7 +181,7 @@ impl Backend for Postgres {
 
     async fn close(&self) {
         let mut ended = self.ended.lock().await;
-        for queue in self.lanes.iter().chain([&self.whole, &self.readers]) {
+        for queue in self.lanes.iter().chain([&self.other, &self.readers]) {
             // A queue that is closed already has no thread left to ask.
             let _ = queue.send(Message::Stop).await;
         }

@@ -174,10 +174,8 @@ fn copy_file(
     copy: &FileCopy,
 ) -> Result<(), ResourceError> {
     let now = tx.now();
-    // Read and copied in one transaction: the bytes cannot lose their last reference in between.
-    // Writing the row first locks it where rows are locked.
-    let sql = "UPDATE file SET blob = blob WHERE id = ?1 AND workspace_id = ?2";
-    tx.execute(sql, params![&copy.source, workspace])?;
+    // Read and copied in one transaction, and files are deleted by whoever runs alone: the bytes cannot
+    // lose their last reference in between.
     let source = files::get(tx, workspace, &copy.source)?
         .filter(|file| file.expires_at.is_none_or(|at| at > now))
         .ok_or_else(|| ResourceError::FileGone(copy.source.clone()))?;

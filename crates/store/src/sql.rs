@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use freehold_base::{Id, Kind, Timestamp};
 
 use crate::StoreError;
-use crate::backend::{Tx, Value};
+use crate::backend::Value;
 
 /// Conditions joined by AND, with their parameters.
 #[derive(Default)]
@@ -90,20 +90,59 @@ pub(crate) fn rows<'a, const N: usize>(
     text
 }
 
-/// Rows of one INSERT: SQLite takes 32,766 parameters in a statement.
+/// Rows of parameters in one statement: SQLite takes 32,766 parameters.
 const ROWS: usize = 1_000;
+/// Bytes of parameters in one statement, if that is more than one row: PostgreSQL takes less than a
+/// gigabyte, and all of it is copied on the way.
+const BYTES: usize = 8 << 20;
 
-/// Inserts rows `into` a table with its columns named, in as few statements as they fit.
-pub(crate) fn insert_rows<'a, const N: usize>(
-    tx: &mut dyn Tx,
-    into: &str,
+/// Runs a statement for rows of parameters, and again while there are more than fit: `run` is given what
+/// stands in VALUES, and the parameters.
+pub(crate) fn in_rows<'a, const N: usize>(
     all: impl IntoIterator<Item = [Value<'a>; N]>,
+    mut run: impl FnMut(&str, &[Value<'a>]) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let mut all = all.into_iter().peekable();
     while all.peek().is_some() {
+        let (mut count, mut bytes) = (0, 0);
+        let some = std::iter::from_fn(|| {
+            let fits = |row: &[Value<'a>; N]| {
+                count += 1;
+                bytes += row.iter().map(Value::len).sum::<usize>();
+                count == 1 || (count <= ROWS && bytes <= BYTES)
+            };
+            all.next_if(fits)
+        });
         let mut params = Vec::new();
-        let rows = rows(&mut params, all.by_ref().take(ROWS));
-        tx.execute(&format!("INSERT INTO {into} VALUES {rows}"), &params)?;
+        let rows = rows(&mut params, some);
+        run(&rows, &params)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statements(rows: impl Iterator<Item = usize>) -> Vec<usize> {
+        let mut counts = Vec::new();
+        let values = rows.map(|size| [Value::from("x".repeat(size)), 1i64.into()]);
+        in_rows(values, |text, params| {
+            assert_eq!(text.matches('(').count() * 2, params.len());
+            assert!(text.ends_with(&format!(", ?{})", params.len())));
+            counts.push(params.len() / 2);
+            Ok(())
+        })
+        .unwrap();
+        counts
+    }
+
+    #[test]
+    fn rows_are_split_where_a_statement_would_be_too_large() {
+        assert_eq!(statements(std::iter::empty()), Vec::<usize>::new());
+        assert_eq!(statements([1; 3].into_iter()), [3]);
+        assert_eq!(statements([1; 2_001].into_iter()), [1_000, 1_000, 1]);
+        assert_eq!(statements([BYTES + 1; 2].into_iter()), [1, 1]);
+        assert_eq!(statements([BYTES / 2 - 8; 5].into_iter()), [2, 2, 1]);
+    }
 }

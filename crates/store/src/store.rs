@@ -62,6 +62,9 @@ pub struct Place {
     pub blobs: Option<Box<dyn BlobStore>>,
 }
 
+/// A replica that was not heard of for this long is forgotten: a week, in milliseconds.
+const SILENT_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
+
 /// The store. Cheap to clone; every method may be called from any task. A write whose future is
 /// dropped after it was queued still happens.
 #[derive(Clone)]
@@ -108,8 +111,10 @@ impl Store {
             Some(address) => {
                 let (seat, dead) = Seat::shared(dir, &ids)?;
                 let first = |tx: &mut dyn Tx| {
-                    let sql = "DELETE FROM replica WHERE id = ?1";
-                    tx.execute(sql, params![dead.as_deref()])?;
+                    // The last process in this directory is dead, and so is who was not heard of for long.
+                    let long = tx.now().plus_millis(-SILENT_MS);
+                    let sql = "DELETE FROM replica WHERE id = ?1 OR lease_until < ?2";
+                    tx.execute(sql, params![dead.as_deref(), long])?;
                     workspaces::seed(tx, &ids)
                 };
                 let origin = seat.replica.to_string();
@@ -289,13 +294,13 @@ impl Store {
     }
 
     /// The same for an operation of a single statement, as [`Scope::Single`] says.
-    pub(crate) async fn write_single<T, E, F>(&self, word: &str, op: F) -> Result<T, E>
+    pub(crate) async fn write_single<T, E, F>(&self, op: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T, E> + Send + 'static,
     {
-        self.write_scoped(Scope::Single(word.to_owned()), op).await
+        self.write_scoped(Scope::Single, op).await
     }
 
     async fn write_scoped<T, E, F>(&self, scope: Scope, op: F) -> Result<T, E>

@@ -22,6 +22,7 @@ cases! {
     a_heartbeat_is_compared_and_set,
     a_repeated_heartbeat_is_no_theft,
     a_lapsed_item_of_a_resting_session_ends,
+    an_acknowledgement_in_another_queue_takes_nothing,
     a_lapsed_item_of_a_running_session_is_replaced,
     lost_workers_are_named_until_nothing_is_left_to_do,
     a_clock_that_is_put_back_makes_no_call_later_than_its_worker,
@@ -188,6 +189,28 @@ async fn every_item_goes_to_one_of_many_polls(w: World) {
     let got: Vec<SessionId> = pollers.join_all().await.concat();
     assert_eq!(got.len(), 40);
     assert_eq!(got.into_iter().collect::<HashSet<_>>(), sessions);
+}
+
+async fn an_acknowledgement_in_another_queue_takes_nothing(w: World) {
+    let other = w.environment(&w.workspace, "other").await;
+    for token in 0..8 {
+        w.queued().await;
+        let item = w.poll(token).await.unwrap().id;
+        // At once, so that they may be answered together.
+        let acks = (0..9).map(|n| {
+            let queue = if n == 6 { &w.environment } else { &other };
+            let (store, queue, item) = (w.store.clone(), queue.clone(), item.clone());
+            tokio::spawn(async move { store.ack_work(&queue, &item).await })
+        });
+        let acks: Vec<_> = acks.collect();
+        for (n, ack) in acks.into_iter().enumerate() {
+            match (n, ack.await.unwrap()) {
+                (6, Ok(row)) => assert_eq!(row.id, item),
+                (_, Err(AckError::NotFound)) if n != 6 => {}
+                (_, other) => panic!("{n}: {other:?}"),
+            }
+        }
+    }
 }
 
 async fn an_unacknowledged_item_goes_out_again_with_another_token(w: World) {

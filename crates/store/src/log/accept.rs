@@ -8,7 +8,7 @@ use freehold_base::{EventId, IdSource, SessionId, Timestamp, limits};
 use super::append::{InsertError, Part, has_result, insert, is_result};
 use super::{AcceptError, Accepted, Input, NewEvent, StoredEvent};
 use crate::backend::{Announcement, Scope, Tx, params};
-use crate::sql::{Filter, insert_rows, rows};
+use crate::sql::{Filter, in_rows, rows};
 use crate::together::{Each, Together};
 use crate::{Store, StoreError, work};
 
@@ -54,28 +54,51 @@ impl Together for Taking {
     type Refusal = AcceptError;
 
     fn run(tx: &mut dyn Tx, all: &[&Self]) -> Result<Each<Self>, AcceptError> {
-        let puts = all.iter().map(|one| Put {
+        let full = full(tx, all)?;
+        let mut refused = HashMap::new();
+        for session in &full {
+            let why = refusal(tx, session)?.unwrap_or(AcceptError::InboxFull);
+            refused.insert(session, why);
+        }
+        let puts = all.iter().filter(|one| !full.contains(&one.session));
+        let puts = puts.map(|one| Put {
             session: &one.session,
             inputs: &one.inputs,
             ids: &one.ids,
         });
-        let accepted = put(tx, &puts.collect::<Vec<_>>())?;
-        let mut waiting = Filter::default();
-        waiting.one_of("session_id", all.iter().map(|one| (&one.session).into()));
-        let sql = format!(
-            "SELECT COUNT(*), COALESCE(CAST(SUM(octets) AS BIGINT), 0) FROM inbox WHERE {}
-             GROUP BY session_id",
-            waiting.text()
-        );
-        for mut row in tx.query(&sql, &waiting.params)? {
-            let (events, bytes) = (row.count("count")?, row.count("size")?);
-            if events > limits::MAX_QUEUED_EVENTS as u64 || bytes > limits::MAX_QUEUED_BYTES as u64
-            {
-                return Err(AcceptError::InboxFull);
-            }
-        }
-        Ok(accepted)
+        let mut accepted = put(tx, &puts.collect::<Vec<_>>())?.into_iter();
+        let outcomes = all.iter().map(|one| match refused.remove(&one.session) {
+            Some(why) => Err(why),
+            // There is one for each that was put.
+            None => accepted.next().unwrap_or(Err(AcceptError::Closed)),
+        });
+        Ok(outcomes.collect())
     }
+}
+
+/// The sessions whose inboxes would hold too much.
+fn full(tx: &mut dyn Tx, all: &[&Taking]) -> Result<HashSet<SessionId>, StoreError> {
+    let mut filter = Filter::default();
+    filter.one_of("session_id", all.iter().map(|one| (&one.session).into()));
+    let sql = format!(
+        "SELECT session_id, COUNT(*), COALESCE(CAST(SUM(octets) AS BIGINT), 0) FROM inbox WHERE {}
+         GROUP BY session_id",
+        filter.text()
+    );
+    let mut waiting = HashMap::<SessionId, (u64, u64)>::new();
+    for mut row in tx.query(&sql, &filter.params)? {
+        let session = row.id("session")?;
+        waiting.insert(session, (row.count("count")?, row.count("size")?));
+    }
+    let full = all.iter().filter(|one| {
+        let (mut events, mut bytes) = waiting.get(&one.session).copied().unwrap_or_default();
+        for event in queued(&one.inputs) {
+            events += 1;
+            bytes += event.payload.len() as u64;
+        }
+        events > limits::MAX_QUEUED_EVENTS as u64 || bytes > limits::MAX_QUEUED_BYTES as u64
+    });
+    Ok(full.map(|one| one.session.clone()).collect())
 }
 
 /// Inputs for one session.
@@ -83,6 +106,14 @@ pub(crate) struct Put<'a> {
     pub(crate) session: &'a SessionId,
     pub(crate) inputs: &'a [Input],
     pub(crate) ids: &'a IdSource,
+}
+
+/// Those that wait in the inbox.
+fn queued(inputs: &[Input]) -> impl DoubleEndedIterator<Item = &NewEvent> {
+    inputs.iter().filter_map(|i| match i {
+        Input::Queue { event, .. } => Some(event),
+        Input::Record { .. } => None,
+    })
 }
 
 /// Where a session's inbox and log end once its row has moved.
@@ -119,13 +150,6 @@ impl Put<'_> {
             Input::Queue { .. } => None,
         });
         recorded.collect()
-    }
-
-    fn queued(&self) -> impl DoubleEndedIterator<Item = &NewEvent> {
-        self.inputs.iter().filter_map(|i| match i {
-            Input::Queue { event, .. } => Some(event),
-            Input::Record { .. } => None,
-        })
     }
 
     /// Whether some input starts a turn.
@@ -173,13 +197,16 @@ pub(crate) fn put(
     tx: &mut dyn Tx,
     all: &[Put<'_>],
 ) -> Result<Vec<Result<Vec<Accepted>, AcceptError>>, AcceptError> {
+    if all.is_empty() {
+        return Ok(Vec::new());
+    }
     let recorded: Vec<Vec<NewEvent>> = all.iter().map(Put::recorded).collect();
     let mut moved = advance(tx, all, &recorded)?;
     let mut places = Vec::with_capacity(all.len());
     for put in all {
         places.push(match moved.remove(put.session) {
             Some(place) => Ok(place),
-            None => Err(refusal(tx, put.session)?),
+            None => Err(refusal(tx, put.session)?.unwrap_or(AcceptError::Closed)),
         });
     }
     let through = all.iter().zip(&recorded).zip(&places);
@@ -194,7 +221,7 @@ pub(crate) fn put(
             work::ensure(tx, put.ids, put.session)?;
         }
         let mut verdicts = HashSet::new();
-        for event in put.queued() {
+        for event in queued(put.inputs) {
             check_verdict(tx, put.session, event, &mut verdicts)?;
         }
     }
@@ -225,7 +252,7 @@ fn advance(
             [
                 put.session.into(),
                 now.into(),
-                put.queued().count().into(),
+                queued(put.inputs).count().into(),
                 recorded.len().into(),
                 put.starts().into(),
                 put.answers().into(),
@@ -251,7 +278,7 @@ fn queue(tx: &mut dyn Tx, through: &[(&Put<'_>, &Place)]) -> Result<(), StoreErr
     let now = tx.now();
     let waiting = through.iter().flat_map(|(put, place)| {
         let places = (1..=place.inbox_head).rev();
-        let events = put.queued().rev().zip(places);
+        let events = queued(put.inputs).rev().zip(places);
         events.map(move |(event, seq)| {
             [
                 put.session.into(),
@@ -265,11 +292,13 @@ fn queue(tx: &mut dyn Tx, through: &[(&Put<'_>, &Place)]) -> Result<(), StoreErr
             ]
         })
     });
-    insert_rows(
-        tx,
-        "inbox (session_id, seq, id, kind, ref_id, accepted_at, octets, payload)",
-        waiting,
-    )
+    in_rows(waiting, |rows, params| {
+        let sql = format!(
+            "INSERT INTO inbox (session_id, seq, id, kind, ref_id, accepted_at, octets, payload)
+             VALUES {rows}"
+        );
+        tx.execute(&sql, params).map(drop)
+    })
 }
 
 /// A tool use is confirmed or denied once, and not after it has a result. `verdicts` are those of the
@@ -301,11 +330,16 @@ fn decided(tx: &mut dyn Tx, session: &SessionId, tool_use: &EventId) -> Result<b
         || has_result(tx, session, tool_use)?)
 }
 
-fn refusal(tx: &mut dyn Tx, session: &SessionId) -> Result<AcceptError, StoreError> {
+/// Why a session takes no input, if it takes none.
+fn refusal(tx: &mut dyn Tx, session: &SessionId) -> Result<Option<AcceptError>, StoreError> {
+    let sql =
+        "SELECT 1 FROM session WHERE id = ?1 AND archived_at IS NULL AND status <> 'terminated'";
+    if !tx.query(sql, params![session])?.is_empty() {
+        return Ok(None);
+    }
     let found = tx.query("SELECT 1 FROM session WHERE id = ?1", params![session])?;
-    Ok(if found.is_empty() {
-        AcceptError::SessionGone
-    } else {
-        AcceptError::Closed
-    })
+    Ok(Some(match found.is_empty() {
+        true => AcceptError::SessionGone,
+        false => AcceptError::Closed,
+    }))
 }

@@ -8,7 +8,7 @@ use freehold_wire::session::Status;
 
 use super::{Append, AppendError, Appended, NewEvent, StoredEvent, Then};
 use crate::backend::{Announcement, Scope, Tx, one, params};
-use crate::sql::{insert_rows, rows};
+use crate::sql::{in_rows, rows};
 use crate::together::{Each, Together};
 use crate::{Store, StoreError, work};
 
@@ -149,15 +149,18 @@ fn consume(tx: &mut dyn Tx, through: &[(&Appending, &Place)]) -> Result<(), Appe
         let session = &one.append.session;
         (one.append.consume.iter()).map(move |seq| [session.into(), (*seq).into()])
     });
-    let mut params = Vec::new();
-    let rows = rows(&mut params, taken);
-    if params.is_empty() {
-        return Ok(());
-    }
-    let sql = format!("DELETE FROM inbox WHERE (session_id, seq) IN (VALUES {rows})");
-    match tx.execute(&sql, &params)? == params.len() / 2 {
-        true => Ok(()),
-        false => Err(AppendError::HeadMoved),
+    let mut left = through
+        .iter()
+        .map(|(one, _)| one.append.consume.len())
+        .sum();
+    in_rows(taken, |rows, params| {
+        let sql = format!("DELETE FROM inbox WHERE (session_id, seq) IN (VALUES {rows})");
+        left -= tx.execute(&sql, params)?;
+        Ok(())
+    })?;
+    match left {
+        0 => Ok(()),
+        _ => Err(AppendError::HeadMoved),
     }
 }
 
@@ -263,11 +266,13 @@ pub(crate) fn insert(
             ]
         })
     });
-    insert_rows(
-        tx,
-        "event (session_id, seq, id, kind, ref_id, epoch, processed_at, payload, detail)",
-        all,
-    )?;
+    in_rows(all, |rows, params| {
+        let sql = format!(
+            "INSERT INTO event (session_id, seq, id, kind, ref_id, epoch, processed_at, payload,
+               detail) VALUES {rows}"
+        );
+        tx.execute(&sql, params).map(drop)
+    })?;
     for (part, events) in parts.iter().zip(&stored) {
         if !events.is_empty() {
             tx.announce(Announcement::Committed(
@@ -329,21 +334,22 @@ fn refuse_answered(tx: &mut dyn Tx, parts: &[Part<'_>]) -> Result<(), InsertErro
             return Err(InsertError::AlreadyAnswered(answered.clone()));
         }
     }
-    let mut params = Vec::new();
-    let rows = rows(
-        &mut params,
-        once.into_iter()
-            .map(|(session, id)| [session.into(), id.into()]),
-    );
-    if params.is_empty() {
-        return Ok(());
-    }
-    let sql = format!(
-        "SELECT ref_id FROM event WHERE (session_id, ref_id) IN (VALUES {rows}) AND {RESULTS}"
-    );
-    match one(tx.query(&sql, &params)?) {
+    let asked = once
+        .into_iter()
+        .map(|(session, id)| [session.into(), id.into()]);
+    let mut answered = None;
+    in_rows(asked, |rows, params| {
+        let sql = format!(
+            "SELECT ref_id FROM event WHERE (session_id, ref_id) IN (VALUES {rows}) AND {RESULTS}"
+        );
+        for mut row in tx.query(&sql, params)? {
+            answered = Some(row.id("event id")?);
+        }
+        Ok(())
+    })?;
+    match answered {
         None => Ok(()),
-        Some(mut row) => Err(InsertError::AlreadyAnswered(row.id("event id")?)),
+        Some(id) => Err(InsertError::AlreadyAnswered(id)),
     }
 }
 

@@ -86,8 +86,8 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn heartbeat(&self, replica: &ReplicaId, ttl_ms: i64) -> Result<(), StoreError> {
-        let (word, replica, home) = (replica.as_str(), replica.clone(), self.home());
-        self.write_single(word, move |tx| {
+        let (replica, home) = (replica.clone(), self.home());
+        self.write_single(move |tx| {
             let until = tx.now().plus_millis(ttl_ms);
             tx.execute(
                 "INSERT INTO replica (id, lease_until, home) VALUES (?1, ?2, ?3)

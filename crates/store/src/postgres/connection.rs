@@ -267,7 +267,14 @@ struct Lost(&'static str);
 
 fn failure(error: tokio_postgres::Error) -> StoreError {
     let Some(refused) = error.as_db_error() else {
-        return StoreError::Connection(DatabaseFailure::new(error));
+        // What cannot be sent cannot be sent again either.
+        let source = std::error::Error::source(&error);
+        let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+        let unsendable = io.is_some_and(|e| e.kind() == std::io::ErrorKind::InvalidInput);
+        return match unsendable {
+            true => StoreError::Database(DatabaseFailure::new(error)),
+            false => StoreError::Connection(DatabaseFailure::new(error)),
+        };
     };
     let code = refused.code().clone();
     let failure = DatabaseFailure::new(Refused {

@@ -16,16 +16,8 @@ pub(super) struct Done {
     pub(super) outcomes: Vec<Outcome>,
     /// What is to be told once it is committed.
     pub(super) announcements: Vec<Announcement>,
-}
-
-impl Done {
-    /// Whether there is nothing to commit.
-    pub(super) fn nothing(&self) -> bool {
-        !self
-            .outcomes
-            .iter()
-            .any(|outcome| matches!(outcome, Ok(Ok(_))))
-    }
+    /// Whether there is something to commit.
+    pub(super) changed: bool,
 }
 
 /// Runs a group without a way back. `None`: something would have to be undone.
@@ -38,7 +30,7 @@ pub(super) fn together(
     group: &[Job],
 ) -> Result<Option<Done>, StoreError> {
     let mut outcomes: Vec<Option<Outcome>> = group.iter().map(|_| None).collect();
-    let mut announcements = Vec::new();
+    let (mut announcements, mut changed) = (Vec::new(), false);
     for batch in batches(group) {
         let mut tx = PgTx::new(connection, begun);
         let ran = run(group, &batch, &mut tx);
@@ -55,6 +47,7 @@ pub(super) fn together(
         }
         if batch.len() > 1 || !refused {
             announcements.append(&mut tx.announcements);
+            changed |= tx.changed;
         }
         for (n, outcome) in batch.into_iter().zip(ran) {
             if let Some(place) = outcomes.get_mut(n) {
@@ -69,6 +62,7 @@ pub(super) fn together(
             .map(|o| o.unwrap_or_else(missing))
             .collect(),
         announcements,
+        changed,
     }))
 }
 
@@ -84,6 +78,7 @@ pub(super) fn apart(
     let mut done = Done {
         outcomes: Vec::with_capacity(group.len()),
         announcements: Vec::new(),
+        changed: false,
     };
     for job in group {
         connection.owe("SAVEPOINT op");
@@ -94,6 +89,7 @@ pub(super) fn apart(
         }
         if matches!(outcome, Ok(Ok(_))) {
             done.announcements.append(&mut tx.announcements);
+            done.changed |= tx.changed;
         } else {
             connection.owe("ROLLBACK TO SAVEPOINT op");
         }
@@ -125,7 +121,7 @@ fn batches(group: &[Job]) -> Vec<Vec<usize>> {
     for (n, job) in group.iter().enumerate() {
         let from = match &job.scope {
             Scope::Session(session) => next.get(session).copied().unwrap_or(0),
-            Scope::Single(_) => 0,
+            Scope::Single => 0,
             Scope::All => batches.len(),
         };
         let kin = job.op.kin();
@@ -146,4 +142,61 @@ fn batches(group: &[Job]) -> Vec<Vec<usize>> {
         }
     }
     batches.into_iter().map(|(_, members)| members).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::backend::{Boxed, Tx};
+
+    struct Letter(char);
+
+    impl Op for Letter {
+        fn run(&self, _: &mut dyn Tx) -> Result<Boxed, Boxed> {
+            Ok(Box::new(()))
+        }
+        fn kin(&self) -> Option<TypeId> {
+            match self.0 {
+                'a' => Some(TypeId::of::<u8>()),
+                'b' => Some(TypeId::of::<u16>()),
+                _ => None,
+            }
+        }
+    }
+
+    fn job(op: char, session: Option<char>) -> Job {
+        let scope = match session {
+            Some(session) => Scope::Session(format!("sesn_{session}").parse().unwrap()),
+            None => Scope::Single,
+        };
+        let (answer, _) = oneshot::channel();
+        let op = Box::new(Letter(op));
+        Job { scope, op, answer }
+    }
+
+    #[test]
+    fn one_kind_runs_together_but_a_session_in_its_order() {
+        let order = |jobs: &[(char, Option<char>)]| {
+            let group: Vec<_> = jobs
+                .iter()
+                .map(|(op, session)| job(*op, *session))
+                .collect();
+            batches(&group)
+        };
+        let (x, y) = (Some('x'), Some('y'));
+        assert_eq!(order(&[('a', x), ('a', y)]), [vec![0, 1]]);
+        assert_eq!(order(&[('a', x), ('a', x)]), [[0], [1]]);
+        assert_eq!(order(&[('c', x), ('c', y)]), [[0], [1]], "by itself only");
+        assert_eq!(
+            order(&[('a', x), ('b', x), ('a', x), ('a', y), ('b', y)]),
+            [vec![0, 3], vec![1, 4], vec![2]],
+            "what comes first for x runs before what comes second"
+        );
+        assert_eq!(
+            order(&[('b', None), ('a', x), ('b', None)]),
+            [vec![0, 2], vec![1]]
+        );
+    }
 }

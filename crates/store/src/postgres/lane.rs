@@ -15,7 +15,7 @@ use crate::job::{self, Job, Message, same};
 use crate::{CommitListener, StoreError};
 
 /// Operations in one commit: others wait for its locks.
-const GROUP: usize = 64;
+const GROUP: usize = 256;
 /// How long a group waits for a database that is away.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two attempts: the first, doubling to the last.
@@ -174,7 +174,7 @@ impl Lane {
                 group::apart(connection, &begun, group)?
             }
         };
-        if done.nothing() {
+        if !done.changed && done.announcements.is_empty() {
             connection.batch("ROLLBACK")?;
             return Ok(done);
         }

@@ -90,8 +90,8 @@ impl Store {
         id: &WorkId,
     ) -> Result<WorkRow, AckError> {
         let (environment, id) = (environment.clone(), id.clone());
-        let scope = Scope::Single(environment.to_string());
-        self.write_together(scope, Ack { environment, id }).await
+        self.write_together(Scope::Single, Ack { environment, id })
+            .await
     }
 
     /// Keeps an item in a worker's hands.
@@ -104,8 +104,8 @@ impl Store {
         id: &WorkId,
         new: NewBeat,
     ) -> Result<Beat, BeatError> {
-        let (environment, of) = (environment.clone(), id.clone());
-        self.write_single(id.as_str(), move |tx| beat(tx, &environment, &of, &new))
+        let (environment, id) = (environment.clone(), id.clone());
+        self.write_single(move |tx| beat(tx, &environment, &id, &new))
             .await
     }
 
@@ -183,14 +183,16 @@ impl Together for Ack {
         let mut taken = HashMap::new();
         for row in tx.query(&sql, &params)? {
             let row = work(row)?;
-            taken.insert(row.id.clone(), row);
+            taken.insert((row.id.clone(), row.environment_id.clone()), row);
         }
         let mut done = Vec::with_capacity(all.len());
         for ack in all {
-            done.push(match taken.remove(&ack.id) {
-                Some(row) => Ok(row),
-                None => again(tx, ack),
-            });
+            done.push(
+                match taken.remove(&(ack.id.clone(), ack.environment.clone())) {
+                    Some(row) => Ok(row),
+                    None => again(tx, ack),
+                },
+            );
         }
         Ok(done)
     }

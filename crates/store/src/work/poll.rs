@@ -40,12 +40,11 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn poll_work(&self, poll: NewPoll) -> Result<Option<WorkRow>, StoreError> {
-        let scope = Scope::Single(poll.environment.to_string());
-        let found = self.write_together(scope.clone(), poll.clone()).await?;
+        let found = self.write_together(Scope::Single, poll.clone()).await?;
         if !found.lapsed || self.reclaim_work().await? == 0 {
             return Ok(found.item);
         }
-        Ok(self.write_together(scope, poll).await?.item)
+        Ok(self.write_together(Scope::Single, poll).await?.item)
     }
 
     /// Ends items whose worker was not heard of in time; gives how many. Polls do so too: call it now

@@ -1,4 +1,4 @@
-// One server process on a port and a data directory of its own.
+// One server process on a port and a data directory of its own, or what passes for one.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync, createWriteStream } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,12 +21,16 @@ export class Server {
   static async start(): Promise<Server> {
     const binary = process.env['FREEHOLD_BIN'];
     if (!binary) throw new Error('FREEHOLD_BIN must name the server binary; `cargo xtask test --only ts` sets it');
+    // Several replicas (`tests/sdk/python/harness/as_one.py`), if the suite is to run on them.
+    const replicas = process.env['FREEHOLD_TEST_REPLICAS'] ? process.env['FREEHOLD_TEST_PYTHON'] : undefined;
+    const [program, ...before] = replicas ? [replicas, '-m', 'harness.as_one'] : [binary];
     const folder = mkdtempSync(join(tmpdir(), 'freehold-ts-'));
     const config = join(folder, 'freehold.toml');
     writeFileSync(config, '[rehearsal]\ndelay_ms = 0\n[mcp]\nallow = ["127.0.0.0/8"]\n');
-    const args = ['serve', '--config', config, '--listen', '127.0.0.1:0', '--data-dir', join(folder, 'data'), '--log-format', 'json'];
-    const child = spawn(binary, args, {
-      env: { PATH: process.env['PATH'], HOME: process.env['HOME'], FREEHOLD_BOOTSTRAP_KEY: 'sk-fh-typescript-tests' },
+    const args = [...before, 'serve', '--config', config, '--listen', '127.0.0.1:0', '--data-dir', join(folder, 'data'), '--log-format', 'json'];
+    const passed = replicas ? process.env : { PATH: process.env['PATH'], HOME: process.env['HOME'] };
+    const child = spawn(program!, args, {
+      env: { ...passed, FREEHOLD_BOOTSTRAP_KEY: 'sk-fh-typescript-tests' },
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     const log = join(folder, 'server.log');
