@@ -15,7 +15,7 @@ from anthropic import Anthropic
 from harness import postgres
 from harness.chat import Chat, last_text, of, texts
 from harness.server import Server, binary
-from harness.watch import wait_until
+from harness.watch import PATIENCE_S, wait_until
 
 FIXTURES = Path(__file__).resolve().parents[4] / "crates/store/tests/upgrade"
 COMMITS = sorted(path.name.removesuffix(".tar.gz") for path in FIXTURES.glob("*.tar.gz"))
@@ -108,12 +108,10 @@ def finished(session):
 
     def rests():
         listed = session.history()
-        whole = all(e.processed_at for e in listed)
-        return listed if whole and session.get().status == "idle" and listed[-1].type == "session.status_idle" else None
+        whole = all(e.processed_at for e in listed) and listed[-1].type == "session.status_idle"
+        return listed if whole and listed[-1].stop_reason.type == "end_turn" and session.get().status == "idle" else None
 
-    listed = wait_until("the session to rest", rests)
-    assert listed[-1].stop_reason.type == "end_turn"
-    return listed
+    return wait_until("the session to rest", rests)
 
 
 def test_there_are_such_directories():
@@ -155,12 +153,23 @@ def test_a_confirmation_is_taken(old):
     old.check(session)
 
 
-def test_a_self_hosted_call_is_answered(old):
+def test_a_worker_takes_up_what_is_self_hosted(old, tmp_path):
+    """Also where the old server knew of no workers."""
     session = old.chat("hosted")
-    (use,) = of(session.history(), "agent.tool_use")
-    content = [{"type": "text", "text": "hosted"}]
-    session.send({"type": "user.tool_result", "tool_use_id": use.id, "content": content})
-    assert "hosted" in last_text(finished(session))
+    environment = session.get().environment_id
+    path = f"/v1/freehold/environments/{environment}/keys"
+    key = old.client.post(path, body={"name": "upgraded"}, cast_to=object)["key"]
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ANTHROPIC_BASE_URL": old.server.url}
+    env |= {"ANTHROPIC_ENVIRONMENT_ID": environment, "ANTHROPIC_ENVIRONMENT_KEY": key}
+    poll = [binary(), "worker", "poll", "--workdir", str(tmp_path), "--max-idle", "1s"]
+    with (tmp_path / "log").open("wb") as log:
+        worker = subprocess.Popen(poll, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        (result,) = of(finished(session), "user.tool_result")
+        assert texts(result) == "hosted"
+    finally:
+        worker.terminate()
+        worker.wait(PATIENCE_S)
     old.check(session)
 
 
