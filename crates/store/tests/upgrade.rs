@@ -110,6 +110,13 @@ async fn databases_of_earlier_commits_become_todays() {
         }
         assert_eq!(schema(dir).len(), todays.len(), "{commit}");
         assert_eq!(events(dir), before, "{commit}");
+        // What waits for a worker is queued for one, whether or not there was a queue.
+        let queued = database(dir).query_row(
+            "SELECT group_concat(title || ' ' || state) FROM work JOIN session_body USING (session_id)",
+            [],
+            |row| row.get::<_, String>(0),
+        );
+        assert_eq!(queued.unwrap(), "hosted queued", "{commit}");
         let intact = "PRAGMA integrity_check; PRAGMA foreign_key_check";
         for check in intact.split("; ") {
             let database = database(dir);

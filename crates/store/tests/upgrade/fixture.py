@@ -126,16 +126,9 @@ def upload(server: Server) -> str:
 
 
 def self_hosted(server: Server, agent: str) -> None:
-    """A queued work item, if there are such environments."""
-    environment = {"name": "own", "config": {"type": "self_hosted"}}
-    try:
-        environment = server.ask("POST", "/v1/environments", environment)["id"]
-        session = server.session("hosted", agent, environment)
-    except RuntimeError as error:
-        print(error)
-        return
-    server.say(session, "bash: echo hosted")
-    wait(lambda: any(e["type"] == "agent.tool_use" for e in server.events(session)))
+    """A session that waits for a worker, and its work item if there was a queue."""
+    environment = server.ask("POST", "/v1/environments", {"name": "own", "config": {"type": "self_hosted"}})["id"]
+    server.turn(server.session("hosted", agent, environment), "bash: echo hosted")
 
 
 def interrupted(program: Path, folder: Path, agent: str, environment: str, passage: int) -> bool:
