@@ -108,8 +108,9 @@ def finished(session):
 
     def rests():
         listed = session.history()
-        whole = all(e.processed_at for e in listed) and listed[-1].type == "session.status_idle"
-        return listed if whole and listed[-1].stop_reason.type == "end_turn" and session.get().status == "idle" else None
+        last = listed[-1]
+        ended = last.type == "session.status_idle" and last.stop_reason.type == "end_turn"
+        return listed if ended and all(e.processed_at for e in listed) and session.get().status == "idle" else None
 
     return wait_until("the session to rest", rests)
 
@@ -180,13 +181,16 @@ def test_the_finished_one_has_what_it_had_and_takes_another_turn(old):
     assert old.client.beta.agents.retrieve(agent.id).metadata == {"made": "before"}
     (output,) = [f for f in old.client.beta.files.list(scope_id=session.id) if f.filename == "b.txt"]
     assert old.client.beta.files.download(output.id).read() == b"output"
-    before = len(session.history())
+    before = session.history()
     session.send("read: /mnt/session/uploads/a.txt\nsay: again")
-    listed = wait_until("the turn", lambda: len(session.history()) > before and finished(session))
+    listed = wait_until("the turn", lambda: len(session.history()) > len(before) and finished(session))
     assert "attached" in texts(of(listed, "agent.tool_result")[-1])
     assert last_text(listed) == "again"
-    # What was said before is still said to the model, whatever form it was kept in.
-    assert [texts(e) for e in of(listed, "user.message")][-1].startswith("read:")
+    # The model is sent what was said before: more than in the turn before, whose beginning did not hold it all.
+    turn_before = [i for i, e in enumerate(before) if e.type == "user.message"][-1]
+    parts = before[turn_before:], listed[len(before) :]
+    then, now = (of(part, "span.model_request_end")[0].model_usage.input_tokens for part in parts)
+    assert now > then
     old.check(session)
 
 
