@@ -1,5 +1,6 @@
-//! Databases that earlier commits made (`tests/upgrade/README.md`) are brought to today's schema with
-//! what is in them, and their sessions go on.
+//! Databases that servers of earlier commits wrote (`tests/upgrade/README.md`) are brought to today's
+//! schema with what is in them. That today's server goes on with their sessions is tested through its
+//! API (`tests/sdk/python/current/test_upgrade.py`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +17,7 @@ use tokio::io::AsyncReadExt;
 
 /// Commits, and the steps of theirs that were edited afterwards.
 const COMMITS: [(&str, &[i64]); 4] = [
-    ("2d15f8f", &[1]),
+    ("d66754e", &[1]),
     ("87f92d7", &[2]),
     ("9953257", &[2]),
     ("1c78745", &[8]),
@@ -109,6 +110,13 @@ async fn databases_of_earlier_commits_become_todays() {
         }
         assert_eq!(schema(dir).len(), todays.len(), "{commit}");
         assert_eq!(events(dir), before, "{commit}");
+        // What waits for a worker is queued for one, whether or not there was a queue.
+        let queued = database(dir).query_row(
+            "SELECT group_concat(title || ' ' || state) FROM work JOIN session_body USING (session_id)",
+            [],
+            |row| row.get::<_, String>(0),
+        );
+        assert_eq!(queued.unwrap(), "hosted queued", "{commit}");
         let intact = "PRAGMA integrity_check; PRAGMA foreign_key_check";
         for check in intact.split("; ") {
             let database = database(dir);
@@ -129,7 +137,9 @@ async fn their_sessions_are_intact() {
         let store = open(dir.path()).unwrap();
         let all = sessions(&store).await;
         let names: Vec<_> = all.keys().map(String::as_str).collect();
-        let expected = ["archived", "blocked", "cut", "finished", "queued"];
+        let expected = [
+            "archived", "asking", "blocked", "cut", "finished", "hosted", "queued",
+        ];
         assert_eq!(names, expected, "{commit}");
         for row in all.values() {
             let log = log(&store, &row.id).await;
@@ -144,11 +154,13 @@ async fn their_sessions_are_intact() {
         }
         let status = |name: &str| (all[name].status, all[name].blocked);
         assert_eq!(status("finished"), (Status::Idle, false));
-        assert_eq!(status("blocked"), (Status::Idle, true));
+        for waiting in ["blocked", "asking", "hosted"] {
+            assert_eq!(status(waiting), (Status::Idle, true));
+        }
         assert_eq!(status("queued"), (Status::Running, false));
         assert_eq!(status("cut"), (Status::Running, false));
         assert_eq!(status("archived"), (Status::Terminated, false));
-        assert_eq!(all["finished"].head_seq, 43);
+        assert_eq!(all["finished"].head_seq, 54);
 
         // Every call of the finished one is found with its one result, by the repaired index.
         let finished = &all["finished"].id;
@@ -160,7 +172,7 @@ async fn their_sessions_are_intact() {
             assert_eq!(results.len(), 1, "{commit}");
             answered += 1;
         }
-        assert_eq!(answered, 4);
+        assert_eq!(answered, 5);
 
         // Files have their bytes.
         let files = store.session_outputs(finished).await.unwrap();

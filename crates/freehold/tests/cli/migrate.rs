@@ -8,11 +8,11 @@ use serde_json::Value;
 use crate::cluster::Cluster;
 use crate::server::{Server, freehold, stderr, stdout};
 
-/// A data directory that the first commit with a database made.
+/// A data directory that the first server that ran wrote.
 fn first(home: &Path) {
     let packed = concat!(
         env!("CARGO_MANIFEST_DIR"),
-        "/../store/tests/upgrade/2d15f8f.tar.gz"
+        "/../store/tests/upgrade/d66754e.tar.gz"
     );
     let packed = GzDecoder::new(std::fs::File::open(packed).unwrap());
     let data = home.join(".local/share/freehold");
