@@ -149,6 +149,10 @@ pub fn postgres() -> Result<()> {
     if !found() {
         bail!("PostgreSQL is still missing in /usr/lib/postgresql");
     }
+    // A pooler, which the store has to work behind.
+    if !works("/usr/sbin/pgbouncer", &["--version"]) {
+        apt(&["pgbouncer"])?;
+    }
     Ok(())
 }
 

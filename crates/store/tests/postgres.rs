@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::cluster::Cluster;
+use common::pooler::Pooler;
 use common::wire::Wire;
 use common::{Hand, tapped};
 use freehold_base::{EnvironmentId, IdSource, ReplicaId, SessionId};
@@ -182,6 +183,52 @@ async fn what_is_watched_is_looked_at_when_nothing_is_heard() {
         &format!("UPDATE session SET head_seq = 7 WHERE id = '{s}'"),
     );
     ear.until(|e| e.has(&s, 7)).await;
+    w.store.close().await;
+    other.close().await;
+}
+
+/// With fewer connections than threads, and none of them anybody's: statements find what they need, logs are
+/// gapless, and what another replica did is found by looking.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_work_behind_a_pooler_of_transactions() {
+    let cluster = Cluster::start();
+    let database = cluster.database();
+    let pooler = Pooler::before(&cluster);
+    let address = pooler.address(&database);
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let w = world(dirs[0].path(), &address).await;
+    let ear = Arc::<Ear>::default();
+    let other = open(dirs[1].path(), &address, ear.clone()).unwrap();
+    let mut sessions = Vec::new();
+    for _ in 0..12 {
+        sessions.push(w.session().await.id);
+    }
+    ear.watched.lock().unwrap().extend(sessions.clone());
+    let mut writers = Vec::new();
+    for n in 0..48usize {
+        let store = if n % 2 == 0 { &w.store } else { &other };
+        let (store, session) = (store.clone(), sessions[n % 12].clone());
+        let (message, events) = (w.message(), [(); 10].map(|()| w.event("agent.message")));
+        writers.push(tokio::spawn(async move {
+            store.accept(&session, vec![message]).await.unwrap();
+            for event in events {
+                let one = append(&session, 0, vec![event]);
+                store.append(one).await.unwrap();
+                assert!(store.session_any(&session).await.unwrap().is_some());
+            }
+        }));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    for session in &sessions {
+        for store in [&w.store, &other] {
+            let log = store.tail(session, 0, 1_000).await.unwrap();
+            assert!(log.iter().map(|e| e.seq).eq(1..=40));
+            assert_eq!(store.inbox(session).await.unwrap().1.len(), 4);
+        }
+        ear.until(|e| e.has(session, 40)).await;
+    }
     w.store.close().await;
     other.close().await;
 }

@@ -153,7 +153,8 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(done.stdout).unwrap().trim().to_owned()
 }
 
-fn id(which: &str) -> u32 {
+/// Of the user PostgreSQL runs as.
+pub fn id(which: &str) -> u32 {
     run(Command::new("id").args([which, "postgres"]))
         .parse()
         .unwrap()

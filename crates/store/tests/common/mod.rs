@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 pub mod cluster;
+pub mod pooler;
 pub mod wire;
 
 use std::any::{Any, TypeId};

@@ -1,6 +1,7 @@
 //! `freehold sessions delete --prove`: what was there of a session, and that it is gone.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use freehold_base::{IdSource, SessionId};
 use freehold_store::{Store, StoreError, Trace, Traces};
@@ -13,6 +14,12 @@ use crate::terminal::{self, clean};
 
 /// How deep below the data directory names are looked at: a sandbox's own files are not ours to read.
 const DEPTH: usize = 3;
+
+/// What names of directories begin with that the server is deleting.
+const ASIDE: &str = ".trash-";
+/// How long that is waited for, and between two looks.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The store of the server that deletes, read beside it.
 pub(super) struct Prover {
@@ -80,13 +87,30 @@ impl Prover {
         let after: Result<_, StoreError> = self.store.session_traces(session).await;
         Ok(Proof {
             after: after.map_err(failed)?,
-            paths: named(&self.data_dir, session.as_str())?,
+            paths: self.left(session).await?,
             data_dir: self.data_dir.clone(),
             gone,
             shared,
             stray,
             before,
         })
+    }
+}
+
+impl Prover {
+    /// What is named after a session, once the server has deleted what it had put aside; that goes on
+    /// when the session's deletion has been answered.
+    async fn left(&self, session: &SessionId) -> Result<Vec<PathBuf>, Failure> {
+        let begun = Instant::now();
+        loop {
+            let paths = named(&self.data_dir, session.as_str())?;
+            let mut names = paths.iter().filter_map(|path| path.file_name()?.to_str());
+            let going = names.any(|name| name.starts_with(ASIDE));
+            if !going || PATIENCE < begun.elapsed() {
+                return Ok(paths);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 }
 
