@@ -12,7 +12,6 @@ use freehold_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::KeyCache;
-use crate::pollers::Pollers;
 use crate::tunnels::Tunnels;
 
 /// Between keep-alives of an event stream; the contract asks for 10 to 15 s (40, "SSE").
@@ -55,7 +54,6 @@ pub struct App {
     pub(crate) organization: OrganizationId,
     pub(crate) about: About,
     pub(crate) keys: KeyCache,
-    pub(crate) pollers: Pollers,
     pub(crate) rates: Rates,
     pub(crate) started_at: Timestamp,
     pub(crate) ping: Duration,
@@ -80,7 +78,6 @@ impl App {
             ids: parts.ids,
             organization: parts.organization,
             about: parts.about,
-            pollers: Pollers::default(),
             ping: PING,
             lease_seconds: limits::WORK_LEASE_SECONDS.1,
             tunnels: Tunnels::default(),

@@ -6,7 +6,6 @@ pub mod app;
 mod auth;
 pub mod credential;
 mod http;
-mod pollers;
 mod routes;
 pub mod tunnels;
 

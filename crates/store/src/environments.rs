@@ -256,6 +256,7 @@ impl Store {
                 "DELETE FROM environment_key WHERE environment_id = ?1",
                 params![&id],
             )?;
+            tx.execute("DELETE FROM poller WHERE environment_id = ?1", params![&id])?;
             // The foreign key backs the count up.
             tx.execute("DELETE FROM environment WHERE id = ?1", params![&id])?;
             Ok(())

@@ -34,6 +34,7 @@ pub(crate) const MIGRATIONS: &[Migration] = migrations![
     "0009_sandboxes",
     "0010_peers",
     "0011_waiting_work",
+    "0012_pollers",
 ];
 
 /// A form that a step had once, before the rule above was kept, and what makes today's of it.

@@ -21,7 +21,7 @@ use crate::{BlobError, StoreError};
 /// Rows read or written together.
 const ROWS: usize = 50;
 /// Tables that are not moved: who lives, and what the migrations say of themselves.
-const STAYS: [&str; 2] = ["replica", "schema_migration"];
+const STAYS: [&str; 3] = ["poller", "replica", "schema_migration"];
 
 /// What was moved, or has been by now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -120,6 +120,7 @@ async fn hot_paths_use_indexes() {
     w.store.list_environment_keys(&w.environment).await.unwrap();
     let poll = NewPoll {
         environment: w.environment.clone(),
+        worker: Some("w".into()),
         key: w.ids.next(),
         reclaim_older_than_ms: 0,
         token_hash: [1; 32],

@@ -167,6 +167,7 @@ pub(super) fn poll(world: &World, queue: &EnvironmentId, n: usize) -> NewPoll {
     }
     NewPoll {
         environment: queue.clone(),
+        worker: None,
         key: world.ids.next(),
         reclaim_older_than_ms: 60_000,
         token_hash,

@@ -275,8 +275,20 @@ pub(crate) struct KeyPlace {
     /// Work on this data directory while no server uses it; needs no key
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// With --data-dir: the server's configuration file, which says where its database is
+    #[arg(long, value_name = "FILE", env = "FREEHOLD_CONFIG", hide_env = true)]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) connection: Connection,
+}
+
+impl KeyPlace {
+    /// The store they are administered in; `None`: that of a server.
+    pub(crate) fn store(&self) -> Option<StoreArgs> {
+        let data_dir = Some(self.data_dir.clone()?);
+        let config = self.config.clone();
+        Some(StoreArgs { data_dir, config })
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -76,7 +76,7 @@ pub(crate) struct ServingArgs {
     /// server's, 5 minutes]
     #[arg(long, value_name = "DURATION", value_parser = lease)]
     pub(crate) lease: Option<Duration>,
-    /// From SIGTERM until everything has ended; running calls get a third less
+    /// From SIGTERM until everything has ended; running calls get 10 seconds less
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(crate) stop_timeout: Duration,
     /// How tools are isolated [default: namespaces]

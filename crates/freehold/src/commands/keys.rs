@@ -23,10 +23,10 @@ pub(crate) async fn keys(command: KeyCommand) -> Result<Exit, Failure> {
             place,
             output,
         } => {
-            let created = match &place.data_dir {
-                Some(dir) => {
+            let created = match place.store() {
+                Some(store) => {
                     let workspace = workspace.as_deref();
-                    offline::create(dir, &name, workspace, admin, scope.as_deref()).await?
+                    offline::create(store, &name, workspace, admin, scope.as_deref()).await?
                 }
                 None => {
                     let client = client(&place.connection)?;
@@ -38,15 +38,15 @@ pub(crate) async fn keys(command: KeyCommand) -> Result<Exit, Failure> {
             show_created(&created, output)?;
         }
         KeyCommand::List { place, output } => {
-            let keys = match &place.data_dir {
-                Some(dir) => offline::list(dir).await?,
+            let keys = match place.store() {
+                Some(store) => offline::list(store).await?,
                 None => client(&place.connection)?.keys().take(MAX_LISTED).await?,
             };
             show_list(&keys, output)?;
         }
         KeyCommand::Revoke { id, place, output } => {
-            let revoked = match &place.data_dir {
-                Some(dir) => offline::revoke(dir, &id).await?,
+            let revoked = match place.store() {
+                Some(store) => offline::revoke(store, &id).await?,
                 None => client(&place.connection)?.revoke_key(&id).await?,
             };
             if output.json {

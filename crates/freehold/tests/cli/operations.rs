@@ -191,6 +191,26 @@ fn a_session_is_checked_and_its_deletion_proved_beside_the_server_in_either_engi
     }
 }
 
+/// The way back in leads to the database that the server's file names.
+#[test]
+fn a_key_is_made_where_the_servers_configuration_says() {
+    let cluster = Cluster::start();
+    let name = cluster.database();
+    let place = Place::new(None);
+    let config = place.home.path().join("freehold.toml");
+    let url = cluster.url(&name);
+    std::fs::write(&config, format!("database_url = \"{url}\"\n")).unwrap();
+    let (dir, config) = (place.data(), config.to_str().unwrap().to_owned());
+    let at = ["--data-dir", dir.to_str().unwrap(), "--config", &config];
+    let create = ["keys", "create", "--name", "back in", "--admin"];
+    place.done(None, &[&create[..], &at].concat());
+    let made = cluster.sql(&name, "SELECT name FROM api_key");
+    assert_eq!(made, "back in");
+    assert!(!dir.join("freehold.db").exists());
+    let listed = place.done(None, &[&["keys", "list"][..], &at].concat());
+    assert!(listed.contains("back in"), "{listed}");
+}
+
 /// A skill that is never the same, uploaded; its id, if the server was still there.
 fn upload(place: &Place, server: &Server, folder: &Path, n: usize) -> Option<String> {
     let text = format!("---\nname: skill\ndescription: Number {n}.\n---\n");

@@ -108,9 +108,7 @@ pub(crate) async fn poll(
         return Err(no_api_key()); // `of_worker` lets no other pass.
     };
     let asked = PollQuery::read(&query)?;
-    if let Some(worker) = worker(&headers)? {
-        app.pollers.saw(&environment, worker, app.now());
-    }
+    let worker = worker(&headers)?;
     let deadline = asked
         .block_ms
         .map(|ms| Instant::now() + Duration::from_millis(ms));
@@ -122,6 +120,7 @@ pub(crate) async fn poll(
         let token = credential::generate_session_token(&app.ids);
         let poll = NewPoll {
             environment: environment.clone(),
+            worker: worker.map(str::to_owned),
             key: key.clone(),
             reclaim_older_than_ms: asked.reclaim_older_than_ms,
             token_hash: credential::hash(token.expose()),
@@ -156,7 +155,7 @@ pub(crate) async fn stats(
         depth: queue.depth,
         pending: queue.pending,
         oldest_queued_at: queue.oldest_queued_at,
-        workers_polling: Some(app.pollers.count(&environment, app.now()) as u64),
+        workers_polling: Some(queue.polling),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use freehold_base::{Clock, SessionId, WorkId, limits};
+use freehold_base::{Clock, EnvironmentId, SessionId, WorkId, limits};
 use freehold_wire::session::Status;
 use freehold_wire::work::{LAPSED_AT, LAPSED_WORK, NO_HEARTBEAT, WorkState};
 
@@ -23,6 +23,7 @@ cases! {
     a_repeated_heartbeat_is_no_theft,
     a_lapsed_item_of_a_resting_session_ends,
     an_acknowledgement_in_another_queue_takes_nothing,
+    workers_count_for_thirty_seconds_after_they_polled,
     a_lapsed_item_of_a_running_session_is_replaced,
     lost_workers_are_named_until_nothing_is_left_to_do,
     a_clock_that_is_put_back_makes_no_call_later_than_its_worker,
@@ -67,6 +68,7 @@ impl World {
         self.store
             .poll_work(NewPoll {
                 environment: self.environment.clone(),
+                worker: None,
                 key: "envkey_1".parse().unwrap(),
                 reclaim_older_than_ms: 5_000,
                 token_hash: [token; 32],
@@ -174,6 +176,7 @@ async fn every_item_goes_to_one_of_many_polls(w: World) {
                 token_hash[0] = got.len() as u8;
                 let poll = NewPoll {
                     environment: environment.clone(),
+                    worker: Some(format!("w{}", poller % 3)),
                     key: "envkey_1".parse().unwrap(),
                     reclaim_older_than_ms: 5_000,
                     token_hash,
@@ -211,6 +214,47 @@ async fn an_acknowledgement_in_another_queue_takes_nothing(w: World) {
             }
         }
     }
+}
+
+async fn workers_count_for_thirty_seconds_after_they_polled(w: World) {
+    let other = w.environment(&w.workspace, "other").await;
+    let poll = async |environment: &EnvironmentId, worker: &str| {
+        let poll = NewPoll {
+            environment: environment.clone(),
+            worker: Some(worker.to_owned()),
+            key: "envkey_1".parse().unwrap(),
+            reclaim_older_than_ms: 5_000,
+            token_hash: [1; 32],
+        };
+        assert_eq!(w.store.poll_work(poll).await.unwrap(), None);
+    };
+    let polling = async |environment| {
+        let stats = w.store.work_stats(environment).await.unwrap();
+        stats.polling
+    };
+    w.poll(1).await; // By nobody in particular.
+    assert_eq!(polling(&w.environment).await, 0);
+    for worker in ["w1", "w1", "w2"] {
+        poll(&w.environment, worker).await;
+    }
+    poll(&other, "w1").await;
+    assert_eq!(
+        (polling(&w.environment).await, polling(&other).await),
+        (2, 1)
+    );
+    w.clock.advance_millis(20_000);
+    poll(&w.environment, "w1").await;
+    w.clock.advance_millis(10_000);
+    assert_eq!(
+        (polling(&w.environment).await, polling(&other).await),
+        (1, 0)
+    );
+    // Who is long gone is forgotten, and comes back.
+    w.clock.advance_millis(60_000);
+    w.store.reclaim_work().await.unwrap();
+    assert_eq!(polling(&w.environment).await, 0);
+    poll(&w.environment, "w2").await;
+    assert_eq!(polling(&w.environment).await, 1);
 }
 
 async fn an_unacknowledged_item_goes_out_again_with_another_token(w: World) {
@@ -677,6 +721,7 @@ async fn a_poll_that_waited_under_a_revoked_key_is_given_nothing(w: World) {
     let poll = |token| {
         w.store.poll_work(NewPoll {
             environment: w.environment.clone(),
+            worker: None,
             key: key.clone(),
             reclaim_older_than_ms: 5_000,
             token_hash: [token; 32],

@@ -1,14 +1,14 @@
 //! Handing items out, and taking back those whose worker is not heard of.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use freehold_base::{EnvironmentId, EnvironmentKeyId, IdSource, Timestamp, WorkId};
 use freehold_wire::work::WorkState;
 
 use super::queue::{End, end};
 use super::{COLUMNS, WorkRow, work};
-use crate::backend::{Announcement, Scope, Tx, params};
-use crate::sql::rows;
+use crate::backend::{Announcement, Scope, Tx, one, params};
+use crate::sql::{in_rows, rows};
 use crate::together::{Each, Together};
 use crate::{Store, StoreError};
 
@@ -23,6 +23,8 @@ pub struct NewPoll {
     /// Items handed out and not acknowledged for longer than this, in milliseconds, are handed out
     /// again.
     pub reclaim_older_than_ms: u64,
+    /// The worker that asks, if it has a name.
+    pub worker: Option<String>,
     /// The key that asks: the token goes with it.
     pub key: EnvironmentKeyId,
     /// SHA-256 of the token that goes out with the item; an earlier token of it stops working.
@@ -47,7 +49,8 @@ impl Store {
         Ok(self.write_together(Scope::Single, poll).await?.item)
     }
 
-    /// Ends items whose worker was not heard of in time; gives how many. Polls do so too: call it now
+    /// Ends items whose worker was not heard of in time, and forgets who polled long ago; gives how many
+    /// ended. Polls do so too: call it now
     /// and then, for queues that nobody polls.
     ///
     /// # Errors
@@ -55,7 +58,9 @@ impl Store {
     pub async fn reclaim_work(&self) -> Result<usize, StoreError> {
         let found = self.read(|tx| {
             let now = tx.now();
-            Ok::<_, StoreError>(!lapsed(tx, now, 1)?.is_empty())
+            let sql = format!("SELECT 1 {FORGOTTEN} LIMIT 1");
+            let forgotten = tx.query(&sql, params![forgotten(now)])?;
+            Ok::<_, StoreError>(!forgotten.is_empty() || !lapsed(tx, now, 1)?.is_empty())
         });
         if !found.await? {
             return Ok(0);
@@ -63,6 +68,47 @@ impl Store {
         let ids = self.ids().clone();
         self.write(move |tx| reclaim(tx, &ids)).await
     }
+}
+
+/// A worker counts as polling for this long after it did (contract 50 §3), in milliseconds.
+const POLLING_MS: i64 = 30_000;
+/// When it polls on, that is noted again after this long: it may count for so much less.
+const NOTED_MS: i64 = 5_000;
+
+/// Notes which workers poll.
+fn note(tx: &mut dyn Tx, polls: &[&NewPoll]) -> Result<(), StoreError> {
+    let now = tx.now();
+    let named = polls
+        .iter()
+        .filter_map(|poll| Some((&poll.environment, poll.worker.as_ref()?)));
+    // Each once, and in one order for all.
+    let named: BTreeSet<_> = named.collect();
+    let seen = named
+        .into_iter()
+        .map(|(environment, worker)| [environment.into(), worker.into(), now.into()]);
+    in_rows(seen, |rows, params| {
+        let sql = format!(
+            "INSERT INTO poller (environment_id, worker, at) VALUES {rows}
+             ON CONFLICT (environment_id, worker) DO UPDATE SET at = excluded.at
+               WHERE poller.at < excluded.at - {NOTED_MS} * 1000"
+        );
+        tx.execute(&sql, params).map(drop)
+    })
+}
+
+/// How many workers poll an environment's queue, at whatever replica.
+pub(super) fn polling(tx: &mut dyn Tx, environment: &EnvironmentId) -> Result<u64, StoreError> {
+    let since = tx.now().plus_millis(-POLLING_MS);
+    let sql = "SELECT COUNT(*) FROM poller WHERE environment_id = ?1 AND at > ?2";
+    let counted = one(tx.query(sql, params![environment, since])?);
+    counted.map_or(Ok(0), |mut row| row.count("poller count"))
+}
+
+/// Notes that no longer count.
+const FORGOTTEN: &str = "FROM poller WHERE at < ?1";
+
+fn forgotten(now: Timestamp) -> Timestamp {
+    now.plus_millis(-2 * POLLING_MS)
 }
 
 fn lapsed(tx: &mut dyn Tx, now: Timestamp, limit: usize) -> Result<Vec<WorkRow>, StoreError> {
@@ -74,6 +120,7 @@ fn lapsed(tx: &mut dyn Tx, now: Timestamp, limit: usize) -> Result<Vec<WorkRow>,
 
 fn reclaim(tx: &mut dyn Tx, ids: &IdSource) -> Result<usize, StoreError> {
     let now = tx.now();
+    tx.execute(&format!("DELETE {FORGOTTEN}"), params![forgotten(now)])?;
     let rows = lapsed(tx, now, LAPSED_AT_ONCE)?;
     for row in &rows {
         end(tx, ids, row, End::Lapsed)?;
@@ -110,6 +157,7 @@ impl Together for NewPoll {
         for polls in queues.values() {
             taken.extend(hand_out(tx, polls)?);
         }
+        note(tx, all)?;
         let now = tx.now();
         let lapsed = taken.len() < all.len() && !lapsed(tx, now, 1)?.is_empty();
         let found = all.iter().map(|poll| {

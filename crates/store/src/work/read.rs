@@ -3,6 +3,7 @@
 use freehold_base::{EnvironmentId, Timestamp, WorkId, limits};
 use freehold_wire::agent::Metadata;
 
+use super::poll::polling;
 use super::{COLUMNS, WorkRow, get, work};
 use crate::backend::{Value, one, params};
 use crate::sql::Filter;
@@ -29,6 +30,9 @@ pub struct QueueStats {
     pub pending: u64,
     /// When the oldest of both was queued.
     pub oldest_queued_at: Option<Timestamp>,
+    /// Workers that polled in the last 30 seconds, at whatever replica; who stopped may be missing 5
+    /// seconds earlier.
+    pub polling: u64,
 }
 
 impl Store {
@@ -111,6 +115,7 @@ impl Store {
                 depth: all.saturating_sub(pending),
                 pending,
                 oldest_queued_at: row.opt_time("work time")?,
+                polling: polling(tx, &environment)?,
             })
         })
         .await

@@ -10,21 +10,23 @@ use freehold_server::credential;
 use freehold_store::{ApiKeyRow, KeyScope, NewApiKey, NoListener, Store, StoreError};
 use serde_json::{Value, json};
 
-use crate::config::{self, ServeFlags, Settings};
+use crate::cli::StoreArgs;
+use crate::commands::store::settings;
+use crate::config;
 use crate::exit::{Exit, Failure};
 
 /// Longest wait for the store to fold its log into the database.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn create(
-    dir: &Path,
+    at: StoreArgs,
     name: &str,
     workspace: Option<&str>,
     admin: bool,
     scope: Option<&str>,
 ) -> Result<Value, Failure> {
     let ids = IdSource::system();
-    with(dir, &ids, async |store| {
+    with(at, &ids, async |store| {
         let workspace_id = match workspace {
             None => store.default_workspace().await.map_err(failed)?.id,
             Some(text) => {
@@ -64,21 +66,21 @@ pub(super) async fn create(
     .await
 }
 
-pub(super) async fn list(dir: &Path) -> Result<Vec<Value>, Failure> {
-    exists(dir)?;
-    with(dir, &IdSource::system(), async |store| {
+pub(super) async fn list(at: StoreArgs) -> Result<Vec<Value>, Failure> {
+    exists(&at)?;
+    with(at, &IdSource::system(), async |store| {
         let keys = store.list_keys(None).await.map_err(failed)?;
         Ok(keys.iter().map(shape).collect())
     })
     .await
 }
 
-pub(super) async fn revoke(dir: &Path, id: &str) -> Result<Value, Failure> {
-    exists(dir)?;
+pub(super) async fn revoke(at: StoreArgs, id: &str) -> Result<Value, Failure> {
+    exists(&at)?;
     let key: ApiKeyId = id
         .parse()
         .map_err(|e| Failure::usage(format!("key: {e}")))?;
-    with(dir, &IdSource::system(), async |store| {
+    with(at, &IdSource::system(), async |store| {
         let revoked = store.revoke_key(&key).await.map_err(failed)?;
         revoked
             .map(|row| shape(&row))
@@ -88,16 +90,13 @@ pub(super) async fn revoke(dir: &Path, id: &str) -> Result<Value, Failure> {
 }
 
 async fn with<T>(
-    dir: &Path,
+    at: StoreArgs,
     ids: &IdSource,
     work: impl AsyncFnOnce(&Store) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let settings = Settings::load(&ServeFlags {
-        data_dir: Some(dir.to_owned()),
-        ..ServeFlags::default()
-    })?;
+    let settings = settings(at)?;
     let place = config::place(&settings)?;
-    let (path, ids) = (dir.to_owned(), ids.clone());
+    let (path, ids) = (settings.data_dir, ids.clone());
     let open = move || Store::open_with(&path, place, ids, Arc::new(NoListener));
     let store = crate::commands::blocking(open).await?.map_err(failed)?;
     let result = work(&store).await;
@@ -106,7 +105,8 @@ async fn with<T>(
     result
 }
 
-fn exists(dir: &Path) -> Result<(), Failure> {
+fn exists(at: &StoreArgs) -> Result<(), Failure> {
+    let dir = at.data_dir.as_deref().unwrap_or(Path::new("."));
     if dir.is_dir() {
         return Ok(());
     }
