@@ -28,7 +28,7 @@ test   format, lints, unit and integration tests, documentation, and both offici
 demo   starts a server on embedded defaults and runs a real session on it; then serves until Ctrl-C,
        or with --exit ends, with status 0 only if the session ended well; `demo tunnel` shows an
        agent that calls an MCP server in a private network (a network namespace: needs root)
-bench  builds in release and measures the server, about five minutes; see docs/benchmarks.md.
+bench  builds in release and measures the server, seven to ten minutes; see docs/benchmarks.md.
        With --scale how things grow, on both engines; see docs/scale.md
 sim    real processes in network namespaces, faults chosen by a printed seed, and a judge of what clients
        noted; half an hour if not told otherwise (needs root); see docs/faults.md";

@@ -59,7 +59,7 @@ impl Identity {
         })
     }
 
-    /// The self-signed one in `dir`, made if it is not there: for ten years, readable by its owner.
+    /// The self-signed one in `dir`, made if it is not there: valid until 2046, readable by its owner.
     ///
     /// # Errors
     /// It can be neither read nor made.
