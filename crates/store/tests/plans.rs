@@ -3,8 +3,10 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use common::cluster::Cluster;
 use common::{Hand, tapped};
 use freehold_base::{IdSource, SessionId, Timestamp};
 use freehold_store::backend::{Tx, Value};
@@ -163,6 +165,136 @@ async fn hot_paths_use_indexes() {
     // The check itself can fail: this one is known to look at every session.
     w.store.count_sessions().await.unwrap();
     assert_eq!(scans(&planner).len(), 1);
+}
+
+/// Tables that grow with what is done.
+const GROWING: [&str; 4] = ["session", "event", "inbox", "work"];
+
+/// Notes the plans of each statement on PostgreSQL that go through a growing table, and how many rows the
+/// largest brought along.
+#[derive(Default)]
+struct Scans(Mutex<Vec<String>>, AtomicUsize);
+
+impl Hand for Scans {
+    fn statement(&self, tx: &mut dyn Tx, sql: &str, params: &[Value<'_>]) -> String {
+        let plan = tx.query(&format!("EXPLAIN {sql}"), params).unwrap();
+        let plan = format!("{plan:?}");
+        let scanned = |table: &&str| plan.contains(&format!("Seq Scan on {table} "));
+        if GROWING.iter().any(|table| scanned(&table)) {
+            self.0.lock().unwrap().push(format!("{sql}: {plan}"));
+        }
+        self.1
+            .fetch_max(sql.matches("), (?").count(), Ordering::SeqCst);
+        sql.to_owned()
+    }
+}
+
+/// Whatever PostgreSQL knows of its tables: nothing yet, or everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hot_paths_use_indexes_on_postgresql() {
+    let cluster = Cluster::start();
+    let name = cluster.database();
+    let address = cluster.address(&name);
+    let scans = Arc::<Scans>::default();
+    let dir = tempfile::tempdir().unwrap();
+    let w = World::new(&|ids: IdSource, listener| {
+        let open = || {
+            tapped(
+                dir.path(),
+                Some(&address),
+                ids,
+                listener,
+                Arc::clone(&scans),
+            )
+        };
+        Fixture {
+            store: std::thread::scope(|s| s.spawn(open).join().unwrap()),
+            keep: Box::new(()),
+        }
+    })
+    .await;
+    let mut sessions = Vec::new();
+    for _ in 0..32 {
+        let new = NewSession {
+            self_hosted: true,
+            ..w.new_session()
+        };
+        sessions.push(w.store.create_session(new).await.unwrap().id);
+    }
+    let first = &sessions[0];
+    let events = vec![w.event("agent.tool_use"), w.event("agent.message")];
+    let some = conformance::append(first, 0, events);
+    w.store.append(some).await.unwrap();
+    w.store.accept(first, vec![w.message()]).await.unwrap();
+    // As many of each as make a scan slower than a look into an index.
+    for (table, changed) in [
+        ("session", "'id', 'sesn_x' || n, 'thread_id', 'sthr_x' || n"),
+        (
+            "event",
+            "'id', 'sevt_x' || n, 'session_id', 'sesn_x' || n / 10, 'seq', n",
+        ),
+        (
+            "inbox",
+            "'id', 'sevt_y' || n, 'session_id', 'sesn_x' || n / 10, 'seq', n",
+        ),
+        (
+            "work",
+            "'id', 'work_x' || n, 'session_id', 'sesn_x' || n, 'state', 'stopped'",
+        ),
+    ] {
+        cluster.sql(
+            &name,
+            &format!(
+                "INSERT INTO {table} SELECT (jsonb_populate_record(one.r, jsonb_build_object({changed}))).*
+                 FROM (SELECT r FROM {table} r LIMIT 1) one, generate_series(1, 20000) n"
+            ),
+        );
+    }
+    for known in ["SELECT 1", "ANALYZE"] {
+        cluster.sql(&name, known);
+        scans.0.lock().unwrap().clear();
+        let mut all = Vec::new();
+        for session in &sessions {
+            let (store, session, replica) = (w.store.clone(), session.clone(), w.replica.clone());
+            let call = w.event("agent.tool_use");
+            let events = vec![call.clone(), w.about("agent.tool_result", &call.id)];
+            let message = w.message();
+            all.push(tokio::spawn(async move {
+                store.accept(&session, vec![message]).await.unwrap();
+                let claim = store.claim(&session, &replica).await.unwrap().unwrap();
+                let (_, items) = store.inbox(&session).await.unwrap();
+                let mut append = conformance::append(&session, claim.epoch, events);
+                append.consume = items.iter().map(|item| item.seq).collect();
+                store.append(append).await.unwrap();
+                store.tail(&session, 0, 10).await.unwrap();
+                store.release(&session, claim.epoch, None).await.unwrap();
+            }));
+            let poll = NewPoll {
+                environment: w.environment.clone(),
+                worker: Some("w".into()),
+                key: w.ids.next(),
+                reclaim_older_than_ms: 0,
+                token_hash: std::array::from_fn(|_| all.len() as u8),
+            };
+            let (store, environment) = (w.store.clone(), w.environment.clone());
+            all.push(tokio::spawn(async move {
+                if let Some(item) = store.poll_work(poll).await.unwrap() {
+                    let _ = store.ack_work(&environment, &item.id).await;
+                }
+            }));
+        }
+        for one in all {
+            one.await.unwrap();
+        }
+        w.store.runnable(10).await.unwrap();
+        assert_eq!(*scans.0.lock().unwrap(), Vec::<String>::new(), "{known}");
+    }
+    let most = scans.1.load(Ordering::SeqCst);
+    assert!(most >= 4, "{most} were brought along at most");
+    // The check itself can fail: this one is known to look at every session.
+    w.store.count_sessions().await.unwrap();
+    assert_eq!(scans.0.lock().unwrap().len(), 1);
+    w.store.close().await;
 }
 
 /// Every shape of the lists of contract 74.
