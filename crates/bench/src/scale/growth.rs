@@ -18,7 +18,7 @@ const PAGE: usize = 20;
 /// Sessions made between two looks at the clock.
 const CHUNK: usize = 1_000;
 /// Seconds after which an engine gets no more sessions.
-const PATIENCE: f64 = 120.0;
+const PATIENCE: f64 = 300.0;
 
 pub(super) async fn measure(database: &Database, sizes: Sizes, sheet: &mut Sheet) -> Result<()> {
     let world = World::new(database.open().await?).await?;
