@@ -22,7 +22,7 @@ pub(crate) struct Args {
     /// Rounds, 1 to 20 [default: 7, with --quick 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=20))]
     pub(crate) rounds: Option<u16>,
-    /// Measure how things grow instead, on both engines, in a quarter of an hour; see docs/scale.md
+    /// Measure how things grow instead, on both engines, in ten minutes; see docs/scale.md
     #[arg(long, conflicts_with_all = ["rounds", "sections", "json"])]
     pub(crate) scale: bool,
     /// With --scale: only on this engine [default: both]
