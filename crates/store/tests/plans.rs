@@ -180,7 +180,7 @@ impl Hand for Scans {
         let plan = tx.query(&format!("EXPLAIN {sql}"), params).unwrap();
         let plan = format!("{plan:?}");
         let scanned = |table: &&str| plan.contains(&format!("Seq Scan on {table} "));
-        if GROWING.iter().any(|table| scanned(table)) {
+        if GROWING.iter().any(scanned) {
             self.0.lock().unwrap().push(format!("{sql}: {plan}"));
         }
         self.1
