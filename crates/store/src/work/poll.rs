@@ -50,8 +50,7 @@ impl Store {
     }
 
     /// Ends items whose worker was not heard of in time, and forgets who polled long ago; gives how many
-    /// ended. Polls do so too: call it now
-    /// and then, for queues that nobody polls.
+    /// ended. Polls that find nothing end items, too: call it now and then, for queues that nobody polls.
     ///
     /// # Errors
     /// The store failed.
