@@ -21,9 +21,8 @@ from .world import World
 # A server's lease on its sessions is 15 seconds, a worker's 6 here.
 LONGER_THAN_THE_LEASE = (16.0, 21.0)
 BRIEF = (0.3, 4.0)
-# Forward by any length; back by less than sessions have time for at the end, because what was due by a clock
-# that is put back is due that much later.
-STEPS_S = (-45, -5, 5, 120, 3600, 86_400)
+# Sessions have less than an hour to come to rest at the end.
+STEPS_S = (-3600, -45, -5, 5, 120, 3600, 86_400)
 
 
 class Nemesis:
@@ -226,8 +225,8 @@ class Nemesis:
             return "database, which ended"
         return "database"
 
-    def _step(self, folder: Path, name: str, steps: tuple[int, ...]) -> str:
-        step = self.random.choice(steps)
+    def _step(self, folder: Path, name: str) -> str:
+        step = self.random.choice(STEPS_S)
         self.offsets[folder] = self.offsets.get(folder, 0) + step
         # At once: a process must never read half a file.
         (folder / "clock.new").write_text(f"{self.offsets[folder]:+}\n")
@@ -237,16 +236,10 @@ class Nemesis:
 
     def step_clock_of_server(self) -> str:
         name = self.server()
-        return self._step(self.world.folder / name, name, STEPS_S)
+        return self._step(self.world.folder / name, name)
 
     def step_clock_of_database(self) -> str:
-        return self._step(self._cluster().folder, "database", STEPS_S)
-
-    def put_clock_back(self) -> str:
-        """Far: of a server, or of the database."""
-        name = self.random.choice(["database", self.server()])
-        folder = self._cluster().folder if name == "database" else self.world.folder / name
-        return self._step(folder, name, (-3600,))
+        return self._step(self._cluster().folder, "database")
 
     def mend(self) -> None:
         """Whatever is still wrong is right again, and everything runs."""

@@ -69,8 +69,6 @@ SCENARIOS = {
     "sqlite-clock": Scenario(False, [*CLOCK, "kill_server"], clock=True),
     "everything": Scenario(True, PROCESSES + LONG + NETWORK + DATABASE + CLOCK + ["fill_disk", "fill_disk_of_database", "kill_gateway"], clock=True),
     "overlapping": Scenario(True, PROCESSES + LONG + DATABASE, beside=NETWORK),
-    # Fails: see "What is open" in docs/faults.md.
-    "clock-back": Scenario(True, ["put_clock_back", "kill_server"], clock=True),
     # A negative control: it has to fail.
     "unfenced": Scenario(
         True, ["freeze_server_past_its_lease", "kill_server"], sessions=["cloud"] * 12 + ["blue"], sabotage=UNFENCED

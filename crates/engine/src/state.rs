@@ -85,6 +85,8 @@ pub struct State {
     pub rounds: u32,
     /// Failed attempts at the request that is owed.
     pub attempts: u32,
+    /// When the last event entered the log.
+    pub latest: Timestamp,
     /// When the next attempt may start.
     pub retry_at: Option<Timestamp>,
     /// Compactions since the model last answered.
@@ -125,6 +127,7 @@ impl State {
             out_of_budget: false,
             rounds: 0,
             attempts: 0,
+            latest: Timestamp::default(),
             retry_at: None,
             compactions: 0,
             context_exceeded: false,
@@ -158,6 +161,7 @@ impl State {
     /// Takes in one event. A pure left fold: the same events give the same state, whoever wrote
     /// them and in however many appends.
     pub fn fold(&mut self, event: Folded<'_>) {
+        self.latest = self.latest.max(event.at);
         match event.body {
             EventBody::UserMessage(m) => {
                 self.conversation.push(Entry::User(m.content.clone()));

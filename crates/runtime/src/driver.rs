@@ -10,7 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_base::{EventId, SessionId, Timestamp, crash_point};
+use freehold_base::{EventId, SessionId, crash_point};
 use freehold_engine::reply::{self, Spent};
 use freehold_engine::{Draft, Facts, Folded, McpTool, Purpose, Queued, State, Step, View, decide};
 use freehold_model::ModelEntry;
@@ -23,6 +23,7 @@ use crate::bells::Bell;
 use crate::credentials;
 use crate::executor::Place;
 use crate::load::{self, LoadError, chain};
+use crate::log_clock::LogClock;
 use crate::mcp::dispatch::{self, Decision};
 use crate::mcp::session;
 use crate::model_call::{self, Asking, Meter, Outcome};
@@ -103,6 +104,7 @@ struct Driver<'a> {
     inbox_head: i64,
     inbox: Vec<Queued>,
     state: State,
+    clock: LogClock,
     place: Option<Arc<Place>>,
     /// Files may have been attached since: it still says where this round's tools ran, and is not for the next.
     place_is_old: bool,
@@ -120,7 +122,8 @@ enum Effect {
     Connect,
     Model(Purpose, EventId),
     Tools(Vec<EventId>),
-    Sleep(Timestamp),
+    /// For so long, or until something arrives.
+    Sleep(Duration),
     Wait,
     Park,
 }
@@ -150,6 +153,7 @@ impl<'a> Driver<'a> {
             inbox_head: 0,
             inbox: Vec::new(),
             state,
+            clock: LogClock::new(Arc::clone(shared.ids.clock())),
             place: None,
             place_is_old: false,
             running: Running::default(),
@@ -181,7 +185,7 @@ impl<'a> Driver<'a> {
                 Effect::Model(purpose, request) => carry = self.model(purpose, &request).await?,
                 Effect::Tools(calls) => carry = self.start_tools(calls).await?,
                 Effect::Wait => carry = self.wait_for_tools().await?,
-                Effect::Sleep(until) => self.sleep(until).await?,
+                Effect::Sleep(wait) => self.sleep(wait).await?,
             }
         }
     }
@@ -227,7 +231,7 @@ impl<'a> Driver<'a> {
         loop {
             let in_flight: HashSet<EventId> = self.running.ids();
             let view = View {
-                now: shared.ids.clock().now(),
+                now: self.clock.now(self.state.latest),
                 epoch: self.epoch,
                 inbox: &self.inbox,
                 in_flight: &in_flight,
@@ -244,7 +248,11 @@ impl<'a> Driver<'a> {
                 }
                 Step::Connect => (Draft::default(), Some(Effect::Connect)),
                 Step::RunTools(calls) => (Draft::default(), Some(Effect::Tools(calls))),
-                Step::WaitUntil(at) => (Draft::default(), Some(Effect::Sleep(at))),
+                Step::WaitUntil(at) => {
+                    let micros = at.as_micros() - view.now.as_micros();
+                    let wait = Duration::from_micros(micros.max(0).unsigned_abs());
+                    (Draft::default(), Some(Effect::Sleep(wait)))
+                }
                 Step::Wait => (Draft::default(), Some(Effect::Wait)),
                 Step::Park => (Draft::default(), Some(Effect::Park)),
             };
@@ -259,7 +267,7 @@ impl<'a> Driver<'a> {
 
     /// Folds events that are about to be appended.
     fn fold(&mut self, draft: &Draft) {
-        let at = self.shared.ids.clock().now();
+        let at = self.clock.now(self.state.latest);
         for event in &draft.events {
             self.decisions
                 .extend(Decision::of(&self.state, &event.body));
@@ -278,7 +286,9 @@ impl<'a> Driver<'a> {
             Effect::Park => Then::Idle {
                 inbox_head: self.inbox_head,
             },
-            Effect::Sleep(at) => Then::WakeAt(*at),
+            Effect::Sleep(wait) => {
+                Then::WakeAfter(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+            }
             _ => Then::Stay,
         };
         if draft.is_empty() && matches!(then, Then::Stay) {
@@ -396,7 +406,7 @@ impl<'a> Driver<'a> {
             Outcome::CutOff => reply::cut_off(request, meter.spent(), false, &mut new_id),
             Outcome::Failed(failure) => {
                 let view = View {
-                    now: shared.ids.clock().now(),
+                    now: self.clock.now(self.state.latest),
                     epoch: self.epoch,
                     inbox: &self.inbox,
                     in_flight: &HashSet::new(),
@@ -485,11 +495,9 @@ impl<'a> Driver<'a> {
         }
     }
 
-    async fn sleep(&mut self, until: Timestamp) -> Result<(), Stop> {
-        let now = self.shared.ids.clock().now();
-        let micros = (until.as_micros() - now.as_micros()).max(0);
+    async fn sleep(&mut self, wait: Duration) -> Result<(), Stop> {
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_micros(micros.unsigned_abs())) => {}
+            () = tokio::time::sleep(wait) => {}
             () = self.shared.stopping.cancelled() => {}
             () = self.bell.wait() => { self.bell.heard(); }
         }
@@ -522,12 +530,7 @@ impl<'a> Driver<'a> {
     }
 
     async fn hand_over(&mut self) {
-        let now = self.shared.ids.clock().now();
-        let released = self
-            .shared
-            .store
-            .release(&self.session, self.epoch, Some(now))
-            .await;
+        let released = self.shared.store.release(&self.session, self.epoch).await;
         if let Err(error) = released {
             tracing::warn!(session = %self.session, %error, "lease not released");
         }

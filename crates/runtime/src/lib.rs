@@ -8,6 +8,7 @@ mod driver;
 pub mod executor;
 pub mod hub;
 mod load;
+mod log_clock;
 pub mod mcp;
 mod media;
 mod model_call;

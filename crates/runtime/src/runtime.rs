@@ -102,6 +102,7 @@ impl Runtime {
             FOREVER_MS
         };
         store.heartbeat(&replica, ttl_ms).await?;
+        store.look_at_clock(LEASE_MS).await?;
         let rates = rates(&catalog);
         let shared = Arc::new(Shared {
             store,
@@ -123,13 +124,11 @@ impl Runtime {
             .shared
             .tasks
             .spawn(async move { sweeper.sweep().await });
-        if runtime.shared.store.is_shared() {
-            let living = runtime.clone();
-            runtime
-                .shared
-                .tasks
-                .spawn(async move { living.keep_lease().await });
-        }
+        let living = runtime.clone();
+        runtime
+            .shared
+            .tasks
+            .spawn(async move { living.keep_time().await });
         Ok(runtime)
     }
 
@@ -232,9 +231,10 @@ impl Runtime {
         }
     }
 
-    /// Says every few seconds that this replica lives. One that cannot say so loses its sessions to
-    /// others after the lease, and its drivers find out at their next append.
-    async fn keep_lease(self) {
+    /// Says every few seconds that this replica lives, and looks at the clock that leases go by. One
+    /// that cannot say so loses its sessions to others after the lease, and its drivers find out at
+    /// their next append.
+    async fn keep_time(self) {
         let mut beat = tokio::time::interval(HEARTBEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -243,13 +243,20 @@ impl Runtime {
                 () = self.shared.stopping.cancelled() => return,
                 _ = beat.tick() => {}
             }
-            let said = self
-                .shared
-                .store
-                .heartbeat(&self.shared.replica, LEASE_MS)
-                .await;
-            if let Err(error) = said {
+            let store = &self.shared.store;
+            if store.is_shared()
+                && let Err(error) = store.heartbeat(&self.shared.replica, LEASE_MS).await
+            {
                 tracing::error!(%error, "this replica cannot say that it lives");
+            }
+            match store.look_at_clock(LEASE_MS).await {
+                Ok(None) => {}
+                Ok(Some(by)) => {
+                    let by_seconds = by.as_secs();
+                    tracing::warn!(by_seconds, "the clock of the store was put back");
+                    self.shared.hub.wanted().notify_one();
+                }
+                Err(error) => tracing::warn!(%error, "the clock of the store cannot be read"),
             }
         }
     }

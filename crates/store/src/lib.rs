@@ -16,6 +16,7 @@ pub mod blob;
 pub mod conformance;
 pub mod credentials;
 mod data_dir;
+mod due;
 pub mod environment_keys;
 pub mod environments;
 mod error;

@@ -7,6 +7,7 @@ use freehold_base::{EnvironmentId, IdSource, ReplicaId, SessionId, SystemClock};
 
 use crate::backend::{self, Backend, Boxed, Scope, Tx, params};
 use crate::data_dir::Seat;
+use crate::due::LastLook;
 use crate::migrate::MigrationStep;
 use crate::postgres::{Address, Postgres, Time};
 use crate::secrets::KEY_FILE;
@@ -78,6 +79,7 @@ struct Inner {
     ids: IdSource,
     keys: Keyring,
     seat: Seat,
+    last_look: LastLook,
 }
 
 impl Store {
@@ -228,6 +230,7 @@ impl Store {
                 ids,
                 keys,
                 seat,
+                last_look: LastLook::default(),
             }),
         }
     }
@@ -262,6 +265,10 @@ impl Store {
 
     pub(crate) fn ids(&self) -> &IdSource {
         &self.inner.ids
+    }
+
+    pub(crate) fn last_look(&self) -> &LastLook {
+        &self.inner.last_look
     }
 
     pub(crate) fn keys(&self) -> &Keyring {

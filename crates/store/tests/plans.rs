@@ -267,7 +267,7 @@ async fn hot_paths_use_indexes_on_postgresql() {
                 append.consume = items.iter().map(|item| item.seq).collect();
                 store.append(append).await.unwrap();
                 store.tail(&session, 0, 10).await.unwrap();
-                store.release(&session, claim.epoch, None).await.unwrap();
+                store.release(&session, claim.epoch).await.unwrap();
             }));
             let poll = NewPoll {
                 environment: w.environment.clone(),

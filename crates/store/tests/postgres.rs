@@ -265,7 +265,7 @@ async fn a_session_stays_where_its_sandbox_is_while_somebody_lives_there() {
     assert!(matches!(late, Err(AppendError::Fenced)), "{late:?}");
     // Its place is over there now.
     w.store.heartbeat(&here, 60_000).await.unwrap();
-    other.release(&s, second.epoch, None).await.unwrap();
+    other.release(&s, second.epoch).await.unwrap();
     assert!(w.store.claim(&s, &here).await.unwrap().is_none());
     w.store.close().await;
     other.close().await;

@@ -135,7 +135,7 @@ async fn operations(
                 }
                 6 => {
                     let epoch = world.claim(session).await?;
-                    store.release(session, epoch, None).await?;
+                    store.release(session, epoch).await?;
                 }
                 7 => drop(store.runnable(100).await?),
                 8 => drop(store.poll_work(poll(world, queue, k)).await?),

@@ -1,6 +1,6 @@
 //! Leases: one driver at a time, and always one when there is work.
 
-use freehold_base::{Clock, ReplicaId, SessionId};
+use freehold_base::{ReplicaId, SessionId};
 use freehold_wire::session::Status;
 
 use super::cases;
@@ -19,6 +19,7 @@ cases! {
     the_longest_waiting_come_first,
     an_ended_session_is_not_claimed,
     only_one_of_many_claims_wins,
+    a_clock_that_is_put_back_delays_no_session,
 }
 
 async fn a_live_owner_keeps_its_lease(w: World) {
@@ -107,45 +108,35 @@ async fn idling_gives_up_the_lease(w: World) {
 async fn a_release_asks_for_another_driver(w: World) {
     let s = w.session().await.id;
     let epoch = w.claim(&s).await;
-    w.store
-        .release(&s, epoch - 1, Some(w.clock.now()))
-        .await
-        .unwrap();
+    w.store.release(&s, epoch - 1).await.unwrap();
     assert!(
         w.store.runnable(10).await.unwrap().is_empty(),
         "a lost lease cannot be released"
     );
-    w.store
-        .release(&s, epoch, Some(w.clock.now().plus_millis(50)))
-        .await
-        .unwrap();
-    assert!(w.store.runnable(10).await.unwrap().is_empty(), "not yet");
-    w.clock.advance_millis(50);
+    w.store.release(&s, epoch).await.unwrap();
     assert_eq!(
         w.store.runnable(10).await.unwrap(),
         std::slice::from_ref(&s)
     );
     let epoch = w.claim(&s).await;
-    w.store.release(&s, epoch, None).await.unwrap();
+    let sleep = Append {
+        then: Then::WakeAfter(5_000),
+        ..append(&s, epoch, vec![])
+    };
+    w.store.append(sleep).await.unwrap();
+    w.store.release(&s, epoch).await.unwrap();
     assert_eq!(
         w.store.runnable(10).await.unwrap(),
-        std::slice::from_ref(&s),
-        "what was wanted stays wanted"
+        [s],
+        "whoever it is finds out how long to wait"
     );
-    let epoch = w.claim(&s).await;
-    w.store
-        .release(&s, epoch, Some(w.clock.now().plus_millis(1_000)))
-        .await
-        .unwrap();
-    assert_eq!(w.store.runnable(10).await.unwrap(), [s], "and no later");
 }
 
 async fn a_timer_wakes_a_session_without_a_driver(w: World) {
     let s = w.session().await.id;
     let epoch = w.claim(&s).await;
-    let at = w.clock.now().plus_millis(5_000);
     let sleep = Append {
-        then: Then::WakeAt(at),
+        then: Then::WakeAfter(5_000),
         ..append(&s, epoch, vec![])
     };
     w.store.append(sleep).await.unwrap();
@@ -163,9 +154,8 @@ async fn waiting_input_does_not_wait_for_a_timer(w: World) {
     let s = w.session().await.id;
     let epoch = w.claim(&s).await;
     w.store.accept(&s, vec![w.message()]).await.unwrap();
-    let at = w.clock.now().plus_millis(5_000);
     let sleep = Append {
-        then: Then::WakeAt(at),
+        then: Then::WakeAfter(5_000),
         ..append(&s, epoch, vec![])
     };
     w.store.append(sleep).await.unwrap();
@@ -196,6 +186,40 @@ async fn the_longest_waiting_come_first(w: World) {
         w.store.runnable(2).await.unwrap(),
         [sessions[0].clone(), sessions[2].clone()]
     );
+}
+
+async fn a_clock_that_is_put_back_delays_no_session(w: World) {
+    const LEASE_MS: i64 = 15_000;
+    const HOUR_MS: i64 = 3_600_000;
+    let look = || w.store.look_at_clock(LEASE_MS);
+    let waiting = w.session().await.id;
+    w.store.accept(&waiting, vec![w.message()]).await.unwrap();
+    w.clock.advance_millis(-HOUR_MS);
+    assert!(w.store.runnable(10).await.unwrap().is_empty());
+    assert_eq!(look().await.unwrap(), None, "nobody saw it");
+    assert_eq!(
+        w.store.runnable(10).await.unwrap(),
+        std::slice::from_ref(&waiting)
+    );
+    // This one's driver is never heard of again.
+    let driven = w.session().await.id;
+    w.store.accept(&driven, vec![w.message()]).await.unwrap();
+    w.store.heartbeat(&w.replica, LEASE_MS).await.unwrap();
+    w.claim(&driven).await;
+    w.clock.advance_millis(-HOUR_MS);
+    assert!(w.store.runnable(10).await.unwrap().is_empty());
+    let by = look().await.unwrap().expect("it was put back");
+    assert!(3_600 <= by.as_secs(), "{by:?}");
+    assert_eq!(
+        w.store.runnable(10).await.unwrap(),
+        std::slice::from_ref(&waiting)
+    );
+    w.clock.advance_millis(LEASE_MS);
+    let mut runnable = w.store.runnable(10).await.unwrap();
+    runnable.sort();
+    let mut both = vec![waiting, driven];
+    both.sort();
+    assert_eq!(runnable, both, "the lease lasted as long as it was to last");
 }
 
 async fn an_ended_session_is_not_claimed(w: World) {

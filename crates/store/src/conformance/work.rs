@@ -27,6 +27,7 @@ cases! {
     a_lapsed_item_of_a_running_session_is_replaced,
     lost_workers_are_named_until_nothing_is_left_to_do,
     a_clock_that_is_put_back_makes_no_call_later_than_its_worker,
+    a_clock_that_is_put_back_delays_no_item,
     a_graceful_stop_reaches_the_worker,
     a_worker_that_never_stops_is_stopped,
     a_queued_item_stops_at_the_next_look,
@@ -428,6 +429,34 @@ async fn a_clock_that_is_put_back_makes_no_call_later_than_its_worker(w: World) 
     w.clock.advance_millis(60_000);
     let second = w.poll(2).await.unwrap();
     assert_eq!(second.metadata.get(LAPSED_AT), Some(&called.to_string()));
+}
+
+async fn a_clock_that_is_put_back_delays_no_item(w: World) {
+    let put_back = || async {
+        w.store.look_at_clock(15_000).await.unwrap();
+        w.clock.advance_millis(-3_600_000);
+        assert_eq!(w.poll(9).await, None);
+        assert!(w.store.look_at_clock(15_000).await.unwrap().is_some());
+    };
+    let waits = w.queued().await;
+    put_back().await;
+    let item = w.poll(1).await.expect("one that was queued");
+    assert_eq!(item.session_id, waits);
+    // The poll's answer was lost.
+    put_back().await;
+    assert_eq!(w.poll(2).await, None, "not yet");
+    w.clock.advance_millis(5_000);
+    let item = w.poll(2).await.expect("one that was handed out");
+    w.ack(&item.id).await.unwrap();
+    w.beat(&item.id, NO_HEARTBEAT, BY).await.unwrap();
+    // The worker is not heard of again.
+    put_back().await;
+    let ttl = limits::WORK_LEASE_SECONDS.1 as i64 * 1_000;
+    w.clock.advance_millis(ttl - 1);
+    assert_eq!(w.states(&waits).await, [Active]);
+    assert_eq!(w.store.reclaim_work().await.unwrap(), 0);
+    w.clock.advance_millis(1);
+    assert_eq!(w.store.reclaim_work().await.unwrap(), 1);
 }
 
 async fn lost_workers_are_named_until_nothing_is_left_to_do(w: World) {

@@ -115,7 +115,7 @@ fn advance(tx: &mut dyn Tx, all: &[&Appending]) -> Result<HashMap<SessionId, Pla
             let a = &one.append;
             let idle = match a.then {
                 Then::Idle { inbox_head } => Some(inbox_head),
-                Then::Stay | Then::WakeAt(_) => None,
+                Then::Stay | Then::WakeAfter(_) => None,
             };
             [
                 (&a.session).into(),
@@ -175,7 +175,8 @@ fn change(tx: &mut dyn Tx, one: &Appending, place: &Place) -> Result<(), StoreEr
         let sql = "UPDATE session_body SET agent = ?2 WHERE session_id = ?1";
         tx.execute(sql, params![&a.session, agent])?;
     }
-    if let Then::WakeAt(at) = a.then {
+    if let Then::WakeAfter(millis) = a.then {
+        let at = tx.now().plus_millis(millis);
         // Waiting input must not wait for the timer if this process dies.
         tx.execute(
             "UPDATE session SET wake_at = CASE WHEN wake_at IS NOT NULL

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use freehold_base::{ReplicaId, SessionId, Timestamp};
+use freehold_base::{ReplicaId, SessionId};
 
 use super::Claim;
 use crate::backend::{Scope, Tx, params};
@@ -31,25 +31,20 @@ impl Store {
             .await
     }
 
-    /// Gives up a lease without ending the work: a driver is wanted at `wake_at`, or earlier if
-    /// one was wanted earlier. Nothing happens if the lease was lost.
+    /// Gives up a lease without ending the work: another driver is wanted at once. Nothing happens if
+    /// the lease was lost.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn release(
-        &self,
-        session: &SessionId,
-        epoch: i64,
-        wake_at: Option<Timestamp>,
-    ) -> Result<(), StoreError> {
+    pub async fn release(&self, session: &SessionId, epoch: i64) -> Result<(), StoreError> {
         let of = session.clone();
         self.write_session(session, move |tx| {
+            let now = tx.now();
             tx.execute(
                 "UPDATE session SET lease_owner = NULL,
-                   wake_at = CASE WHEN ?3 IS NOT NULL AND (wake_at IS NULL OR wake_at > ?3)
-                     THEN ?3 ELSE wake_at END
+                   wake_at = CASE WHEN wake_at IS NULL OR wake_at > ?3 THEN ?3 ELSE wake_at END
                  WHERE id = ?1 AND lease_epoch = ?2",
-                params![&of, epoch, wake_at],
+                params![&of, epoch, now],
             )
             .map(drop)
         })

@@ -105,9 +105,9 @@ pub enum Then {
         /// The inbox's head as the caller last saw it.
         inbox_head: i64,
     },
-    /// Keep it; if this process dies, another driver is wanted at this time, or at once if input
-    /// is waiting.
-    WakeAt(Timestamp),
+    /// Keep it; if this process dies, another driver is wanted after so many milliseconds, or at
+    /// once if input is waiting.
+    WakeAfter(i64),
 }
 
 /// One atomic change of a session by its driver.
