@@ -20,12 +20,10 @@ const PART: &str = "batching";
 const SESSIONS: usize = 256;
 /// Producers; the plain implementation has a connection for each where the engine lets several write.
 const PRODUCERS: [usize; 3] = [1, 16, 64];
-/// Workers that claim.
-const WORKERS: usize = 16;
+/// Workers that claim, and how many items they claim in a round.
+const WORKERS: [(usize, usize); 3] = [(1, 200), (16, 400), (64, 1_600)];
 /// How long each does in a round.
 const SLICE: Duration = Duration::from_millis(1_500);
-/// Items that each claims in a round.
-const CLAIMS: usize = 400;
 const EVENT: usize = 600;
 
 struct Producer {
@@ -135,41 +133,45 @@ async fn claims(
     sheet: &mut Sheet,
 ) -> Result<()> {
     for round in 0..sizes.rounds {
-        let mut rates = [0.0; 2];
-        for turn in 0..2 {
-            let which = (round + turn) % 2;
-            // A queue for each, so that none begins with what the other left.
-            let queue = world
-                .environment(&format!("claims-{round}-{which}"))
-                .await?;
-            world.sessions(CLAIMS, Some(&queue)).await?;
-            let ours = async |_: &mut Producer, _| claim_ours(world, &queue).await;
-            let theirs = async |p: &mut Producer, _| plain.claim(p.connection, &queue).await;
-            let (mut all, begun) = (producers(WORKERS), Instant::now());
-            let done = match which {
-                0 => closed_loop::share(&mut all, 0..CLAIMS, ours).await?,
-                _ => closed_loop::share(&mut all, 0..CLAIMS, theirs).await?,
+        for (workers, claims) in WORKERS {
+            let mut rates = [0.0; 2];
+            for turn in 0..2 {
+                let which = (round + turn) % 2;
+                // A queue for each, so that none begins with what the other left.
+                let queue = world
+                    .environment(&format!("claims-{workers}-{round}-{which}"))
+                    .await?;
+                world.sessions(claims, Some(&queue)).await?;
+                let ours = async |_: &mut Producer, n| claim_ours(world, &queue, n).await;
+                let theirs = async |p: &mut Producer, n| {
+                    plain.claim(p.connection, poll(world, &queue, n)).await
+                };
+                let (mut all, begun) = (producers(workers), Instant::now());
+                let done = match which {
+                    0 => closed_loop::share(&mut all, 0..claims, ours).await?,
+                    _ => closed_loop::share(&mut all, 0..claims, theirs).await?,
+                };
+                rates[which] = done.len() as f64 / begun.elapsed().as_secs_f64();
+            }
+            let mut put = |what: &str, unit, value| {
+                sheet.put(
+                    database.engine,
+                    PART,
+                    &format!("{workers} claiming: {what}"),
+                    unit,
+                    value,
+                );
             };
-            rates[which] = done.len() as f64 / begun.elapsed().as_secs_f64();
+            put("ours", "claims/s", rates[0]);
+            put("plain", "claims/s", rates[1]);
+            put("ours to plain", "×", rates[0] / rates[1]);
         }
-        let mut put = |what: &str, unit, value| {
-            sheet.put(
-                database.engine,
-                PART,
-                &format!("{WORKERS} claiming: {what}"),
-                unit,
-                value,
-            );
-        };
-        put("ours", "claims/s", rates[0]);
-        put("plain", "claims/s", rates[1]);
-        put("ours to plain", "×", rates[0] / rates[1]);
     }
     Ok(())
 }
 
-async fn claim_ours(world: &World, queue: &EnvironmentId) -> Result<()> {
-    let item = world.store.poll_work(poll(world, queue, 0)).await?;
+async fn claim_ours(world: &World, queue: &EnvironmentId, n: usize) -> Result<()> {
+    let item = world.store.poll_work(poll(world, queue, n)).await?;
     let item = item.context("the queue ran out")?;
     world.store.ack_work(queue, &item.id).await?;
     Ok(())

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use freehold_base::{EnvironmentId, SessionId};
-use freehold_store::NewEvent;
+use freehold_base::SessionId;
+use freehold_store::{NewEvent, NewPoll};
 use tokio::sync::Mutex;
 
 use super::engine::Database;
@@ -20,11 +20,12 @@ const ACK: &str = "UPDATE work SET state = 'starting', acknowledged_at = $1, lea
 const LEASE: i64 = 3_600_000_000;
 
 /// The item that waits longest, in this engine's way of not waiting for others.
-fn poll(lock: &str) -> String {
+fn taking(lock: &str) -> String {
     format!(
-        "UPDATE work SET polled_at = $1, handed_out = handed_out + 1
+        "UPDATE work SET polled_at = $1, handed_out = handed_out + 1, token_hash = $2,
+           polled_with = $3
          WHERE id = (SELECT id FROM work
-           WHERE state = 'queued' AND environment_id = $2 AND available_at <= $1
+           WHERE state = 'queued' AND environment_id = $4 AND available_at <= $1
              AND polled_at IS NULL
            ORDER BY available_at, id LIMIT 1 {lock})
          RETURNING id"
@@ -66,7 +67,7 @@ impl Plain {
             clients.push(Mutex::new(Client {
                 fence: client.prepare(FENCE).await?,
                 insert: client.prepare(INSERT).await?,
-                poll: client.prepare(&poll("FOR UPDATE SKIP LOCKED")).await?,
+                poll: client.prepare(&taking("FOR UPDATE SKIP LOCKED")).await?,
                 ack: client.prepare(ACK).await?,
                 client,
             }));
@@ -128,16 +129,17 @@ impl Plain {
     }
 
     /// Polls and acknowledges an item, in a transaction each.
-    pub(super) async fn claim(&self, caller: usize, queue: &EnvironmentId) -> Result<()> {
-        let queue = queue.to_string();
+    pub(super) async fn claim(&self, caller: usize, poll: NewPoll) -> Result<()> {
+        let (queue, key) = (poll.environment.to_string(), poll.key.to_string());
+        let token = poll.token_hash;
         let taken = match self {
             Self::Sqlite(connection) => {
                 let connection = Arc::clone(connection);
                 let work = move || {
                     let connection = connection.lock().unwrap_or_else(|e| e.into_inner());
                     let taken = connection
-                        .prepare_cached(&poll(""))?
-                        .query_row(rusqlite::params![now(), queue], |row| {
+                        .prepare_cached(&taking(""))?
+                        .query_row(rusqlite::params![now(), token, key, queue], |row| {
                             row.get::<_, String>(0)
                         });
                     let until = now() + LEASE;
@@ -150,7 +152,10 @@ impl Plain {
             }
             Self::Postgres(clients) => {
                 let one = clients[caller % clients.len()].lock().await;
-                let row = one.client.query_opt(&one.poll, &[&now(), &queue]).await?;
+                let row = one
+                    .client
+                    .query_opt(&one.poll, &[&now(), &&token[..], &key, &queue])
+                    .await?;
                 let id: String = row.context("the queue ran out")?.get(0);
                 let until = now() + LEASE;
                 let done = one.client.execute(&one.ack, &[&now(), &until, &id]).await?;
