@@ -15,8 +15,10 @@ use freehold_sandbox::Snapshot;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::end::close;
 use super::keeper::{Entered, Keeper, Saved};
-use super::{Place, SandboxUnavailable, SessionSandboxes, close, opened};
+use super::start::opened;
+use super::{Place, SandboxUnavailable, SessionSandboxes};
 use crate::packages::Layer;
 use crate::slot::{Memory, Slot, State};
 use crate::uploads::make_dir;
