@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::launch::plan::USER;
-use crate::namespaces::FIRST_ID;
-use crate::{Limits, spec};
+use crate::launch::plan::{FIRST_ID, USER};
+use crate::{Limits, SandboxError, SandboxSpec, spec};
 
 /// Half-made templates are told apart by this.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -19,6 +18,33 @@ const PROGRAM: &str = "mke2fs";
 /// Its extended options. What is written lies together and is little: it is copied for each sandbox.
 const OPTIONS: &str = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,num_backup_sb=0,\
                        packed_meta_blocks=1";
+
+/// The template of the sandbox's disk, where this host can mount one (if `possible`) and its files
+/// do not lie outside one already. Templates are kept in `dir`.
+pub(crate) async fn of(
+    spec: &SandboxSpec,
+    dir: &Path,
+    possible: bool,
+) -> Result<Option<PathBuf>, SandboxError> {
+    let image = spec.dir.join(spec::DISK).exists();
+    let plain = spec.dir.join(spec::WORKSPACE).exists();
+    if !image && (plain || !possible || !Path::new("/dev/loop-control").exists()) {
+        return Ok(None);
+    }
+    if let Some(template) = made(dir, &spec.limits) {
+        return Ok(Some(template));
+    }
+    let (dir, limits) = (dir.to_owned(), spec.limits);
+    let made = tokio::task::spawn_blocking(move || template(&dir, &limits)).await;
+    match made.map_err(|e| SandboxError::lost(e.to_string()))? {
+        Ok(template) => Ok(Some(template)),
+        Err(e) if image => Err(SandboxError::host("formatting a disk")(e)),
+        Err(error) => {
+            tracing::warn!(%error, "no disk for a sandbox: what it keeps is not limited");
+            Ok(None)
+        }
+    }
+}
 
 /// The template for these limits in `dir`, made if it is not there. Empty but for its tables and the
 /// folders every sandbox has, so it costs little whatever its size.

@@ -24,14 +24,15 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use crate::cgroup::{Group, Groups};
-use crate::host::{Parts, Running, START_LIMIT, fill, launch, verify};
-use crate::launch::plan::{Base, Given, Ids, Program, Root, Stage, USER};
-use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, Way, bind, disk_of, prepare_dir};
+use crate::host::{
+    Claim, Parts, Running, START_LIMIT, Way, bind, fill, launch, prepare_dir, verify,
+};
+use crate::launch::plan::{Base, FIRST_ID, Given, Ids, Program, Root, Stage, USER};
 use crate::program::Needs;
 use crate::protocol::Handshake;
 use crate::{
     Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Operation, Provider, Sandbox,
-    SandboxError, SandboxSpec, Snapshot,
+    SandboxError, SandboxSpec, Snapshot, disk,
 };
 
 /// The provider's name.
@@ -122,7 +123,7 @@ impl MicrovmProvider {
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let place = Place::make(&self.config.run_dir, &spec.id)
             .map_err(SandboxError::host("preparing the machine's directory"))?;
-        let disk = disk_of(spec, &self.config.probe_dir, true).await?;
+        let disk = disk::of(spec, &self.config.probe_dir, true).await?;
         let bind = bind(spec, disk, &Way::default());
         let group = self
             .groups
@@ -212,16 +213,11 @@ impl MicrovmProvider {
     }
 
     fn stage(&self, place: &Place, spec: &SandboxSpec, initramfs: &Path, group: &Group) -> Stage {
-        let root = match &self.config.image {
-            Some(dir) => Root::Image { dir: dir.clone() },
-            None => Root::Host {
-                dirs: SYSTEM.iter().map(PathBuf::from).collect(),
-            },
-        };
+        let root = Root::of(self.config.image.as_deref());
         let socket = place.dir.join("tree.sock");
         Stage {
             groups: group.procs(),
-            ids: IDS,
+            ids: Ids::RANGE,
             confined: true,
             root,
             user: USER,
@@ -248,12 +244,6 @@ impl MicrovmProvider {
         done.map(|_| handshake)
     }
 }
-
-/// The ids the monitor and the file server run as.
-const IDS: Ids = Ids::Range {
-    first: FIRST_ID,
-    count: ID_COUNT,
-};
 
 /// What a machine of these limits may take of the host.
 fn outside(limits: &Limits) -> Limits {

@@ -5,34 +5,29 @@ mod report;
 mod system;
 
 use std::collections::{HashMap, HashSet};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 
 use crate::cgroup::{Group, Groups};
-use crate::egress::{Authority, Egress, EgressConfig};
-use crate::host::{Holder, Nursery, Parts, Ready, Running, fill, verify};
+use crate::egress::EgressConfig;
+use crate::host::{
+    Claim, Holder, Nursery, Parts, Ready, Running, Way, bind, fill, prepare_dir, verify,
+};
 use crate::launch::plan::{
-    BUNDLE, Base, Bind, CERTIFICATE, HOME, Ids, Keeps, Namespaces, Outward, PATH, PROXY, Root,
-    SpareDisk,
+    Base, Bind, FIRST_ID, ID_COUNT, Ids, Keeps, Namespaces, Root, SpareDisk,
 };
 use crate::protocol::Handshake;
 use pool::{Kind, Pool, Warm};
 
 use crate::{
-    Capabilities, Isolation, Launcher, Limits, Network, NetworkPolicy, Provider, Sandbox,
-    SandboxError, SandboxSpec, Snapshot, disk, spec,
+    Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Provider, Sandbox, SandboxError,
+    SandboxSpec, Snapshot, disk, spec,
 };
 
 /// The provider's name.
 const NAME: &str = "namespaces";
-/// First outside id of the range that sandboxes started by root use.
-pub(crate) const FIRST_ID: u32 = 100_000;
-/// How many ids.
-pub(crate) const ID_COUNT: u32 = 65_536;
 
 /// Settings of [`NamespaceProvider`].
 #[derive(Clone)]
@@ -226,12 +221,7 @@ impl NamespaceProvider {
     }
 
     fn kind(&self, ids: Ids) -> Kind {
-        let root = match &self.config.image {
-            Some(dir) => Root::Image { dir: dir.clone() },
-            None => Root::Host {
-                dirs: SYSTEM.iter().map(PathBuf::from).collect(),
-            },
-        };
+        let root = Root::of(self.config.image.as_deref());
         Kind {
             nursery: self.nursery.clone(),
             ids,
@@ -249,7 +239,7 @@ impl NamespaceProvider {
 
     async fn disk(&self, spec: &SandboxSpec, ids: Ids) -> Result<Option<PathBuf>, SandboxError> {
         let possible = self.config.own_disks && matches!(ids, Ids::Range { .. });
-        disk_of(spec, &self.config.probe_dir, possible).await
+        disk::of(spec, &self.config.probe_dir, possible).await
     }
 
     fn ids(&self) -> Result<Ids, SandboxError> {
@@ -259,10 +249,7 @@ impl NamespaceProvider {
         let map = std::fs::read_to_string("/proc/self/uid_map")
             .map_err(SandboxError::host("reading the id map"))?;
         if maps_range(&map) {
-            return Ok(Ids::Range {
-                first: FIRST_ID,
-                count: ID_COUNT,
-            });
+            return Ok(Ids::RANGE);
         }
         // Root of a container without those ids: its own id is an ordinary one outside, unless it
         // is the real root, which no sandbox may run as.
@@ -280,11 +267,6 @@ impl NamespaceProvider {
     }
 }
 
-/// Top-level directories of the host that make up the system.
-pub(crate) const SYSTEM: [&str; 8] = [
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec",
-];
-
 /// Whether `/proc/self/uid_map` covers the range.
 fn maps_range(map: &str) -> bool {
     map.lines().any(|line| {
@@ -297,33 +279,6 @@ fn maps_range(map: &str) -> bool {
         };
         inside <= FIRST_ID.into() && inside + count >= u64::from(FIRST_ID) + u64::from(ID_COUNT)
     })
-}
-
-/// The template of the sandbox's disk, where this host can mount one (if `possible`) and its files
-/// do not lie outside one already. Templates are kept in `dir`.
-pub(crate) async fn disk_of(
-    spec: &SandboxSpec,
-    dir: &Path,
-    possible: bool,
-) -> Result<Option<PathBuf>, SandboxError> {
-    let image = spec.dir.join(spec::DISK).exists();
-    let plain = spec.dir.join(spec::WORKSPACE).exists();
-    if !image && (plain || !possible || !Path::new("/dev/loop-control").exists()) {
-        return Ok(None);
-    }
-    if let Some(template) = disk::made(dir, &spec.limits) {
-        return Ok(Some(template));
-    }
-    let (dir, limits) = (dir.to_owned(), spec.limits);
-    let made = tokio::task::spawn_blocking(move || disk::template(&dir, &limits)).await;
-    match made.map_err(|e| SandboxError::lost(e.to_string()))? {
-        Ok(template) => Ok(Some(template)),
-        Err(e) if image => Err(SandboxError::host("formatting a disk")(e)),
-        Err(error) => {
-            tracing::warn!(%error, "no disk for a sandbox: what it keeps is not limited");
-            Ok(None)
-        }
-    }
 }
 
 fn base(kind: &Kind, group: &Group, spare: Option<SpareDisk>) -> Base {
@@ -357,152 +312,6 @@ async fn forget(group: Group, id: &str) {
     });
     if let Ok(Err(error)) = removed.await {
         tracing::warn!(sandbox = %id, %error, "a control group was left behind");
-    }
-}
-
-/// How a sandbox reaches out: what its inside is told of it, and what is served to it.
-#[derive(Default)]
-pub(crate) struct Way {
-    authority: Option<Authority>,
-    outward: Option<Outward>,
-}
-
-impl Way {
-    /// None where the policy allows nothing. There is an authority to trust where secrets are to be
-    /// put into connections.
-    pub(crate) fn out(spec: &SandboxSpec, config: &EgressConfig) -> Result<Self, SandboxError> {
-        if !spec.network.policy.reaches_out() {
-            return Ok(Self::default());
-        }
-        let failed =
-            |e| SandboxError::host("making a certificate authority")(std::io::Error::other(e));
-        let wanted = !spec.network.injections.is_empty();
-        let authority = wanted.then(Authority::new).transpose().map_err(failed)?;
-        let outward = Outward {
-            redirect: config.redirect,
-            authority: authority.as_ref().map(|a| a.certificate().to_owned()),
-        };
-        Ok(Self {
-            authority,
-            outward: Some(outward),
-        })
-    }
-
-    /// Serves the sockets that the inside made.
-    pub(crate) fn serve(
-        self,
-        spec: &SandboxSpec,
-        sockets: Vec<OwnedFd>,
-        config: &EgressConfig,
-    ) -> Result<Option<Egress>, SandboxError> {
-        if self.outward.is_none() {
-            return Ok(None);
-        }
-        let (network, config) = (spec.network.clone(), config.clone());
-        Egress::serve(&spec.id, sockets, network, config, self.authority)
-            .map(Some)
-            .map_err(SandboxError::host("serving the egress proxy"))
-    }
-}
-
-/// The part of a plan that follows from the spec.
-pub(crate) fn bind(spec: &SandboxSpec, disk: Option<PathBuf>, way: &Way) -> Bind {
-    let mut env = environment(&spec.network);
-    env.extend_from_slice(&spec.env);
-    Bind {
-        dir: spec.dir.clone(),
-        limits: spec.limits,
-        shares: spec.shares.clone(),
-        layers: spec.layers.clone(),
-        env,
-        disk,
-        network: way.outward.clone(),
-        keeps: Keeps::Folders,
-    }
-}
-
-/// What processes inside see; nothing is inherited from the server.
-fn environment(network: &Network) -> Vec<(String, String)> {
-    let mut env = vec![
-        ("PATH", PATH.to_owned()),
-        ("HOME", HOME.to_owned()),
-        ("LANG", "C.UTF-8".to_owned()),
-        ("TERM", "dumb".to_owned()),
-    ];
-    if network.policy.reaches_out() {
-        let proxy = format!("http://{}:{}", PROXY.0, PROXY.1);
-        for name in [
-            "HTTP_PROXY",
-            "HTTPS_PROXY",
-            "ALL_PROXY",
-            "http_proxy",
-            "https_proxy",
-            "all_proxy",
-        ] {
-            env.push((name, proxy.clone()));
-        }
-        for name in ["NO_PROXY", "no_proxy"] {
-            env.push((name, "localhost,127.0.0.1,::1".to_owned()));
-        }
-        // Node reads the variables above only when told to.
-        env.push(("NODE_USE_ENV_PROXY", "1".to_owned()));
-        if !network.injections.is_empty() {
-            // Node adds to what it trusts; the others replace it.
-            env.push(("NODE_EXTRA_CA_CERTS", CERTIFICATE.to_owned()));
-            env.extend(BUNDLE_VARIABLES.map(|name| (name, BUNDLE.to_owned())));
-        }
-    }
-    env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
-}
-
-/// What programs ask for the certificates they trust.
-const BUNDLE_VARIABLES: [&str; 7] = [
-    "AWS_CA_BUNDLE",
-    "CARGO_HTTP_CAINFO",
-    "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
-    "PIP_CERT",
-    "REQUESTS_CA_BUNDLE",
-    "SSL_CERT_FILE",
-];
-
-/// Makes the state directory; what is in it is the launcher's.
-pub(crate) fn prepare_dir(dir: &Path) -> std::io::Result<()> {
-    if !dir.is_dir() {
-        std::fs::create_dir_all(dir)?;
-        std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700))?;
-    }
-    Ok(())
-}
-
-/// An id in use; given back when dropped.
-pub(crate) struct Claim {
-    open: Arc<Mutex<HashSet<String>>>,
-    id: String,
-}
-
-impl Claim {
-    pub(crate) fn new(open: &Arc<Mutex<HashSet<String>>>, id: &str) -> Result<Self, SandboxError> {
-        let fresh = open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id.to_owned());
-        if !fresh {
-            return Err(SandboxError::AlreadyOpen);
-        }
-        Ok(Self {
-            open: open.clone(),
-            id: id.to_owned(),
-        })
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.id);
     }
 }
 
@@ -666,14 +475,5 @@ mod tests {
         for short in ["", "0 1000 1\n", "0 100000 65536\n", "junk"] {
             assert!(!maps_range(short), "{short}");
         }
-    }
-
-    #[test]
-    fn without_network_no_proxy_is_named() {
-        assert!(
-            !environment(&NetworkPolicy::None.into())
-                .iter()
-                .any(|(k, _)| k.to_lowercase().contains("proxy"))
-        );
     }
 }

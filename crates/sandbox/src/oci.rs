@@ -21,14 +21,17 @@ use async_trait::async_trait;
 
 use crate::cgroup::{Group, Groups};
 use crate::egress::EgressConfig;
-use crate::host::{Parts, Running, START_LIMIT, fill, launch, verify};
-use crate::launch::plan::{AGENT_DIR, Base, Command, Given, Ids, Input, Program, Root, Stage};
-use crate::namespaces::{Claim, FIRST_ID, ID_COUNT, SYSTEM, Way, bind, disk_of, prepare_dir};
+use crate::host::{
+    Claim, Parts, Running, START_LIMIT, Way, bind, fill, launch, prepare_dir, verify,
+};
+use crate::launch::plan::{
+    AGENT_DIR, Base, Command, FIRST_ID, Given, ID_COUNT, Ids, Input, Program, Root, Stage,
+};
 use crate::program::Needs;
 use crate::protocol::Handshake;
 use crate::{
     Access, Capabilities, Isolation, Launcher, Limits, NetworkPolicy, Operation, Provider, Sandbox,
-    SandboxError, SandboxSpec, Snapshot, program, spec,
+    SandboxError, SandboxSpec, Snapshot, disk, program, spec,
 };
 
 use bundle::Bundle;
@@ -113,7 +116,7 @@ impl OciProvider {
         let agent = self.needs.of(&self.config.launcher).await?.clone();
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let way = Way::out(spec, &self.config.egress)?;
-        let disk = disk_of(spec, &self.config.probe_dir, true).await?;
+        let disk = disk::of(spec, &self.config.probe_dir, true).await?;
         let bind = bind(spec, disk, &way);
         let given = self
             .given()
@@ -221,12 +224,7 @@ impl OciProvider {
     }
 
     fn stage(&self, place: &Place, spec: &SandboxSpec, agent: Program, group: &Group) -> Stage {
-        let root = match &self.config.image {
-            Some(dir) => Root::Image { dir: dir.clone() },
-            None => Root::Host {
-                dirs: SYSTEM.iter().map(PathBuf::from).collect(),
-            },
-        };
+        let root = Root::of(self.config.image.as_deref());
         let runtime = &self.config.runtime;
         let mut args = runtime.global(&place.state);
         args.extend(["run", "--detach", "--bundle"].map(String::from));
@@ -238,10 +236,7 @@ impl OciProvider {
             } else {
                 group.procs()
             },
-            ids: Ids::Range {
-                first: FIRST_ID,
-                count: ID_COUNT,
-            },
+            ids: Ids::RANGE,
             confined: false,
             root,
             user: runtime.user(),

@@ -2,7 +2,7 @@
 //! which session, and what cannot.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -145,6 +145,11 @@ pub(crate) struct Given {
     pub outside: Vec<(String, PathBuf)>,
 }
 
+/// First outside id of the range that sandboxes started by root use.
+pub(crate) const FIRST_ID: u32 = 100_000;
+/// How many ids.
+pub(crate) const ID_COUNT: u32 = 65_536;
+
 /// How ids inside map to ids outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ids {
@@ -154,6 +159,19 @@ pub(crate) enum Ids {
     Single,
 }
 
+impl Ids {
+    /// What a server that runs as root gives sandboxes.
+    pub(crate) const RANGE: Self = Self::Range {
+        first: FIRST_ID,
+        count: ID_COUNT,
+    };
+}
+
+/// Top-level directories of the host that make up the system.
+const SYSTEM: [&str; 8] = [
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec",
+];
+
 /// Where the read-only system comes from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Root {
@@ -161,6 +179,20 @@ pub(crate) enum Root {
     Host { dirs: Vec<PathBuf> },
     /// The top-level directories of an unpacked image, its own `/etc` included.
     Image { dir: PathBuf },
+}
+
+impl Root {
+    /// That of an image, or else of the host.
+    pub(crate) fn of(image: Option<&Path>) -> Self {
+        match image {
+            Some(dir) => Self::Image {
+                dir: dir.to_owned(),
+            },
+            None => Self::Host {
+                dirs: SYSTEM.iter().map(PathBuf::from).collect(),
+            },
+        }
+    }
 }
 
 /// The user and group tools run as, inside.

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Claim;
 use crate::cgroup::{Group, Groups};
+use crate::host::Claim;
 use crate::host::{Nursery, Waiting};
 use crate::launch::disk;
 use crate::launch::plan::{Ids, Root, SpareDisk};

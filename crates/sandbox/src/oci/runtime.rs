@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::launch::plan::FIRST_ID;
 use crate::launch::plan::USER;
-use crate::namespaces::FIRST_ID;
 use crate::{Isolation, Limits};
 
 /// Where runtimes are looked for, in this order.
