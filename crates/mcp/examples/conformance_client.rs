@@ -72,6 +72,7 @@ impl Client {
             let call = ToolCall {
                 name: name.clone(),
                 arguments: to_raw_value(&arguments).expect("made of JSON"),
+                input_schema: None,
                 request_id: IdSource::system().next(),
             };
             let cancel = CancellationToken::new();

@@ -360,6 +360,9 @@ impl Connector {
         if era != Era::Modern {
             return Ok(HeaderMap::new());
         }
+        if let Some(schema) = &call.input_schema {
+            return Ok(headers::params(schema, arguments));
+        }
         let listing = match self.known.listing(&Key::of(scope.endpoint, scope.target)) {
             Some(listing) => listing,
             None => self.list_again(scope).await?,

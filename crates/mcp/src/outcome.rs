@@ -3,6 +3,7 @@
 use freehold_base::RequestId;
 use freehold_wire::content::ContentBlock;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 /// A call.
 #[derive(Debug, Clone)]
@@ -11,6 +12,9 @@ pub struct ToolCall {
     pub name: String,
     /// A JSON object, as the model wrote it.
     pub arguments: Box<RawValue>,
+    /// That of the definition the call was judged by, which says what headers go with it. `None`: the
+    /// server is asked where it matters.
+    pub input_schema: Option<Map<String, Value>>,
     /// The same in our audit record and in a tunnel's.
     pub request_id: RequestId,
 }

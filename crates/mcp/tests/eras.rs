@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use common::{Got, LONG, Rig, STREAM, Say, Server, http, json, rig, text};
 use freehold_base::Secret;
-use freehold_mcp::{AuditOutcome, McpError, Probe};
+use freehold_mcp::{AuditOutcome, McpError, Probe, ToolCall};
 use serde_json::{Value, json as value};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 fn initialized(got: &Got, session: &str) -> Say {
     let body = value!({"jsonrpc": "2.0", "id": got.body["id"],
@@ -187,6 +188,40 @@ async fn a_modern_server_gets_its_headers_and_a_list_is_kept_for_one_credential(
         Some(records[2].request_id.as_ref())
     );
     assert!(records[2].request_bytes > 0 && records[2].response_bytes > 0);
+}
+
+/// A list that may not be kept is looked at by whoever judges a call, and not again for its headers.
+#[tokio::test]
+async fn a_call_that_was_judged_is_one_request() {
+    let schema =
+        value!({"type": "object", "properties": {"n": {"type": "integer", "x-mcp-header": "N"}}});
+    let listed = schema.clone();
+    let server = Server::start(move |got| match got.method() {
+        "tools/list" => got.result(
+            value!({"ttlMs": 0, "cacheScope": "private", "tools": [{"name": "t", "inputSchema": listed}]}),
+        ),
+        "tools/call" => got.result(value!({"resultType": "complete", "content": []})),
+        _ => common::modern(got).unwrap(),
+    })
+    .await;
+    let rig = rig(&server, LONG);
+    let listing = rig.connector.refresh(&rig.endpoint).await.unwrap();
+    assert_eq!(Some(&listing.tools[0].input_schema), schema.as_object());
+    let call = ToolCall {
+        input_schema: Some(listing.tools[0].input_schema.clone()),
+        ..common::tool_call()
+    };
+    let cancel = CancellationToken::new();
+    let called = rig.connector.call(&rig.endpoint, &call, &cancel).await;
+    assert!(!called.unwrap().is_error);
+    assert_eq!(
+        server.methods(),
+        ["server/discover", "tools/list", "tools/call"]
+    );
+    assert_eq!(
+        server.seen.lock().unwrap()[2].header("mcp-param-n"),
+        Some("1")
+    );
 }
 
 #[tokio::test]

@@ -262,12 +262,18 @@ impl Rig {
     }
 
     pub async fn call_with(&self, cancel: &CancellationToken) -> Result<ToolOutcome, McpError> {
-        let call = ToolCall {
-            name: "t".into(),
-            arguments: serde_json::value::to_raw_value(&json!({"n": 1})).unwrap(),
-            request_id: IdSource::system().next(),
-        };
+        let call = tool_call();
         self.connector.call(&self.endpoint, &call, cancel).await
+    }
+}
+
+/// A call of the tool `t`.
+pub fn tool_call() -> ToolCall {
+    ToolCall {
+        name: "t".into(),
+        arguments: serde_json::value::to_raw_value(&json!({"n": 1})).unwrap(),
+        input_schema: None,
+        request_id: IdSource::system().next(),
     }
 }
 

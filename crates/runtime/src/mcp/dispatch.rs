@@ -65,12 +65,17 @@ async fn attempt(
         () = cancel.cancelled() => return Err(McpError::Cancelled),
         tools = list(shared, &ground, server) => tools?,
     };
-    if let Some(why) = objection(shared, &ground, server, target, call, &tools).await {
+    let now = tools.iter().find(|t| t.definition.name == target.tool);
+    let Some(now) = now else {
+        return refused("the server has no such tool any more");
+    };
+    if let Some(why) = objection(shared, &ground, server, target, call, now).await {
         return refused(&why);
     }
     let request = freehold_mcp::ToolCall {
         name: target.tool.clone(),
         arguments: call.input.clone(),
+        input_schema: Some(now.definition.input_schema.clone()),
         request_id: shared.ids.next(),
     };
     let (connector, cancel) = (shared.mcp.connector.clone(), cancel.clone());
@@ -93,12 +98,9 @@ async fn objection(
     server: &McpUrlServer,
     target: &McpTarget,
     call: &Call,
-    tools: &[Judged],
+    now: &Judged,
 ) -> Option<String> {
     const AGAIN: &str = "look at the tool again before calling it";
-    let Some(now) = tools.iter().find(|t| t.definition.name == target.tool) else {
-        return Some("the server has no such tool any more".to_owned());
-    };
     let changed = || Some(format!("{}; {AGAIN}", Why::Changed.text()));
     let Ok(shown) = target.fingerprint.parse::<Fingerprint>() else {
         return changed();

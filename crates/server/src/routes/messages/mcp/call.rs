@@ -59,10 +59,14 @@ async fn attempt(
         judged = clients.catalogue.list(&clients.connector, to) => judged?,
     };
     let now = judged.iter().find(|t| t.definition.name == target.tool);
-    match objection(clients, target, now).await {
-        Some(why) => Err(McpError::Refused(why.to_owned())),
-        None => clients.connector.call(to, call, cancel).await,
+    if let Some(why) = objection(clients, target, now).await {
+        return Err(McpError::Refused(why.to_owned()));
     }
+    let call = ToolCall {
+        input_schema: now.map(|now| now.definition.input_schema.clone()),
+        ..call.clone()
+    };
+    clients.connector.call(to, &call, cancel).await
 }
 
 /// Why the call may not go out; `now` is what the server says of the tool.

@@ -241,6 +241,7 @@ impl Turn {
             let request = ToolCall {
                 name: call.target.tool.clone(),
                 arguments: input.clone(),
+                input_schema: None,
                 request_id: self.ids.next(),
             };
             let clients = &self.clients;
