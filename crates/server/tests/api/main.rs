@@ -14,6 +14,7 @@ mod fuzz;
 mod gateway;
 mod harness;
 mod logs;
+mod mcp_refresh;
 mod mcp_server;
 mod mcp_servers;
 mod memories;
