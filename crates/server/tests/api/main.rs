@@ -17,6 +17,7 @@ mod logs;
 mod mcp_refresh;
 mod mcp_server;
 mod mcp_servers;
+mod mcp_sessions;
 mod memories;
 mod messages;
 mod messages_mcp;
