@@ -162,6 +162,14 @@ async fn a_modern_server_gets_its_headers_and_a_list_is_kept_for_one_credential(
     rig.connector.refresh(&rig.endpoint).await.unwrap();
     assert_eq!(server.methods().len(), 5);
 
+    // Nor for another workspace.
+    let foreign = freehold_mcp::Endpoint {
+        workspace: freehold_base::IdSource::system().next(),
+        ..rig.endpoint.clone()
+    };
+    rig.connector.list(&foreign).await.unwrap();
+    assert_eq!(server.methods()[5..], ["server/discover", "tools/list"]);
+
     let seen = server.seen.lock().unwrap();
     let call = &seen[2];
     let meta = &call.body["params"]["_meta"];
@@ -180,7 +188,7 @@ async fn a_modern_server_gets_its_headers_and_a_list_is_kept_for_one_credential(
     }
     assert_eq!(seen[3].header("authorization"), None);
     let records = rig.records.0.lock().unwrap();
-    assert_eq!(records.len(), 5);
+    assert_eq!(records.len(), 7);
     assert_eq!(records[2].outcome, AuditOutcome::ToolError);
     assert_eq!(
         call.header("x-request-id"),

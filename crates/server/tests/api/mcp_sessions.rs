@@ -115,7 +115,14 @@ async fn vault(s: &Server, credentials: &[Value]) -> String {
 #[tokio::test]
 async fn a_token_goes_to_its_own_server_alone() {
     let s = Server::start().await;
-    let start = || Hostile::with(&[("t", "x")], |a| a.says("ok"));
+    // It also says back what it was shown, in what it lists and in what it answers.
+    let start = || {
+        Hostile::start(|a| match a.method() {
+            "tools/list" => a.lists(&[("t", &format!("I was shown {}", a.shown))]),
+            "tools/call" => a.says(&a.shown),
+            _ => discovered(a),
+        })
+    };
     let (mine, other, secure) = (start().await, start().await, start().await);
     let bearer = |url: &str, token: &str| json!({"type": "static_bearer", "mcp_server_url": url, "token": token});
     let vault = vault(
@@ -178,6 +185,24 @@ async fn a_token_goes_to_its_own_server_alone() {
             "{asked:?}"
         );
     }
+
+    // What came back is masked wherever it could be seen, and on record.
+    s.catalogue.audit().flush().await;
+    let audit = s.get("/v1/freehold/mcp/audit?action=tools/call").await.ok();
+    let echoed = |e: &&Value| e["detail"]["credential_echoed"] == true;
+    let entries = audit["data"].as_array().unwrap();
+    assert_eq!(entries.iter().filter(echoed).count(), 2, "{audit}");
+    let servers = s.get("/v1/freehold/mcp/servers").await.ok();
+    let mut text = audit.to_string() + &json!(s.history(&session).await).to_string();
+    for server in servers["data"].as_array().unwrap() {
+        let tools = format!("/v1/freehold/mcp/servers/{}/tools", id(server));
+        text += &s.get(&tools).await.ok().to_string();
+    }
+    assert!(text.contains("I was shown Bearer [redacted]"));
+    assert!(
+        text.contains("Bearer [redacted]") && !text.contains("the-token-of"),
+        "{text}"
+    );
 }
 
 /// A server that lists one thing to be looked at and another to be called.
