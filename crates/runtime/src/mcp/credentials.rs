@@ -212,9 +212,18 @@ impl McpCredentials {
         let refused = matches!(&found.probe, Probe::Failed { response: Some(r), .. }
             if r.status_code == UNAUTHORIZED);
         if refused && found.has_refresh_token {
-            match self.refresh(&oauth).await {
+            let fresh = match self.refresh(&oauth).await {
+                // As for sessions: another replica may have been first.
+                Err(RefreshError::Gone(_)) if self.has_changed(&oauth).await => Ok(None),
+                done => done,
+            };
+            match fresh {
                 Ok(fresh) => {
                     found.refresh = Some(Ok(()));
+                    let fresh = match fresh {
+                        Some(fresh) => Some(fresh),
+                        None => self.now(&oauth).await.map(|now| now.access),
+                    };
                     if let Some(fresh) = fresh {
                         found.secrets.push(fresh.clone());
                         found.probe = probe(fresh).await;

@@ -416,17 +416,27 @@ async fn a_new_grant_is_not_overwritten() {
 /// Another replica of this server was first with the grant, and has stored what it got.
 #[tokio::test]
 async fn a_grant_that_another_replica_used_is_looked_up_again() {
+    let first = |w: &World| {
+        let at = format!("{}{}", w.s.url, w.credential);
+        w.endpoint.issued.store(1, Ordering::SeqCst);
+        let stored = json!({"auth": {"type": "mcp_oauth", "access_token": access(1),
+            "refresh": {"refresh_token": grant(1)}}});
+        let gone = axum::Json(json!({"error": "invalid_grant"}));
+        let gone = (StatusCode::BAD_REQUEST, gone).into_response();
+        w.endpoint.then(Next::AnswerAfter(gone, at, stored));
+    };
     let w = World::start().await;
-    let at = format!("{}{}", w.s.url, w.credential);
-    w.endpoint.issued.store(1, Ordering::SeqCst);
-    let stored = json!({"auth": {"type": "mcp_oauth", "access_token": access(1),
-        "refresh": {"refresh_token": grant(1)}}});
-    let gone = (
-        StatusCode::BAD_REQUEST,
-        axum::Json(json!({"error": "invalid_grant"})),
-    );
-    w.endpoint
-        .then(Next::AnswerAfter(gone.into_response(), at, stored));
+    first(&w);
     w.works().await;
     assert_eq!(w.endpoint.n_asked(), 1);
+
+    let w = World::start().await;
+    first(&w);
+    let validate = format!("{}/mcp_oauth_validate", w.credential);
+    let found = w.s.post_raw(&validate, "").await.ok();
+    assert_eq!(
+        (&found["status"], w.endpoint.n_asked()),
+        (&json!("valid"), 1),
+        "{found}"
+    );
 }
