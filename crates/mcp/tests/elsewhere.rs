@@ -83,6 +83,39 @@ async fn no_redirect_is_followed_at_any_step() {
     }
 }
 
+/// Nor where a stream that broke off is resumed, or the oldest transport's is opened.
+#[tokio::test]
+async fn no_redirect_of_a_stream_is_followed() {
+    let broken = Memory::new(|got| match got.method() {
+        "" => redirect(307, "https://evil.example/mcp"),
+        "tools/call" => Say::Close(format!("{}id: e1\nretry: 1\ndata:\n\n", common::STREAM).into()),
+        _ => common::modern(got).unwrap(),
+    });
+    let error = broken.rig(HERE).call().await.unwrap_err();
+    assert!(matches!(error, McpError::Unanswered(_)), "{error:?}");
+    let oldest = Memory::new(|got| match got.method() {
+        "" => redirect(307, "https://evil.example/sse"),
+        _ => http(405, "", b""),
+    });
+    let rig = oldest.rig(HERE);
+    let error = rig.connector.list(&rig.endpoint).await.unwrap_err();
+    assert!(matches!(error, McpError::Connection(_)), "{error:?}");
+    for server in [broken, oldest] {
+        let seen = server.seen.lock().unwrap();
+        let streams = seen
+            .iter()
+            .filter(|got| got.line.starts_with("GET /mcp "))
+            .count();
+        assert_eq!(streams, 1);
+        let dialled = server.dialled.lock().unwrap();
+        assert!(
+            dialled
+                .iter()
+                .all(|to| to.tls && to.port == 443 && HERE.contains(&to.host))
+        );
+    }
+}
+
 fn asked<'a>(
     workspace: &'a freehold_base::WorkspaceId,
     url: &'a str,
