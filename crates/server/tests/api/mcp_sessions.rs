@@ -444,6 +444,11 @@ async fn a_result_is_content_and_nothing_else() {
         json!({"model": "m"}),
     )
     .await;
+    let stream = s.request(
+        Method::GET,
+        &format!("/v1/sessions/{session}/events/stream"),
+    );
+    let mut stream = stream.send().await.unwrap();
     let seen = turn(&s, &session, "go").await;
     let kinds: std::collections::BTreeSet<_> =
         seen.iter().map(|e| e["type"].as_str().unwrap()).collect();
@@ -481,26 +486,24 @@ async fn a_result_is_content_and_nothing_else() {
     );
 
     // A stream of events has a frame for each event of the log, and no other.
-    let stream = s.request(
-        Method::GET,
-        &format!("/v1/sessions/{session}/events/stream"),
-    );
-    let mut stream = stream.send().await.unwrap();
-    s.send(&session, json!([{"type": "user.interrupt"}]))
-        .await
-        .ok();
-    let mut text = String::new();
-    while !text.contains("session.status_idle") {
-        text.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+    let whole = |bytes: &[u8]| {
+        bytes.ends_with(b"\n\n") && String::from_utf8_lossy(bytes).contains("requires_action")
+    };
+    let mut bytes = Vec::new();
+    while !whole(&bytes) {
+        bytes.extend(stream.chunk().await.unwrap().unwrap());
     }
-    assert!(
-        text.lines().all(|l| l.is_empty()
-            || l.starts_with("data: {")
-            || l.starts_with("event: ")
-            || l.starts_with("id: ")
-            || l.starts_with(':')),
-        "{text}"
-    );
+    let text = String::from_utf8(bytes).unwrap();
+    let framed = |l: &str| {
+        let starts = ["data: {", "event: ", "id: ", ":"];
+        l.is_empty() || starts.iter().any(|s| l.starts_with(s))
+    };
+    assert!(text.lines().all(framed), "{text}");
+    let data = text.lines().filter_map(|l| l.strip_prefix("data: "));
+    let data: Vec<Value> = data.map(|d| serde_json::from_str(d).unwrap()).collect();
+    let streamed = of(&data, "agent.mcp_tool_result");
+    assert_eq!(streamed[0]["content"][0]["text"], INJECTION);
+    assert!(of(&data, "user.tool_confirmation").is_empty());
 }
 
 fn confirm(call: &str, result: &str) -> Value {
