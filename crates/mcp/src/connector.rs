@@ -165,7 +165,7 @@ impl Connector {
             deadline: Deadline::new(options.call, options.call_with_progress),
             received: 0,
             list_changed: false,
-            next_id: 0,
+            last_id: 0,
             last_method: "initialize",
         }
     }
@@ -204,7 +204,7 @@ impl Connector {
         let slot = self.known.session(scope.endpoint, scope.target);
         let session = slot.lock().await.current.clone();
         if let Some(session) = session {
-            let params = Params::default().with("requestId", &scope.next_id);
+            let params = Params::default().with("requestId", &scope.last_id);
             let cancelled = rpc::notification("notifications/cancelled", Some(&params));
             scope.tell(cancelled, session.headers()).await;
         }
@@ -279,7 +279,7 @@ impl Connector {
     }
 
     async fn list_again(&self, scope: &mut Scope<'_>) -> Result<Arc<Listing>, Failure> {
-        let mut pages = Pages::default();
+        let mut pages = Pages::new(scope.bearer());
         let mut cursor = None;
         loop {
             let params = || cursor.clone().unwrap_or_default();

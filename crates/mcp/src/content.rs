@@ -90,7 +90,7 @@ impl CallResult {
         }
         if blocks.is_empty() {
             let text = match &self.structured_content {
-                Some(value) => mask::mask(value.to_string(), bearer),
+                Some(value) => mask::mask_value(value.clone(), bearer).to_string(),
                 None => "[no content]".into(),
             };
             blocks.push(ContentBlock::text(text));
@@ -107,34 +107,39 @@ fn block(raw: &RawValue, bearer: Option<&str>) -> Option<ContentBlock> {
     match item {
         Item::Text { text: empty } if empty.is_empty() => None,
         Item::Text { text: found } => text(found),
-        Item::Image(Blob { data, mime_type }) => Some(binary(&data, &mime_type)),
-        Item::Audio(blob) => text(left_out(&blob.mime_type)),
+        Item::Image(Blob { data, mime_type }) => Some(binary(&data, &mime_type, bearer)),
+        Item::Audio(blob) => Some(left_out(&blob.mime_type, bearer)),
         Item::Resource { resource } => match (resource.text, resource.blob) {
             (Some(found), _) if found.is_empty() => None,
             (Some(found), _) => text(found),
             (None, Some(data)) => {
                 let kind = resource.mime_type.as_deref().unwrap_or_default();
-                Some(binary(&data, kind))
+                Some(binary(&data, kind, bearer))
             }
-            (None, None) => text(format!("[resource {}]", mask::clean(&resource.uri, 500))),
+            (None, None) => {
+                let uri = mask::quote(&resource.uri, 500, bearer);
+                Some(ContentBlock::text(format!("[resource {uri}]")))
+            }
         },
         Item::ResourceLink(link) => {
             let mut line = format!("[resource {}: {}", link.name, link.uri);
             if let Some(description) = link.description {
                 line = format!("{line}: {description}");
             }
-            text(format!("{}]", mask::clean(&line, 2000)))
+            let line = mask::quote(&line, 2000, bearer);
+            Some(ContentBlock::text(format!("{line}]")))
         }
     }
 }
 
-fn left_out(kind: &str) -> String {
-    format!("[content of type {} was left out]", mask::clean(kind, 100))
+fn left_out(kind: &str, bearer: Option<&str>) -> ContentBlock {
+    let kind = mask::quote(kind, 100, bearer);
+    ContentBlock::text(format!("[content of type {kind} was left out]"))
 }
 
 /// An image or a document, if a model can be shown it.
-fn binary(data: &str, kind: &str) -> ContentBlock {
-    let kind = kind
+fn binary(data: &str, named: &str, bearer: Option<&str>) -> ContentBlock {
+    let kind = named
         .split(';')
         .next()
         .unwrap_or_default()
@@ -156,7 +161,7 @@ fn binary(data: &str, kind: &str) -> ContentBlock {
             title: None,
             context: None,
         }),
-        _ => ContentBlock::text(left_out(&kind)),
+        _ => left_out(named, bearer),
     }
 }
 

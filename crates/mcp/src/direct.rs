@@ -78,6 +78,16 @@ impl Direct {
                 .map_err(|_| refused("the host's name cannot be resolved"))?
                 .collect(),
         };
+        self.permitted(to, found)
+    }
+
+    /// What a name leads to, if all of it may be dialled. The caller dials these and asks no more:
+    /// a second answer to the same question could be another.
+    fn permitted(
+        &self,
+        to: &Destination,
+        found: Vec<SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, DialError> {
         let named =
             |address: &SocketAddr| self.policy.names(&to.host, address.ip(), address.port());
         // One inward address among them is reason enough: a name that has both is a trick.
@@ -135,4 +145,76 @@ fn refused(why: &str) -> DialError {
 
 fn invalid(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use freehold_base::IdSource;
+    use freehold_base::net::Exception;
+
+    use super::*;
+
+    /// What a resolver may answer for a name of the user's choice, such as `10.0.0.1.nip.io`.
+    #[test]
+    fn a_name_counts_by_what_it_leads_to() {
+        let to = |host: &str, port: u16| Destination {
+            workspace: IdSource::system().next(),
+            tls: true,
+            host: host.into(),
+            port,
+        };
+        let found = |all: &[&str]| -> Vec<SocketAddr> {
+            let addresses = all
+                .iter()
+                .map(|ip| SocketAddr::new(ip.parse().unwrap(), 443));
+            addresses.collect()
+        };
+        let strict = Direct::new(AddressPolicy::public_only(), None).unwrap();
+        let evil = to("10.0.0.1.nip.io", 443);
+        for inward in [
+            "10.0.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a9fe:a9fe",
+        ] {
+            for answer in [
+                &[inward][..],
+                &[inward, "93.184.216.34"],
+                &["93.184.216.34", inward],
+            ] {
+                let refused = strict.permitted(&evil, found(answer)).unwrap_err();
+                assert_eq!(refused.0, "the host's address is not public", "{answer:?}");
+            }
+        }
+        assert!(strict.permitted(&evil, Vec::new()).is_err());
+        let public = found(&["93.184.216.34", "2606:4700::1111"]);
+        assert_eq!(strict.permitted(&evil, public.clone()), Ok(public.clone()));
+
+        // Without TLS anybody on the way could send it elsewhere: only where an operator says so.
+        let plain = Destination {
+            tls: false,
+            ..to("example.com", 443)
+        };
+        assert!(strict.permitted(&plain, public).is_err());
+
+        // What an operator allows is that name or that address, and no other.
+        let exceptions: [Exception; 2] =
+            ["mcp.internal:443", "10.0.0.2:443"].map(|e| e.parse().unwrap());
+        let open = Direct::new(AddressPolicy::allowing(exceptions), None).unwrap();
+        for (host, ip, may) in [
+            ("mcp.internal", "10.0.0.1", true),
+            ("other.internal", "10.0.0.1", false),
+            ("mcp.internal.nip.io", "10.0.0.1", false),
+            ("other.internal", "10.0.0.2", true),
+        ] {
+            let answer = open.permitted(&to(host, 443), found(&[ip]));
+            assert_eq!(answer.is_ok(), may, "{host} {ip}");
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! The eras of the protocol: the newest is stateless, the older begin with a handshake and may keep
 //! a session, the oldest answers on a stream of its own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -43,9 +46,21 @@ pub(crate) struct Session {
     /// If the server keeps one.
     pub(crate) id: Option<HeaderValue>,
     pub(crate) version: String,
+    /// Id of its last request. In a session no id stands for two requests: an answer that comes again,
+    /// or to another of several at the same time, must not be taken for one that is waited for.
+    last_id: Arc<AtomicU64>,
 }
 
 impl Session {
+    /// One that was begun with the request `last_id`.
+    pub(crate) fn new(id: Option<HeaderValue>, version: String, last_id: u64) -> Self {
+        Self {
+            id,
+            version,
+            last_id: Arc::new(AtomicU64::new(last_id)),
+        }
+    }
+
     pub(crate) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if let Ok(version) = HeaderValue::from_str(&self.version) {
@@ -100,7 +115,8 @@ pub(crate) async fn ask_legacy(
     method: &'static str,
     params: Params,
 ) -> Result<Answered, Failure> {
-    let id = scope.id();
+    let id = session.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+    scope.last_id = id;
     let body = rpc::request(
         id,
         method,
@@ -231,10 +247,8 @@ pub(crate) async fn handshake(scope: &mut Scope<'_>) -> Result<Session, Failure>
         .exchange("initialize", id, body, HeaderMap::new())
         .await?;
     let session_id = answered.headers.get(SESSION_HEADER).cloned();
-    let session = Session {
-        version: version(answered.reply)?,
-        id: session_id.map(checked).transpose()?,
-    };
+    let version = version(answered.reply)?;
+    let session = Session::new(session_id.map(checked).transpose()?, version, id);
     let initialized = rpc::notification("notifications/initialized", None);
     scope.tell(initialized, session.headers()).await;
     Ok(session)

@@ -79,7 +79,7 @@ impl Failure {
 
     /// For the caller, without the credential.
     pub(crate) fn into_error(self, bearer: Option<&str>) -> McpError {
-        let quote = |text: &str| mask::clean(&mask::mask(text.to_owned(), bearer), MAX_QUOTE);
+        let quote = |text: &str| mask::quote(text, MAX_QUOTE, bearer);
         match self {
             Self::Http(error) => McpError::Connection(error.to_string()),
             Self::Malformed(text) => McpError::Connection(quote(&text)),

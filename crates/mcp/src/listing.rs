@@ -42,9 +42,26 @@ struct Theirs {
     annotations: Option<Value>,
 }
 
+impl Theirs {
+    /// The definition without the credential, wherever in it that is.
+    fn masked(self, bearer: Option<&str>) -> Self {
+        let text = |text: Option<String>| text.map(|text| mask::mask(text, bearer));
+        let value = |value: Option<Value>| value.map(|value| mask::mask_value(value, bearer));
+        Self {
+            name: mask::mask(self.name, bearer),
+            title: text(self.title),
+            description: text(self.description),
+            input_schema: mask::mask_map(self.input_schema, bearer),
+            output_schema: value(self.output_schema),
+            annotations: value(self.annotations),
+        }
+    }
+}
+
 /// Collects pages.
 #[derive(Default)]
-pub(crate) struct Pages {
+pub(crate) struct Pages<'a> {
+    bearer: Option<&'a str>,
     listing: Listing,
     names: HashSet<String>,
     cursors: HashSet<String>,
@@ -52,7 +69,15 @@ pub(crate) struct Pages {
     ttl: Option<Duration>,
 }
 
-impl Pages {
+impl<'a> Pages<'a> {
+    /// Of a server that was shown `bearer`, and may write it into what models and operators read.
+    pub(crate) fn new(bearer: Option<&'a str>) -> Self {
+        Self {
+            bearer,
+            ..Self::default()
+        }
+    }
+
     /// Takes a page. Gives the parameters that ask for the next, if there is one to ask for.
     pub(crate) fn take(&mut self, result: &RawValue) -> Result<Option<Params>, Failure> {
         let page: Page = serde_json::from_str(result.get())
@@ -102,13 +127,18 @@ impl Pages {
             name: String,
         }
         let named: Option<Named> = serde_json::from_str(raw.get()).ok();
-        let shown = named.map_or_else(|| "?".into(), |named| mask::clean(&named.name, MAX_NAME));
+        let bearer = self.bearer;
+        let shown = named.map_or_else(
+            || "?".into(),
+            |named| mask::quote(&named.name, MAX_NAME, bearer),
+        );
         let left_out = |why: &str| (shown.clone(), why.to_owned());
         if raw.get().len() > MAX_DEFINITION {
             return Err(left_out("the definition is larger than 64 KiB"));
         }
         let tool: Theirs = serde_json::from_str(raw.get())
             .map_err(|_| left_out("the definition is not that of a tool"))?;
+        let tool = tool.masked(bearer);
         if !sound_name(&tool.name) {
             return Err(left_out(
                 "the name must be 1 to 128 letters, digits, dots, dashes or underscores",

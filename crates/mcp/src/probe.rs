@@ -19,7 +19,7 @@ pub enum Probe {
         response: Option<HttpResponse>,
         /// Why, for clients.
         message: String,
-        /// `WWW-Authenticate`, as the server sent it: says how to become authorized.
+        /// `WWW-Authenticate`, without the credential: says how to become authorized.
         challenge: Option<String>,
     },
 }
@@ -46,15 +46,19 @@ impl HttpResponse {
         truncated: bool,
         secrets: &[&str],
     ) -> Self {
-        let masked = secrets.iter().fold(body.to_owned(), |body, secret| {
-            mask::mask(body, Some(secret))
-        });
-        let shown = mask::clean(&masked, MAX_BODY);
+        let masked = |text: &str| {
+            let secrets = secrets.iter();
+            secrets.fold(text.to_owned(), |text, secret| {
+                mask::mask(text, Some(secret))
+            })
+        };
+        // Once more, for what is put together by what is left out.
+        let shown = |text: &str, limit: usize| masked(&mask::clean(&masked(text), limit));
         Self {
             status_code,
-            content_type: mask::clean(content_type, 200),
-            body_truncated: truncated || masked.chars().count() > MAX_BODY,
-            body: shown,
+            content_type: shown(content_type, 200),
+            body_truncated: truncated || masked(body).chars().count() > MAX_BODY,
+            body: shown(body, MAX_BODY),
         }
     }
 }
@@ -73,7 +77,8 @@ impl Probe {
                 let secrets = bearer.as_slice();
                 let response =
                     HttpResponse::new(code.as_u16(), content_type, body, *truncated, secrets);
-                (Some(response), challenge.clone())
+                let challenge = challenge.clone().map(|text| mask::mask(text, bearer));
+                (Some(response), challenge)
             }
             _ => (None, None),
         };

@@ -74,7 +74,7 @@ impl Recording {
             }
         };
         let bearer = self.bearer.as_ref().map(|b| b.expose().as_str());
-        self.record.credential_echoed = mask::holds(text, bearer);
+        self.record.credential_echoed = mask::json_holds(text, bearer);
     }
 }
 

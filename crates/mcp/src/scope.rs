@@ -41,8 +41,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) received: u64,
     /// The server says that its tools are no longer the ones it listed.
     pub(crate) list_changed: bool,
-    /// Id of the next request.
-    pub(crate) next_id: u64,
+    /// Id of the last request.
+    pub(crate) last_id: u64,
     pub(crate) last_method: &'static str,
 }
 
@@ -151,7 +151,7 @@ impl<'a> Scope<'a> {
         headers: &HeaderMap,
     ) -> Result<Reply, Failure> {
         let mut decoder = Decoder::default();
-        for _ in 0..=MAX_RESUMES {
+        for left in (0..=MAX_RESUMES).rev() {
             match self
                 .read_stream(&mut response, &mut decoder, id, headers)
                 .await
@@ -166,6 +166,9 @@ impl<'a> Scope<'a> {
             let (Some(last), wait) = (decoder.last_id.clone(), decoder.retry) else {
                 break;
             };
+            if left == 0 {
+                break;
+            }
             let wait = Duration::from_millis(wait.unwrap_or(1000)).min(MAX_RETRY);
             let deadline = self.deadline;
             let mut again = headers.clone();
@@ -342,8 +345,8 @@ impl<'a> Scope<'a> {
 
     /// The id of the next request.
     pub(crate) fn id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
+        self.last_id += 1;
+        self.last_id
     }
 
     /// The credential, for masking.

@@ -56,10 +56,8 @@ impl Stream {
             .ask(scope, "initialize", era::initialize(scope))
             .await?
             .reply;
-        let session = Session {
-            id: None,
-            version: era::version(reply)?,
-        };
+        // Its ids are those of this piece of work, which the stream does not outlive.
+        let session = Session::new(None, era::version(reply)?, scope.last_id);
         stream.headers = session.headers();
         let initialized = rpc::notification("notifications/initialized", None);
         stream.post(scope, initialized).await?;

@@ -163,6 +163,14 @@ async fn a_modern_server_gets_its_headers_and_a_list_is_kept_for_one_credential(
     rig.connector.refresh(&rig.endpoint).await.unwrap();
     assert_eq!(server.methods().len(), 5);
 
+    // Nor for another workspace.
+    let foreign = freehold_mcp::Endpoint {
+        workspace: freehold_base::IdSource::system().next(),
+        ..rig.endpoint.clone()
+    };
+    rig.connector.list(&foreign).await.unwrap();
+    assert_eq!(server.methods()[5..], ["server/discover", "tools/list"]);
+
     let seen = server.seen.lock().unwrap();
     let call = &seen[2];
     let meta = &call.body["params"]["_meta"];
@@ -181,7 +189,7 @@ async fn a_modern_server_gets_its_headers_and_a_list_is_kept_for_one_credential(
     }
     assert_eq!(seen[3].header("authorization"), None);
     let records = rig.records.0.lock().unwrap();
-    assert_eq!(records.len(), 5);
+    assert_eq!(records.len(), 7);
     assert_eq!(records[2].outcome, AuditOutcome::ToolError);
     assert_eq!(
         call.header("x-request-id"),
@@ -283,6 +291,100 @@ async fn a_broken_stream_is_resumed_where_it_broke() {
     })
     .await;
     assert_eq!(says(&rig(&server, LONG)).await, "late");
+}
+
+/// In a session an id stands for one request, so that an answer that comes again, or was for another call
+/// at the same time, is nobody's.
+#[tokio::test]
+async fn no_answer_of_a_session_is_taken_twice() {
+    let old = Arc::new(Mutex::new(Vec::<Value>::new()));
+    let server = Server::start(move |got| {
+        let mut old = old.lock().unwrap();
+        if got.line.starts_with("GET") {
+            // All that was ever answered, once more, and the answer at last.
+            let mut all = old.clone();
+            all.rotate_right(1);
+            let last = all.remove(0);
+            all.push(last);
+            return common::stream(&all);
+        }
+        match got.method() {
+            "server/discover" => got.error(404, -32601, "no"),
+            "initialize" => initialized(got, "s"),
+            "tools/list" => tools(got),
+            "tools/call" => {
+                let n = old.len();
+                let text = format!("answer {n}");
+                old.push(value!({"jsonrpc": "2.0", "id": got.body["id"],
+                    "result": {"content": [{"type": "text", "text": text}]}}));
+                Say::Close(format!("{STREAM}id: e{n}\nretry: 1\ndata:\n\n").into_bytes())
+            }
+            _ => http(202, "", b""),
+        }
+    })
+    .await;
+    let rig = rig(&server, LONG);
+    for n in 0..5 {
+        assert_eq!(says(&rig).await, format!("answer {n}"));
+    }
+    let ids = || -> Vec<u64> {
+        let seen = server.seen.lock().unwrap();
+        seen.iter()
+            .filter_map(|got| got.body["id"].as_u64())
+            .collect()
+    };
+    let mut found = ids();
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found.len(), ids().len(), "{:?}", ids());
+}
+
+/// A session is of one version: another one, unknown or in the middle, ends it.
+#[tokio::test]
+async fn a_version_that_changes_is_not_followed() {
+    for version in ["2026-07-28", "1999-01-01", "", "2025-06-18\r\nX: y"] {
+        let server = Server::start(move |got| match got.method() {
+            "initialize" => got.result(value!({"protocolVersion": version})),
+            "server/discover" => got.error(404, -32601, "no"),
+            _ => tools(got),
+        })
+        .await;
+        let rig = rig(&server, LONG);
+        let error = rig.connector.list(&rig.endpoint).await.unwrap_err();
+        assert!(
+            matches!(error, McpError::Connection(_)),
+            "{version}: {error}"
+        );
+        assert_eq!(server.methods(), ["server/discover", "initialize"]);
+    }
+    // What later answers claim in their headers changes nothing.
+    let server = Server::start(|got| match got.method() {
+        "initialize" => initialized(got, "s"),
+        "server/discover" => got.error(404, -32601, "no"),
+        "notifications/initialized" => http(202, "", b""),
+        method => {
+            let body = match method {
+                "tools/list" => {
+                    value!({"tools": [{"name": "t", "inputSchema": {"type": "object"}}]})
+                }
+                _ => value!({"content": [{"type": "text", "text": "x"}]}),
+            };
+            let body = value!({"jsonrpc": "2.0", "id": got.body["id"], "result": body});
+            let head = "Content-Type: application/json\r\nMCP-Protocol-Version: 2024-11-05\r\n\
+                Mcp-Session-Id: of-another-session\r\n";
+            http(200, head, body.to_string().as_bytes())
+        }
+    })
+    .await;
+    let rig = rig(&server, LONG);
+    rig.connector.list(&rig.endpoint).await.unwrap();
+    assert_eq!(says(&rig).await, "x");
+    assert_eq!(says(&rig).await, "x");
+    let seen = server.seen.lock().unwrap();
+    for got in seen.iter().skip(3) {
+        assert_eq!(got.header("mcp-protocol-version"), Some("2025-06-18"));
+        assert_eq!(got.header("mcp-session-id"), Some("s"));
+    }
 }
 
 #[tokio::test]

@@ -1,18 +1,21 @@
 //! A server that says what a test tells it to, byte for byte, and a connector that may reach it.
 #![allow(dead_code)] // Each test binary uses its part.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use freehold_base::net::AddressPolicy;
 use freehold_base::{IdSource, Secret};
 use freehold_mcp::{
-    Audit, AuditRecord, Connector, Direct, Endpoint, McpError, Options, ToolCall, ToolOutcome,
+    Audit, AuditRecord, Connection, Connector, Destination, Dial, DialError, Direct, Endpoint,
+    McpError, Options, ToolCall, ToolOutcome,
 };
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +62,8 @@ pub enum Say {
     Halves(Vec<u8>, Vec<u8>),
     /// A head, then a piece again and again, until the client goes away.
     Endless(Vec<u8>, Vec<u8>),
+    /// The same, with a pause before each piece.
+    Slow(Vec<u8>, Vec<u8>, Duration),
 }
 
 pub fn http(status: u16, headers: &str, body: &[u8]) -> Say {
@@ -147,7 +152,7 @@ pub fn modern(got: &Got) -> Option<Say> {
 }
 
 async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     script: &(dyn Fn(&Got) -> Say + Sync),
     log: &Mutex<Vec<Got>>,
     go: &Notify,
@@ -181,11 +186,20 @@ async fn serve(
                 while stream.write_all(&piece).await.is_ok() {}
                 return;
             }
+            Say::Slow(head, piece, pause) => {
+                let _ = stream.write_all(&head).await;
+                loop {
+                    tokio::time::sleep(pause).await;
+                    if stream.write_all(&piece).await.is_err() {
+                        return;
+                    }
+                }
+            }
         }
     }
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> Option<Got> {
+async fn read(stream: &mut BufReader<impl AsyncRead + Unpin>) -> Option<Got> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -206,11 +220,51 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Got> {
     let length = length.map_or(0, |(_, value)| value.parse().unwrap());
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
+    let form = || Value::String(String::from_utf8_lossy(&body).into_owned());
     Some(Got {
         line: lines[0].clone(),
         headers,
-        body: serde_json::from_slice(&body).unwrap_or_default(),
+        body: serde_json::from_slice(&body).unwrap_or_else(|_| form()),
     })
+}
+
+/// A server at every address, over connections that are no sockets, so that a test may let time pass.
+/// What is dialled is noted.
+pub struct Memory {
+    script: Arc<dyn Fn(&Got) -> Say + Send + Sync>,
+    pub dialled: Mutex<Vec<Destination>>,
+    pub seen: Arc<Mutex<Vec<Got>>>,
+}
+
+impl Memory {
+    pub fn new(script: impl Fn(&Got) -> Say + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            script: Arc::new(script),
+            dialled: Mutex::default(),
+            seen: Arc::default(),
+        })
+    }
+
+    pub fn methods(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().map(|got| got.method().to_owned()).collect()
+    }
+
+    /// A connector with the limits that are documented.
+    pub fn rig(self: &Arc<Self>, url: &str) -> Rig {
+        rig_with(self.clone(), url, Options::default())
+    }
+}
+
+#[async_trait]
+impl Dial for Memory {
+    async fn dial(&self, to: &Destination) -> Result<Connection, DialError> {
+        self.dialled.lock().unwrap().push(to.clone());
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (script, seen) = (self.script.clone(), self.seen.clone());
+        tokio::spawn(async move { serve(theirs, &*script, &seen, &Notify::new()).await });
+        Ok(Box::new(ours))
+    }
 }
 
 #[derive(Default)]
@@ -230,24 +284,37 @@ pub struct Rig {
 }
 
 pub fn rig(server: &Server, wait: Duration) -> Rig {
-    let address: std::net::SocketAddr = server.url[7..].trim_end_matches("/mcp").parse().unwrap();
-    let dial = Direct::new(AddressPolicy::allowing([address]), None).unwrap();
-    let records = Arc::new(Records::default());
+    rig_allowing(server, &[], wait)
+}
+
+/// One that may reach other places as well.
+pub fn rig_allowing(server: &Server, more: &[SocketAddr], wait: Duration) -> Rig {
+    let address: SocketAddr = server.url[7..].trim_end_matches("/mcp").parse().unwrap();
+    let all = [&[address], more].concat();
+    let dial = Direct::new(AddressPolicy::allowing(all), None).unwrap();
     let options = Options {
-        audit: records.clone(),
         probe: wait,
         call: wait,
         call_with_progress: wait * 4,
         ..Options::default()
     };
+    rig_with(Arc::new(dial), &server.url, options)
+}
+
+fn rig_with(dial: Arc<dyn Dial>, url: &str, options: Options) -> Rig {
+    let records = Arc::new(Records::default());
+    let options = Options {
+        audit: records.clone(),
+        ..options
+    };
     let endpoint = Endpoint {
         workspace: IdSource::system().next(),
         owner: "owner".into(),
-        url: server.url.clone(),
+        url: url.into(),
         bearer: Some(Secret::new("bearer-of-secrets".into())),
     };
     Rig {
-        connector: Connector::new(Arc::new(dial), options),
+        connector: Connector::new(dial, options),
         endpoint,
         records,
     }

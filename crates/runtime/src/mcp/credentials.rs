@@ -100,13 +100,12 @@ impl McpCredentials {
     /// # Errors
     /// There is a credential, and it cannot be used.
     pub(crate) async fn bearer(
-        &self,
+        self: &Arc<Self>,
         session: &SessionId,
         url: &str,
         rejected: Option<&Secret<String>>,
     ) -> Result<Option<Secret<String>>, CredentialError> {
-        let look = async || self.store.session_mcp_credential(session, url).await;
-        let Some(stored) = look().await? else {
+        let Some(stored) = self.store.session_mcp_credential(session, url).await? else {
             return Ok(None);
         };
         let shown = shown(&stored)?;
@@ -117,7 +116,22 @@ impl McpCredentials {
         if !self.is_stale(&oauth, rejected) {
             return Ok(Some(oauth.access));
         }
-        let flight = self.flight(&oauth.stored.row.id);
+        let this = Arc::clone(self);
+        let (id, session) = (oauth.stored.row.id, session.clone());
+        let (url, rejected) = (url.to_owned(), rejected.cloned());
+        whole(async move { this.renewed(&id, &session, &url, rejected.as_ref()).await }).await
+    }
+
+    /// The same of a credential whose token is stale, or was when the caller looked.
+    async fn renewed(
+        &self,
+        id: &CredentialId,
+        session: &SessionId,
+        url: &str,
+        rejected: Option<&Secret<String>>,
+    ) -> Result<Option<Secret<String>>, CredentialError> {
+        let look = async || self.store.session_mcp_credential(session, url).await;
+        let flight = self.flight(id);
         let _alone = flight.lock().await;
         for _ in 0..TRIES {
             // Whoever was first may have refreshed it, or somebody changed it.
@@ -132,6 +146,8 @@ impl McpCredentials {
             match self.refresh(&oauth).await {
                 Ok(Some(fresh)) => return Ok(Some(fresh)),
                 Ok(None) => {}
+                // Another replica may have used up the grant, and stored what it got for it.
+                Err(RefreshError::Gone(_)) if self.has_changed(&oauth).await => {}
                 Err(error) => return Err(CredentialError::Refresh(error.to_string())),
             }
         }
@@ -146,6 +162,17 @@ impl McpCredentials {
     /// # Errors
     /// It cannot be read.
     pub async fn validate(
+        self: &Arc<Self>,
+        workspace: &WorkspaceId,
+        vault: &VaultId,
+        id: &CredentialId,
+    ) -> Result<Option<Validation>, CredentialError> {
+        let this = Arc::clone(self);
+        let (workspace, vault, id) = (workspace.clone(), vault.clone(), id.clone());
+        whole(async move { this.validated(&workspace, &vault, &id).await }).await
+    }
+
+    async fn validated(
         &self,
         workspace: &WorkspaceId,
         vault: &VaultId,
@@ -185,9 +212,18 @@ impl McpCredentials {
         let refused = matches!(&found.probe, Probe::Failed { response: Some(r), .. }
             if r.status_code == UNAUTHORIZED);
         if refused && found.has_refresh_token {
-            match self.refresh(&oauth).await {
+            let fresh = match self.refresh(&oauth).await {
+                // As for sessions: another replica may have been first.
+                Err(RefreshError::Gone(_)) if self.has_changed(&oauth).await => Ok(None),
+                done => done,
+            };
+            match fresh {
                 Ok(fresh) => {
                     found.refresh = Some(Ok(()));
+                    let fresh = match fresh {
+                        Some(fresh) => Some(fresh),
+                        None => self.now(&oauth).await.map(|now| now.access),
+                    };
                     if let Some(fresh) = fresh {
                         found.secrets.push(fresh.clone());
                         found.probe = probe(fresh).await;
@@ -236,7 +272,7 @@ impl McpCredentials {
             resource: how.resource.as_deref(),
         };
         match oauth::refresh(self.connector.http(), &asked).await {
-            Ok(fresh) => self.keep(oauth, fresh).await,
+            Ok(fresh) => self.keep(oauth, &grant, fresh).await,
             Err(error) => {
                 if let RefreshError::Gone(_) = &error {
                     let mut gone = lock(&self.gone);
@@ -251,11 +287,36 @@ impl McpCredentials {
         }
     }
 
+    /// Stores what was got for `grant`; `None` if the credential has another one meanwhile.
     async fn keep(
         &self,
         oauth: &Oauth,
+        grant: &Secret<String>,
         fresh: Refreshed,
     ) -> Result<Option<Secret<String>>, RefreshError> {
+        let mut newer = None;
+        for _ in 0..TRIES {
+            match self.put(newer.as_ref().unwrap_or(oauth), &fresh).await {
+                Ok(()) => return Ok(Some(fresh.access_token)),
+                // A new name is no new grant: this one is used up, and what it gave must not be lost.
+                Err(UpdateCredentialError::Conflict) => match self.now(oauth).await {
+                    Some(now) if now.grant().as_ref() == Some(grant) => newer = Some(now),
+                    // Whoever changed it has the last word.
+                    _ => return Ok(None),
+                },
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    let credential = &oauth.stored.row.id;
+                    tracing::error!(%credential, error, "a refreshed token was not stored");
+                    break;
+                }
+            }
+        }
+        // It may be the only one that works, so it is used as long as we have it.
+        Ok(Some(fresh.access_token))
+    }
+
+    async fn put(&self, oauth: &Oauth, fresh: &Refreshed) -> Result<(), UpdateCredentialError> {
         let now = self.clock.now();
         let expires_at = fresh.expires_in.map(|seconds| {
             let millis = i64::try_from(seconds)
@@ -270,36 +331,41 @@ impl McpCredentials {
             }),
             ..oauth.shown.clone()
         };
+        let refresh_token = fresh.refresh_token.clone();
         let mut secrets = vec![(
             SecretField::AccessToken.as_str(),
             fresh.access_token.clone(),
         )];
-        secrets.extend(
-            fresh
-                .refresh_token
-                .map(|t| (SecretField::RefreshToken.as_str(), t)),
-        );
+        // Without a new one the old is good for the next time.
+        secrets.extend(refresh_token.map(|t| (SecretField::RefreshToken.as_str(), t)));
         let row = &oauth.stored.row;
         let change = CredentialChange {
             expected: row.updated_at,
-            body: serde_json::to_string(&shown).map_err(|_| RefreshError::Unusable)?,
+            body: serde_json::to_string(&shown).expect("a credential is valid JSON"),
             secrets,
         };
         let workspace = &oauth.stored.workspace;
-        let kept = self
+        let put = self
             .store
             .update_credential(workspace, &row.vault_id, &row.id, change);
-        match kept.await {
-            Ok(_) => Ok(Some(fresh.access_token)),
-            // Whoever changed it has the last word.
-            Err(UpdateCredentialError::Conflict) => Ok(None),
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(credential = %row.id, error, "a refreshed token was not stored");
-                // It may be the only one that works, so it is used as long as we have it.
-                Ok(Some(fresh.access_token))
-            }
-        }
+        put.await.map(drop)
+    }
+
+    /// The credential as it is now, if it is there and can be read.
+    async fn now(&self, oauth: &Oauth) -> Option<Oauth> {
+        let (workspace, row) = (&oauth.stored.workspace, &oauth.stored.row);
+        let found = self
+            .store
+            .mcp_credential(workspace, &row.vault_id, &row.id)
+            .await;
+        let stored = found.ok()??;
+        let shown = shown(&stored).ok()?;
+        Oauth::of(stored, shown).ok()
+    }
+
+    async fn has_changed(&self, oauth: &Oauth) -> bool {
+        let changed = |now: Oauth| now.stored.row.updated_at != oauth.stored.row.updated_at;
+        self.now(oauth).await.is_some_and(changed)
     }
 
     fn flight(&self, id: &CredentialId) -> Arc<tokio::sync::Mutex<()>> {
@@ -323,10 +389,27 @@ impl Oauth {
         })
     }
 
+    fn grant(&self) -> Option<Secret<String>> {
+        secret(&self.stored, SecretField::RefreshToken).ok()?
+    }
+
     fn secrets(&self) -> Vec<Secret<String>> {
         let all = self.stored.secrets.iter();
         all.filter_map(|(_, secret)| secret.clone().ok()).collect()
     }
+}
+
+/// Does `work` to its end even if whoever waits for it goes away: a grant that is used up by its use is
+/// lost if what it gave is not stored.
+async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T, CredentialError>> + Send + 'static,
+) -> Result<T, CredentialError> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|_| {
+        Err(CredentialError::Refresh(
+            "the refresh was given up".to_owned(),
+        ))
+    })
 }
 
 fn shown(stored: &McpCredential) -> Result<Credential, CredentialError> {

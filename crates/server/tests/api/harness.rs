@@ -128,8 +128,12 @@ impl Server {
         let executor = Arc::new(Scripted::default());
         let loopback = AddressPolicy::allowing(["127.0.0.0/8".parse::<Exception>().unwrap()]);
         let direct = Direct::new(loopback, None).unwrap();
-        let connector = Connector::new(Arc::new(direct), Default::default());
         let audit = AuditLog::start(store.clone(), Arc::clone(ids.clock()));
+        let options = freehold_mcp::Options {
+            audit: Arc::new(audit.clone()),
+            ..Default::default()
+        };
+        let connector = Connector::new(Arc::new(direct), options);
         let mcp = Mcp::new(store.clone(), connector, audit, ids.clock().clone());
         let catalogue = mcp.catalogue.clone();
         let runtime = Runtime::start(

@@ -125,6 +125,121 @@ impl McpServer {
     }
 }
 
+type Answering = dyn Fn(&Asked) -> Response + Send + Sync;
+
+/// A request as a server of a test's own sees it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Path and query.
+    pub at: String,
+    /// `Host`.
+    pub host: String,
+    /// `Authorization`; empty without one.
+    pub shown: String,
+    /// The body, if it is JSON; otherwise its text.
+    pub body: Value,
+}
+
+impl Asked {
+    pub fn method(&self) -> &str {
+        self.body["method"].as_str().unwrap_or_default()
+    }
+    /// The tool that is called, if one is.
+    pub fn tool(&self) -> &str {
+        let called = self.method() == "tools/call";
+        let name = self.body["params"]["name"].as_str();
+        name.filter(|_| called).unwrap_or_default()
+    }
+    pub fn result(&self, result: Value) -> Response {
+        axum::Json(json!({"jsonrpc": "2.0", "id": self.body["id"], "result": result}))
+            .into_response()
+    }
+    /// A result of text.
+    pub fn says(&self, text: &str) -> Response {
+        self.result(json!({"content": [{"type": "text", "text": text}]}))
+    }
+    /// A list of these tools, each with a description.
+    pub fn lists(&self, tools: &[(&str, &str)]) -> Response {
+        let tools = tools.iter().map(|(name, description)| {
+            json!({"name": name, "description": description, "inputSchema": {"type": "object"}})
+        });
+        self.result(json!({"tools": tools.collect::<Vec<_>>()}))
+    }
+}
+
+/// A server on loopback that answers what a test says, whatever the path, and keeps what it is asked.
+#[derive(Clone)]
+pub struct Hostile {
+    pub url: String,
+    pub asked: Arc<Mutex<Vec<Asked>>>,
+    answer: Arc<Answering>,
+}
+
+impl Hostile {
+    pub async fn start(answer: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Self {
+        let mut server = Self {
+            url: String::new(),
+            asked: Arc::default(),
+            answer: Arc::new(answer),
+        };
+        let router = Router::new()
+            .fallback(Self::answer)
+            .with_state(server.clone());
+        server.url = format!("{}/mcp", bound(router).await);
+        server
+    }
+
+    /// One that lists these tools and answers each call with `called`.
+    pub async fn with(
+        tools: &'static [(&'static str, &'static str)],
+        called: impl Fn(&Asked) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(move |asked| match asked.method() {
+            "tools/list" => asked.lists(tools),
+            "tools/call" => called(asked),
+            _ => discovered(asked),
+        })
+        .await
+    }
+
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// Names of the tools that were called.
+    pub fn called(&self) -> Vec<String> {
+        let asked = self.asked();
+        let called = asked.iter().filter(|a| a.method() == "tools/call");
+        called.map(|a| a.tool().to_owned()).collect()
+    }
+
+    async fn answer(
+        State(server): State<Self>,
+        uri: http::Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Response {
+        let header = |name: &str| {
+            let value = headers.get(name).and_then(|v| v.to_str().ok());
+            value.unwrap_or_default().to_owned()
+        };
+        let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
+        let asked = Asked {
+            at: uri.to_string(),
+            host: header("host"),
+            shown: header("authorization"),
+            body: serde_json::from_slice(&body).unwrap_or_else(|_| text()),
+        };
+        server.asked.lock().unwrap().push(asked.clone());
+        (server.answer)(&asked)
+    }
+}
+
+/// What a server of the newest revision says of itself.
+pub fn discovered(asked: &Asked) -> Response {
+    asked.result(json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}))
+}
+
 /// A Messages API that gives the scripted answers one after another.
 #[derive(Clone, Default)]
 pub struct Model {

@@ -353,6 +353,37 @@ async fn a_call_of_a_refused_tool_goes_nowhere_and_is_on_record() {
     assert_eq!(outcomes, ["refused"]);
 }
 
+/// Only the very names that the model was given lead to a server: a guess at one that is off, or of other
+/// case or prefix, is a tool of the client's as far as we know.
+#[tokio::test]
+async fn a_guessed_name_goes_to_no_server() {
+    let mcp = McpServer::start().await;
+    let guesses = [
+        "demo_fail",
+        "demo_FAIL",
+        "demo_Add",
+        "Demo_add",
+        "mcp__demo__add",
+        "add",
+        "demo_",
+    ];
+    let call = |name: &str| {
+        let call = json!([{"type": "tool_use", "id": "toolu_1", "name": name, "input": {}}]);
+        (call, "tool_use")
+    };
+    let model = Model::start(&guesses.map(call)).await;
+    let s = in_front_of(&model).await;
+    let mut body = with(&mcp.url, "go");
+    body["model"] = json!("m");
+    body["tools"][0]["configs"] = json!({"fail": {"enabled": false}});
+    for guess in guesses {
+        let message = ask(&s, &body).await.ok();
+        assert_eq!(message["stop_reason"], "tool_use", "{guess}");
+        assert_eq!(kinds(&message), ["mcp_tool_listing", "tool_use"], "{guess}");
+    }
+    assert_eq!(mcp.calls(), 0);
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_ends_the_call() {
     let (mcp, s) = (McpServer::start().await, Server::start().await);

@@ -147,8 +147,12 @@ async fn features_of_later_versions_are_refused_by_name() {
     let pinned = json!({"name": "m", "model": {"id": "rehearsal", "inference_geo": "us"}});
     let pinned = id(&s.post("/v1/agents", pinned).await.ok());
     let agent = s.agent().await;
+    let lead = json!({"name": "lead", "model": "rehearsal",
+        "multiagent": {"type": "coordinator", "agents": [agent]}});
+    let lead = id(&s.post("/v1/agents", lead).await.ok());
     for body in [
         json!({"agent": pinned, "environment_id": environment}),
+        json!({"agent": lead, "environment_id": environment}),
         json!({"agent": agent, "environment_id": environment, "resources": [
             {"type": "github_repository", "url": "https://github.com/o/r"}]}),
     ] {

@@ -298,6 +298,20 @@ fn create_rules() {
         (
             with(
                 &oauth(),
+                json!({"refresh": {"token_endpoint": "javascript:alert(1)"}}),
+            ),
+            "auth.refresh.token_endpoint: URL scheme should be 'http' or 'https'",
+        ),
+        (
+            with(
+                &oauth(),
+                json!({"refresh": {"token_endpoint": "https://id@a.example"}}),
+            ),
+            "auth.refresh.token_endpoint: URL should not contain credentials",
+        ),
+        (
+            with(
+                &oauth(),
                 json!({"refresh": {"token_endpoint": "https://a.example", "client_id": "c", "refresh_token": "r",
             "token_endpoint_auth": {"type": "none", "client_secret": "x"}}}),
             ),
