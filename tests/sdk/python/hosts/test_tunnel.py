@@ -23,7 +23,7 @@ import pytest
 from anthropic import Anthropic
 
 from harness.chat import Chat, of, texts
-from harness.netns import SERVER_ADDRESS, Hosts
+from harness.netns import SERVER_ADDRESS, Hosts, run
 from harness.server import Server, binary
 from harness.watch import wait_until
 
@@ -447,3 +447,30 @@ def test_the_edge_restarts_under_load(client, server, private):
     assert all(count > 0 for count in meanwhile), "nothing was begun while the server was away"
     assert sorted(private.notes()[before:]) == sorted(load.begun)
     connected(client, private, 4)
+
+
+def test_a_cable_that_is_pulled_is_noticed_on_both_sides(client, hosts, private, chat, tmp_path):
+    """Packets are lost both ways, and nobody says so."""
+    for gateway in private.gateways:
+        if gateway.poll() is None:
+            private.stop(gateway)
+    private.start()
+    connected(client, private, 2)
+    log = private.folder / f"gateway-{len(private.gateways) - 1}.log"
+    session, file = chat(), tmp_path / "waits"
+    session.send(f'tool: mcp__demo__wait {{"path": "{file}"}}')
+    wait_until("the call to begin", file.exists)
+    run("ip", "-n", hosts.worker.name, "link", "set", "cable", "down")
+    try:
+        connected(client, private, 0)
+        wait_until("the gateway to notice", lambda: "not connected to the edge" in log.read_text())
+        # The call that was under way has failed, and it is not known what became of it.
+        wait_until("the turn to end", lambda: session.get().status == "idle")
+        (result,) = of(session.history(), "agent.mcp_tool_result")
+        assert result.is_error and "waited" not in texts(result), result
+    finally:
+        run("ip", "-n", hosts.worker.name, "link", "set", "cable", "up")
+        file.unlink()
+    connected(client, private, 2)
+    seen = session.turn('tool: mcp__demo__add {"a": 1, "b": 2}').seen
+    assert not of(seen, "session.error") and texts(of(seen, "agent.mcp_tool_result")[0]) == "3"
