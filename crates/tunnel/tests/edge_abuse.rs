@@ -101,9 +101,12 @@ async fn a_flood_of_frames_stays_with_its_gateway() {
             frame(GOAWAY, 0, 0, &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]),
         ),
     ] {
+        let began = worked();
         let mut peer = Peer::enter(&world).await;
         peer.flood(&bytes).await;
         assert!(world.get("/").await.unwrap().contains("200"), "{what}");
+        let work = worked() - began;
+        assert!(work < WORK, "{what}: {work:?}");
         let kept = resident().saturating_sub(before);
         assert!(kept < KEPT, "{what}: {kept} bytes");
     }
@@ -682,8 +685,11 @@ async fn an_edge_that_floods_its_gateway_gets_no_more_than_its_share() {
         ),
     ];
     for (what, attack) in attacks {
+        let began = worked();
         edge.attack(&world, what, attack).await;
         assert!(world.get("/").await.unwrap().contains("200"), "{what}");
+        let work = worked() - began;
+        assert!(work < WORK, "{what}: {work:?}");
         let kept = resident().saturating_sub(before);
         assert!(kept < KEPT, "{what}: {kept} bytes");
     }

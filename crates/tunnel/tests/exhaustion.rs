@@ -96,8 +96,11 @@ async fn an_edge_that_lets_its_gateway_work_for_nothing_is_told_to_calm_down() {
         ),
         ("bombs", streams(200, &bomb, |_| Vec::new())),
     ] {
+        let began = worked();
         let heard = says(&edge, &world, what, bytes).await;
         assert_eq!(farewell(&heard), Some(ENHANCE_YOUR_CALM), "{what}");
+        let work = worked() - began;
+        assert!(work < WORK, "{what}: {work:?}");
         let kept = resident().saturating_sub(before);
         assert!(kept < KEPT, "{what}: {kept} bytes");
     }
