@@ -1,4 +1,4 @@
-//! What ARCHITECTURE.md says of the house, checked against the house.
+//! What ARCHITECTURE.md says of the house, and docs/tunnel-attacks.md of its tests, checked against the house.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -101,4 +101,37 @@ fn only_the_store_speaks_sql_and_wire_stays_pure() {
     for name in ["wire", "engine"] {
         assert!(!uses(name, "tokio"), "{name} depends on tokio");
     }
+}
+
+/// Rows of docs/tunnel-attacks.md. The checklist has 50 lines: with as many rows all of them are there.
+const ATTACKS: usize = 50;
+
+#[test]
+fn attacks_on_tunnels_are_tried_by_tests_that_exist() {
+    let read = |file: &str| std::fs::read_to_string(root().join(file));
+    let table = read("docs/tunnel-attacks.md").expect("the document");
+    let is_row = |line: &&str| {
+        let number = line.strip_prefix("| ");
+        number.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let (mut rows, mut last) = (0, 0);
+    for row in table.lines().filter(is_row) {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        assert_eq!(cells.len(), 4, "{row}");
+        let number: usize = cells[0].parse().expect("one number");
+        assert!(last < number && number <= 50, "{number} after {last}");
+        (rows, last) = (rows + 1, number);
+        let named: Vec<_> = cells[3].split('`').skip(1).step_by(2).collect();
+        assert!(
+            !named.is_empty() || cells[3].starts_with("not tested: "),
+            "{row}"
+        );
+        for test in named {
+            let (file, name) = test.split_once("::").expect("path/of/file.rs::test");
+            let text = read(file).unwrap_or_else(|e| panic!("{number}: {file}: {e}"));
+            let exists = ["fn", "def"].map(|word| text.contains(&format!("{word} {name}(")));
+            assert!(exists.contains(&true), "{number}: there is no {test}");
+        }
+    }
+    assert_eq!(rows, ATTACKS);
 }

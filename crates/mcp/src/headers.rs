@@ -177,6 +177,31 @@ mod tests {
     }
 
     #[test]
+    fn no_annotation_makes_a_header_of_another_kind() {
+        let names = [
+            "Authorization",
+            "Host",
+            "Content-Length",
+            "Mcp-Param-X",
+            "Mcp-Name",
+        ];
+        let properties = names.map(|name| {
+            let property = json!({"type": "string", "x-mcp-header": name});
+            (name.to_owned(), property)
+        });
+        let properties = Map::from_iter(properties);
+        let schema = of(json!({ "properties": properties }));
+        assert_eq!(check(&schema), Ok(()));
+        let arguments = names.map(|name| (name.to_owned(), json!("evil")));
+        let headers = params(&schema, &Value::Object(Map::from_iter(arguments)));
+        assert_eq!(headers.len(), names.len());
+        for name in names {
+            let header = format!("mcp-param-{}", name.to_ascii_lowercase());
+            assert_eq!(headers[&header], "evil");
+        }
+    }
+
+    #[test]
     fn a_mark_of_encoding_is_itself_encoded() {
         assert_eq!(value("=?base64?eA==?="), "=?base64?PT9iYXNlNjQ/ZUE9PT89?=");
         assert_eq!(value("plain text"), "plain text");

@@ -5,6 +5,8 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use common::{Got, LONG, Rig, STREAM, Say, Server, http, json, rig, text};
 use freehold_base::Secret;
 use freehold_mcp::{AuditOutcome, McpError, Probe, ToolCall};
@@ -230,6 +232,59 @@ async fn a_call_that_was_judged_is_one_request() {
         server.seen.lock().unwrap()[2].header("mcp-param-n"),
         Some("1")
     );
+}
+
+#[tokio::test]
+async fn what_a_model_says_ends_no_header_and_takes_the_place_of_none() {
+    let server = Server::start(|got| match got.method() {
+        "tools/list" => got.result(
+            value!({"ttlMs": 60_000, "cacheScope": "private", "tools": [{"name": "t",
+            "inputSchema": {"type": "object", "properties": {
+                "crlf": {"type": "string", "x-mcp-header": "Authorization"},
+                "wide": {"type": "string", "x-mcp-header": "Host"},
+                "marked": {"type": "string", "x-mcp-header": "Marked"}}}},
+            {"name": "bad", "inputSchema": {"type": "object", "properties": {
+                "p": {"type": "string", "x-mcp-header": "Host: evil"}}}}]}),
+        ),
+        "tools/call" => got.result(value!({"resultType": "complete", "content": []})),
+        _ => common::modern(got).unwrap(),
+    })
+    .await;
+    let rig = rig(&server, LONG);
+    let listing = rig.connector.list(&rig.endpoint).await.unwrap();
+    assert_eq!((listing.tools.len(), listing.left_out.len()), (1, 1));
+    let said = value!({"crlf": "x\r\nAuthorization: Bearer evil\r\n\r\nGET /", "wide": "\u{e4}\u{4f60}",
+        "marked": "=?base64?ZXZpbA==?="});
+    let call = ToolCall {
+        arguments: serde_json::value::to_raw_value(&said).unwrap(),
+        ..common::tool_call()
+    };
+    let cancel = CancellationToken::new();
+    rig.connector
+        .call(&rig.endpoint, &call, &cancel)
+        .await
+        .unwrap();
+    let seen = server.seen.lock().unwrap();
+    let call = seen
+        .iter()
+        .find(|got| got.method() == "tools/call")
+        .unwrap();
+    for (name, argument) in [
+        ("mcp-param-authorization", "crlf"),
+        ("mcp-param-host", "wide"),
+        ("mcp-param-marked", "marked"),
+    ] {
+        let text = said[argument].as_str().unwrap();
+        let sent = format!("=?base64?{}?=", STANDARD.encode(text));
+        assert_eq!(call.header(name), Some(&*sent), "{name}");
+    }
+    let all = |name: &str| call.headers.iter().filter(|(n, _)| n == name).count();
+    assert_eq!((all("authorization"), all("host")), (1, 1));
+    assert_eq!(
+        call.header("authorization"),
+        Some("Bearer bearer-of-secrets")
+    );
+    assert_eq!(call.line, "POST /mcp HTTP/1.1");
 }
 
 #[tokio::test]

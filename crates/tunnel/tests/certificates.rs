@@ -8,6 +8,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::Arc;
 
@@ -134,6 +135,14 @@ fn an_authority_that_breaks_a_rule_is_refused_by_that_rule() {
 }
 
 #[test]
+fn an_authority_may_be_as_long_as_is_said_and_no_longer() {
+    let pem = ca("long").pem();
+    let padded = |to: usize| pem.clone() + &"\n".repeat(to - pem.len());
+    assert!(authority::check(padded(8_192).as_bytes(), now()).is_ok());
+    assert_eq!(refusal(&padded(8_193)), Refusal::TooLarge);
+}
+
+#[test]
 fn basic_constraints_must_be_critical() {
     let mut params = ca_params("x");
     params.is_ca = IsCa::NoCa;
@@ -217,6 +226,9 @@ fn certificates_that_break_a_rule_are_refused() {
         ("the apex only", change(&["t.test"], none)),
         ("a wildcard above", change(&["*.test"], none)),
         ("a wildcard below", change(&["*.a.t.test"], none)),
+        ("two wildcards", change(&["*.*.test"], none)),
+        ("a wildcard of all", change(&["*"], none)),
+        ("a wildcard within a label", change(&["*a.t.test"], none)),
         ("an address and the name as CN", change(&[], &ip)),
         (
             "for clients",
@@ -251,6 +263,22 @@ fn certificates_that_break_a_rule_are_refused() {
 }
 
 #[test]
+fn certificates_that_are_too_weak_are_refused() {
+    let issuer = include_str!("weak/leaf/issuer.pem");
+    let issuer = authority::check(issuer.as_bytes(), now()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = TunnelVerifier::new(vec![issuer], clock(), &provider).unwrap();
+    let takes = |pem: &str| {
+        let leaf = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        takes(&verifier, &leaf, &[])
+    };
+    // All of the same authority, and otherwise alike.
+    assert!(takes(include_str!("weak/leaf/good.pem")));
+    assert!(!takes(include_str!("weak/leaf/rsa-1024.pem")));
+    assert!(!takes(include_str!("weak/leaf/sha-1.pem")));
+}
+
+#[test]
 fn only_a_registered_authority_counts_and_only_itself() {
     let seen = Seen::new();
     let leaf = |ca: &Ca| {
@@ -279,6 +307,18 @@ fn only_a_registered_authority_counts_and_only_itself() {
     // The issuer's key of one authority on what another signed.
     let two = self::seen(&[&seen.ca, &other]);
     assert!(takes(&two, &leaf(&other), &[]) && takes(&two, &leaf(&seen.ca), &[]));
+    for (named, signed) in [(&seen.ca, &other), (&other, &seen.ca)] {
+        let mut params = leaf_params(&[HOST]);
+        params.use_authority_key_identifier_extension = false;
+        let id = registered(named).key_id;
+        let length = u8::try_from(id.len()).unwrap();
+        let content = [&[0x30, length + 2, 0x80, length], &id[..]].concat();
+        let extension = CustomExtension::from_oid_content(&[2, 5, 29, 35], content);
+        params.custom_extensions.push(extension);
+        let key = KeyPair::generate().unwrap();
+        let crossed = params.signed_by(&key, signed).unwrap();
+        assert!(!takes(&two, crossed.der(), &[]));
+    }
     // An Ed25519 key is not one of those that may be used.
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let odd = leaf_params(&[HOST])

@@ -5,6 +5,7 @@ mod world;
 use std::time::Duration;
 
 use freehold_tunnel::edge::{DialFailure, Options};
+use freehold_tunnel::gateway::Limits;
 use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -103,7 +104,9 @@ async fn tokens_that_do_not_work_are_told_apart_by_nobody() {
         "THE-NEW-TOKEN",
         "",
     ] {
+        world.directory.lookups();
         answers.push(world.enter(token).await.1);
+        assert_eq!(world.directory.lookups(), ["token"], "{token}");
     }
     assert!(answers[0].starts_with("HTTP/1.1 401 "), "{answers:?}");
     assert!(answers.iter().all(|a| *a == answers[0]), "{answers:?}");
@@ -113,6 +116,7 @@ async fn tokens_that_do_not_work_are_told_apart_by_nobody() {
         let head =
             format!("POST /v1/tunnel-connect?token={token} HTTP/1.1\r\nUpgrade: mtun/1\r\n\r\n");
         answers.push(world.register(&head).await);
+        assert_eq!(world.directory.lookups(), [""; 0]);
     }
     assert!(answers[0].starts_with("HTTP/1.1 400 "), "{answers:?}");
     assert_eq!(answers[0], answers[1]);
@@ -176,6 +180,17 @@ async fn an_archived_tunnel_takes_everything_along() {
         .await;
     assert!(world.edge.connections(&world.tunnel).is_empty());
     assert_eq!(world.dial().await.err(), Some(DialFailure::Unknown));
+}
+
+#[test]
+fn the_usual_times_are_those_that_were_promised() {
+    let (edge, gateway) = (Options::new("tunnel.test"), Limits::default());
+    assert_eq!(edge.register, Duration::from_secs(5));
+    assert!(edge.open <= Duration::from_secs(5));
+    assert_eq!(gateway.handshake, Duration::from_secs(10));
+    assert_eq!(gateway.head, Duration::from_secs(30));
+    // After two of them a gateway that is not heard of any more is gone.
+    assert!(2 * edge.ping <= Duration::from_secs(20));
 }
 
 #[tokio::test]
@@ -326,8 +341,11 @@ async fn a_stranger_cannot_tell_tunnels_from_nothing() {
     let stranger = "wrkspc_stranger".parse().unwrap();
     let mut told = Vec::new();
     let mut ask = async |host: &str| {
+        world.directory.lookups();
         let failed = world.edge.dial(&stranger, host).await.err().unwrap();
-        told.push((failed.clone(), failed.to_string()));
+        // The same was done for each, so that there is no time to tell them by either.
+        let done = world.directory.lookups();
+        told.push((failed.clone(), failed.to_string(), done));
     };
     // One that works, one without a gateway, and one that never was.
     ask("app.abc.tunnel.test").await;
@@ -339,7 +357,13 @@ async fn a_stranger_cannot_tell_tunnels_from_nothing() {
     world.directory.archive();
     ask("app.abc.tunnel.test").await;
     assert!(told.iter().all(|t| *t == told[0]), "{told:?}");
-    assert_eq!(told[0].0, DialFailure::Unknown);
+    assert_eq!(
+        (&told[0].0, &*told[0].2),
+        (&DialFailure::Unknown, &["domain"][..])
+    );
+    // No gateway heard of it.
+    let connections = world.edge.connections(&world.tunnel);
+    assert!(connections.iter().all(|c| c.streams == 0));
 }
 
 #[tokio::test]

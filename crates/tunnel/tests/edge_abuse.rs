@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use hostile::*;
+use world::logs::Logs;
 use world::{TOKEN, World, options};
 
 const HOST: &str = "app.abc.tunnel.test";
@@ -100,9 +101,12 @@ async fn a_flood_of_frames_stays_with_its_gateway() {
             frame(GOAWAY, 0, 0, &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]),
         ),
     ] {
+        let began = worked();
         let mut peer = Peer::enter(&world).await;
         peer.flood(&bytes).await;
         assert!(world.get("/").await.unwrap().contains("200"), "{what}");
+        let work = worked() - began;
+        assert!(work < WORK, "{what}: {work:?}");
         let kept = resident().saturating_sub(before);
         assert!(kept < KEPT, "{what}: {kept} bytes");
     }
@@ -339,6 +343,7 @@ impl rustls::client::danger::ServerCertVerifier for Credulous {
 
 #[tokio::test]
 async fn a_stolen_token_without_the_key_takes_no_requests_away() {
+    let (logs, _guard) = Logs::start();
     let world = World::start().await;
     let tls = acceptor(&self_signed(HOST), &[&rustls::version::TLS13], b"http/1.1");
     impostor(&world, move |Incoming { stream, .. }| {
@@ -359,6 +364,13 @@ async fn a_stolen_token_without_the_key_takes_no_requests_away() {
         .collect();
     health.sort_unstable();
     assert_eq!(health, [(false, true), (false, true), (true, false)]);
+    // It was asked once, and that is said.
+    let said = logs.all("inner handshake failed");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(
+        (&said[0]["level"], &said[0]["gateway"]),
+        (&"WARN".into(), &"hostile".into())
+    );
     drop(held);
 }
 
@@ -443,6 +455,7 @@ async fn whoever_takes_long_at_any_step_keeps_nobody_waiting() {
 #[tokio::test]
 async fn hundreds_of_stalled_readers_do_not_stop_their_neighbours() {
     let world = World::start().await;
+    let before = resident();
     let mut stalled = Vec::new();
     for _ in 0..256 {
         let mut stream = world.dial().await.unwrap();
@@ -460,6 +473,10 @@ async fn hundreds_of_stalled_readers_do_not_stop_their_neighbours() {
                 .contains("200")
         );
     }
+    // The edge keeps a window of each stream, and the gateway as much that it has not sent; the rest is
+    // TLS, twice at each end, and the server, all of which are here.
+    let kept = resident().saturating_sub(before);
+    assert!(kept < 256 * 5 * (256 << 10), "{kept} bytes");
 }
 
 #[tokio::test]
@@ -668,8 +685,11 @@ async fn an_edge_that_floods_its_gateway_gets_no_more_than_its_share() {
         ),
     ];
     for (what, attack) in attacks {
+        let began = worked();
         edge.attack(&world, what, attack).await;
         assert!(world.get("/").await.unwrap().contains("200"), "{what}");
+        let work = worked() - began;
+        assert!(work < WORK, "{what}: {work:?}");
         let kept = resident().saturating_sub(before);
         assert!(kept < KEPT, "{what}: {kept} bytes");
     }

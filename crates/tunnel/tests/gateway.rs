@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use world::logs::Logs;
 use world::{Given, World, ask};
 
 const HOST: &str = "Host: app.abc.tunnel.test\r\n";
@@ -147,6 +148,40 @@ async fn who_says_nothing_or_half_is_not_waited_for() {
             "{half}: {answer}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_head_that_comes_byte_by_byte_has_no_more_time_than_any() {
+    let world = World::with(Given {
+        limits: Limits {
+            head: Duration::from_millis(300),
+            ..Limits::default()
+        },
+        ..Given::default()
+    })
+    .await;
+    let stream = world.dial().await.unwrap();
+    let (mut read, mut write) = tokio::io::split(stream);
+    let drip = async {
+        let head = format!("GET / HTTP/1.1\r\n{HOST}X: ");
+        let endless = head.bytes().chain(std::iter::repeat(b'x'));
+        for byte in endless {
+            if write.write_all(&[byte]).await.is_err() || write.flush().await.is_err() {
+                break;
+            }
+            // As slow as others let it be.
+            assert!(world.get("/").await.unwrap().contains("200"));
+        }
+    };
+    let mut rest = Vec::new();
+    let ended = async {
+        tokio::select! {
+            () = drip => {}
+            _ = read.read_to_end(&mut rest) => {}
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+    assert!(ended.is_ok(), "the stream was not closed");
 }
 
 #[tokio::test]
@@ -316,6 +351,58 @@ async fn metadata_services_are_out_of_reach_even_without_validation() {
         let says = "IP validation failed: 169.254.169.254 is not a private address";
         assert!(answer.contains(says), "{upstream}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_allowed_is_not_dialled_and_that_is_noted() {
+    let server = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    // All of these lead to the server, on this host; and it is not what the usual rules allow.
+    for ip in ["127.0.0.1", "127.8.8.8", "0.0.0.0"] {
+        let (logs, _guard) = Logs::start();
+        let world = World::with(Given {
+            config: format!("routes: {{app: 'http://{ip}:{port}'}}\nupstream: {{}}\n"),
+            ..Given::default()
+        })
+        .await;
+        let request = format!("GET / HTTP/1.1\r\n{HOST}Authorization: Bearer mine\r\n\r\n");
+        let mut stream = world.dial().await.unwrap();
+        let answer = ask(&mut stream, &request).await;
+        let says = format!("IP validation failed: {ip} is not a private address");
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+        assert!(answer.contains(&says), "{answer}");
+        let noted = logs.all("request");
+        assert_eq!(noted[0]["outcome"], says, "{noted:?}");
+        let text = logs.text();
+        assert!(!text.contains("Bearer mine"), "{text}");
+    }
+    assert!(server.accept().now_or_never().is_none(), "it was dialled");
+}
+
+#[tokio::test]
+async fn a_server_that_answers_to_its_own_name_alone_is_reached() {
+    let (world, server, _) = named(&[&["127.0.0.1"]]).await;
+    let port = server.local_addr().unwrap().port();
+    // As servers do that are afraid of pages whose name leads to them.
+    let guarded = async || {
+        let (mut stream, head) = accept(&server).await;
+        let own = head
+            .to_lowercase()
+            .contains(&format!("host: wiki.corp:{port}\r\n"));
+        let status = if own { "200 OK" } else { "421 Misdirected" };
+        let answer = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(world.get("/"), guarded());
+    assert!(answer.unwrap().starts_with("HTTP/1.1 200 "));
+    // With the tunnel's host it is not, and that is the operator's choice.
+    let world = World::with(Given {
+        config: format!("routes: {{app: 'http://127.0.0.1:{port}'}}\npreserve_host: [app]\n"),
+        ..Given::default()
+    })
+    .await;
+    let (answer, ()) = tokio::join!(world.get("/"), guarded());
+    assert!(answer.unwrap().starts_with("HTTP/1.1 421 "));
 }
 
 #[tokio::test]

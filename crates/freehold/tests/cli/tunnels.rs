@@ -223,6 +223,65 @@ async fn an_mcp_server_behind_a_gateway_is_reached_until_the_tunnel_is_archived(
     assert!(!said.contains(&token) && !said.contains("a-secret"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn another_workspaces_tunnel_is_as_unknown_as_none() {
+    let w = World::start();
+    let tunnel = w.json(&["create"]);
+    let id = tunnel["id"].as_str().unwrap();
+    setup::new_authority(w.home.path(), id, IdSource::system().clock().now()).unwrap();
+    let ca = w.home.path().join(setup::CA_CERT).display().to_string();
+    w.run(&["certificates", "add", id, &ca]);
+    let token = w.run(&["token", "reveal", id]);
+    let stop = CancellationToken::new();
+    let mut heard = gateway(&w, &tunnel, &token, &stop).await;
+    let options = Options::new(w.server.url.clone(), Secret::new(KEY.to_owned()));
+    let client = Client::new(options).unwrap();
+    let connected = async {
+        while connections(&client, id).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, connected).await.unwrap();
+
+    let http = reqwest::Client::new();
+    let post = async |key: &str, path: &str, body: Value| {
+        let request = http.post(format!("{}{path}", w.server.url));
+        let request = request.header("anthropic-version", "2023-06-01");
+        let response = request.bearer_auth(key).json(&body).send().await.unwrap();
+        response.json::<Value>().await.unwrap()
+    };
+    let workspace = json!({"name": "another"});
+    let workspace = post(KEY, "/v1/freehold/workspaces", workspace).await["id"].clone();
+    let key = json!({"name": "k", "workspace_id": workspace});
+    let key = post(KEY, "/v1/freehold/keys", key).await["key"].clone();
+    let key = key.as_str().unwrap();
+    let vault = post(key, "/v1/vaults", json!({"display_name": "v"})).await;
+    let credentials = format!("/v1/vaults/{}/credentials", vault["id"].as_str().unwrap());
+    let domain = tunnel["domain"].as_str().unwrap();
+    let mut told = Vec::new();
+    for domain in [domain, "zzzzzzzz.tunnel.test"] {
+        let url = format!("https://app.{domain}/mcp");
+        let credential = json!({"auth": {"type": "mcp_oauth", "mcp_server_url": url,
+            "access_token": "a-secret", "expires_at": "2100-01-01T00:00:00Z"}});
+        let made = post(key, &credentials, credential).await;
+        let path = format!(
+            "{credentials}/{}/mcp_oauth_validate",
+            made["id"].as_str().unwrap()
+        );
+        let mut answer = post(key, &path, json!({})).await;
+        assert_eq!(answer["credential_id"], made["id"], "{answer}");
+        for own in ["credential_id", "validated_at"] {
+            answer[own].take();
+        }
+        told.push(answer.to_string().replace(domain, "THERE"));
+    }
+    assert_eq!(told[0], told[1]);
+    assert!(heard.try_recv().is_err(), "it was reached: {told:?}");
+    stop.cancel();
+    let (status, said) = w.server.stop();
+    assert!(status.success(), "{said}");
+}
+
 #[test]
 fn a_setup_that_was_cut_short_is_healed_by_the_next() {
     let w = World::start();

@@ -247,6 +247,15 @@ mod tests {
     }
 
     #[test]
+    fn of_ten_thousand_guesses_a_few_are_taken_seriously() {
+        let (wrong, guesser) = (Wrong::default(), source("192.0.2.2"));
+        let seriously = (0..10_000).filter(|_| !wrong.note(guesser)).count();
+        assert_eq!(seriously, 20);
+        // Somebody else's mistake is his own.
+        assert!(!wrong.note(source("192.0.2.3")));
+    }
+
+    #[test]
     fn whoever_knocks_too_often_takes_nobody_elses_turn() {
         let handshakes = Handshakes::new(5, 3);
         let (one, other) = (source("192.0.2.1"), source("192.0.2.2"));

@@ -15,7 +15,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODIN
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming as Body;
+use hyper::body::{Body as _, Incoming as Body};
 use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -320,6 +320,10 @@ async fn forward(
         return Err(no_route());
     };
     let (mut parts, body) = request.into_parts();
+    // What is known to be too much is not begun: the server would have most of it before it is cut.
+    if body.size_hint().lower() > MAX_BODY {
+        return Err(Cut::TooLarge.into());
+    }
     let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
     // Where it goes is the connector's to say: the number of the route is all it needs.
     parts.uri = format!("http://{number}.route{path}")

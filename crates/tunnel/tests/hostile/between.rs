@@ -44,6 +44,8 @@ pub enum Attack {
     Once(Vec<u8>),
     /// This in place of the welcome, and then it is over.
     Answer(Vec<u8>),
+    /// This; and what the gateway says to it, until it has said the second, or ends it.
+    Hear(Vec<u8>, Vec<u8>, Arc<Mutex<Vec<u8>>>),
 }
 
 impl FalseEdge {
@@ -132,6 +134,26 @@ impl Shared {
                 Attack::Flood(first, again) => {
                     let _ = stream.write_all(&first).await;
                     flood(&mut stream, &again).await;
+                    let _ = stream.shutdown().await;
+                }
+                Attack::Hear(bytes, last, heard) => {
+                    let (mut read, mut write) = tokio::io::split(&mut stream);
+                    let say = async {
+                        // Whoever does not take it any more has said why.
+                        let _ = write.write_all(&bytes).await;
+                        let _ = write.flush().await;
+                    };
+                    let hear = async {
+                        let mut chunk = [0; 16 << 10];
+                        while let Ok(n @ 1..) = read.read(&mut chunk).await {
+                            let mut heard = heard.lock().unwrap();
+                            heard.extend_from_slice(&chunk[..n]);
+                            if heard.windows(last.len()).any(|w| w == last) {
+                                break;
+                            }
+                        }
+                    };
+                    tokio::join!(say, hear);
                     let _ = stream.shutdown().await;
                 }
                 Attack::Once(bytes) => {

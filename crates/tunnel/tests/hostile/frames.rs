@@ -37,3 +37,27 @@ pub fn connect_block(authority: &str) -> Vec<u8> {
     block.extend(authority.bytes());
     block
 }
+
+/// A frame as it was heard: kind, flags, stream and payload.
+pub type Heard = (u8, u8, u32, Vec<u8>);
+
+/// The whole frames in what was heard.
+pub fn frames(mut bytes: &[u8]) -> Vec<Heard> {
+    let mut all = Vec::new();
+    while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let Some(payload) = rest.get(..length) else {
+            break;
+        };
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        all.push((head[3], head[4], stream, payload.to_vec()));
+        bytes = &rest[length..];
+    }
+    all
+}
+
+/// Why a connection was ended, if that was said.
+pub fn farewell(frames: &[Heard]) -> Option<u32> {
+    let (.., payload) = frames.iter().rfind(|(kind, ..)| *kind == GOAWAY)?;
+    payload[4..8].try_into().ok().map(u32::from_be_bytes)
+}

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use freehold_base::{Secret, hex};
 use freehold_tunnel::transport::connect::{Incoming, Session, Target, connect};
 use freehold_tunnel::transport::trust::{Trust, fingerprint};
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use http_body_util::Empty;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper::upgrade::Upgraded;
@@ -147,12 +147,17 @@ impl Middle {
 
     /// Opens a stream to the gateway.
     pub async fn open(&self, authority: &str) -> TokioIo<Upgraded> {
-        let mut gateway = self.0.gateway.lock().unwrap().clone().unwrap();
-        let request = Request::builder().method(Method::CONNECT).uri(authority);
-        let request = request.body(Empty::new()).unwrap();
-        let response = gateway.send_request(request).await.unwrap();
+        let response = self.ask(Method::CONNECT, authority).await;
         assert_eq!(response.status(), 200);
         TokioIo::new(hyper::upgrade::on(response).await.unwrap())
+    }
+
+    /// Asks the gateway for something; what it says to that.
+    pub async fn ask(&self, method: Method, uri: &str) -> Response<hyper::body::Incoming> {
+        let mut gateway = self.0.gateway.lock().unwrap().clone().unwrap();
+        let request = Request::builder().method(method).uri(uri);
+        let request = request.body(Empty::new()).unwrap();
+        gateway.send_request(request).await.unwrap()
     }
 
     /// From now on the server's streams are answered with this, and the gateway hears nothing of them.

@@ -64,6 +64,20 @@ pub fn resident() -> usize {
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
+/// Processor time this process has taken.
+pub fn worked() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    // After the name, which may hold anything.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let ticks = fields.split(' ').skip(11).take(2);
+    let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// What a hostile peer may make us work for, however many frames it sends: much more than it takes here, and
+/// much less than without a bound.
+pub const WORK: Duration = Duration::from_secs(20);
+
 /// What a hostile peer may make us keep: a connection's window, and some. Bytes. The most is made by heads
 /// before the head, of which one turn's worth is kept until the next, in a form that takes more room.
 pub const KEPT: usize = 96 << 20;

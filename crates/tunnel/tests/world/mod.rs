@@ -24,7 +24,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,8 @@ pub struct Table {
     tunnel: TunnelId,
     workspace: WorkspaceId,
     state: Mutex<(Option<String>, Vec<CertificateDer<'static>>)>,
+    /// What was looked up, in order.
+    lookups: Mutex<Vec<&'static str>>,
     /// The next answer about a domain waits: told when it was looked up, and when it may go.
     held: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
 }
@@ -59,6 +61,10 @@ impl Table {
         *self.held.lock().unwrap() = Some((looked, may_go));
         (reached, go)
     }
+    /// What was looked up since this was last asked.
+    pub fn lookups(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.lookups.lock().unwrap())
+    }
     pub fn archive(&self) {
         self.state.lock().unwrap().0 = None;
     }
@@ -67,6 +73,7 @@ impl Table {
 #[async_trait]
 impl Directory for Table {
     async fn by_token(&self, sha256: [u8; 32]) -> Result<Option<TokenGrant>, DirectoryError> {
+        self.lookups.lock().unwrap().push("token");
         if <[u8; 32]>::from(Sha256::digest(OTHER)) == sha256 {
             return Ok(Some(TokenGrant {
                 tunnel: "tnl_2".parse().unwrap(),
@@ -83,6 +90,7 @@ impl Directory for Table {
         }))
     }
     async fn by_id(&self, tunnel: &TunnelId) -> Result<Option<Tunnel>, DirectoryError> {
+        self.lookups.lock().unwrap().push("id");
         let (token, authorities) = self.state.lock().unwrap().clone();
         let there = token.is_some() && *tunnel == self.tunnel;
         Ok(there.then(|| Tunnel {
@@ -93,6 +101,7 @@ impl Directory for Table {
     }
     async fn by_domain(&self, domain: &str) -> Result<Option<Tunnel>, DirectoryError> {
         let (token, authorities) = self.state.lock().unwrap().clone();
+        self.lookups.lock().unwrap().push("domain");
         let held = self.held.lock().unwrap().take();
         if let Some((looked, may_go)) = held {
             let _ = looked.send(());
@@ -275,6 +284,7 @@ impl World {
                 Some(TOKEN.to_owned()),
                 vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()],
             )),
+            lookups: Mutex::default(),
             held: Mutex::new(None),
         });
         let server = Arc::new(Upstream {
@@ -392,6 +402,20 @@ impl World {
         there.expect("the neighbour connects");
     }
 
+    /// One more gateway like the first.
+    pub fn another_gateway(&self) {
+        let start = Start {
+            config: config::parse(&self.usual.join("\n")).unwrap(),
+            file: None,
+            token: None,
+            resolver: Arc::new(SystemResolver),
+            ids: self.ids.clone(),
+            limits: Limits::default(),
+        };
+        let gateway = Gateway::new(start).unwrap();
+        tokio::spawn(async move { gateway.run(CancellationToken::new()).await });
+    }
+
     /// Asks the neighbour's server.
     pub async fn get_from_neighbour(&self) -> Result<String, DialFailure> {
         let workspace = "wrkspc_2".parse().unwrap();
@@ -469,7 +493,15 @@ impl World {
 
     /// Registers with a token, and hands over the connection with what was answered.
     pub async fn enter(&self, token: &str) -> (TlsStream<TcpStream>, String) {
-        let mut stream = self.knock().await;
+        self.enter_from("127.0.0.1", token).await
+    }
+
+    /// The same from an address of one's own.
+    pub async fn enter_from(&self, source: &str, token: &str) -> (TlsStream<TcpStream>, String) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+        let tcp = socket.connect(self.address).await.unwrap();
+        let mut stream = self.shake(tcp).await.unwrap();
         let head = format!(
             "POST /v1/tunnel-connect HTTP/1.1\r\nUpgrade: mtun/1\r\nGateway-Id: hostile\r\n\
              Authorization: Bearer {token}\r\n\r\n"

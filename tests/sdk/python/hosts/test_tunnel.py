@@ -23,7 +23,7 @@ import pytest
 from anthropic import Anthropic
 
 from harness.chat import Chat, of, texts
-from harness.netns import SERVER_ADDRESS, Hosts
+from harness.netns import SERVER_ADDRESS, Hosts, run
 from harness.server import Server, binary
 from harness.watch import wait_until
 
@@ -334,7 +334,9 @@ def test_a_server_that_restarts_finishes_its_calls(client, server, private, chat
 
 
 def test_rotation_under_load(client, private, chat):
-    """Token, authority and certificate change, and gateways restart one by one: no call fails."""
+    """Token, authority and certificate change, and gateways restart one by one, while sessions work and calls
+    begin, fifty in a second as far as this machine keeps up: none fails, and the MCP server has each of those
+    calls exactly once."""
     for gateway in private.gateways:
         if gateway.poll() is None:
             private.stop(gateway)
@@ -353,11 +355,14 @@ def test_rotation_under_load(client, private, chat):
     workers = [threading.Thread(target=work, args=(chat(),)) for _ in range(3)]
     for worker in workers:
         worker.start()
+    before = len(private.notes())
+    load = Load(client, f"https://demo.{private.domain}/mcp", per_second=50)
 
     def more():
         """Some calls have been made since."""
         before = calls[0]
-        wait_until("more calls", lambda: calls[0] >= before + 5)
+        load.more(20)
+        wait_until("more calls", lambda: calls[0] >= before + 3)
 
     try:
         more()
@@ -388,10 +393,31 @@ def test_rotation_under_load(client, private, chat):
         more()
     finally:
         over.set()
+        load.close()
         for worker in workers:
             worker.join()
     assert not failures, (failures[:3], private.logs()[-4000:])
-    assert calls[0] >= 30
+    assert not load.failures, (load.failures[:3], private.logs()[-4000:])
+    assert calls[0] >= 20
+    assert sorted(private.notes()[before:]) == sorted(load.begun)
+
+
+def test_a_gateway_that_is_suspended_is_missed_and_comes_back(client, private, chat):
+    for gateway in private.gateways:
+        if gateway.poll() is None:
+            private.stop(gateway)
+    gateway = private.start()
+    connected(client, private, 2)
+    session = chat()
+    gateway.send_signal(signal.SIGSTOP)
+    # Its connections stand, and nobody answers on them.
+    connected(client, private, 0)
+    (error,) = of(session.turn("say: hello").seen, "session.error")
+    assert error.error.type == "mcp_connection_failed_error", error
+    gateway.send_signal(signal.SIGCONT)
+    connected(client, private, 2)
+    seen = session.turn('tool: mcp__demo__add {"a": 1, "b": 2}').seen
+    assert not of(seen, "session.error") and texts(of(seen, "agent.mcp_tool_result")[0]) == "3"
 
 
 def test_the_edge_restarts_under_load(client, server, private):
@@ -421,3 +447,30 @@ def test_the_edge_restarts_under_load(client, server, private):
     assert all(count > 0 for count in meanwhile), "nothing was begun while the server was away"
     assert sorted(private.notes()[before:]) == sorted(load.begun)
     connected(client, private, 4)
+
+
+def test_a_cable_that_is_pulled_is_noticed_on_both_sides(client, hosts, private, chat, tmp_path):
+    """Packets are lost both ways, and nobody says so."""
+    for gateway in private.gateways:
+        if gateway.poll() is None:
+            private.stop(gateway)
+    private.start()
+    connected(client, private, 2)
+    log = private.folder / f"gateway-{len(private.gateways) - 1}.log"
+    session, file = chat(), tmp_path / "waits"
+    session.send(f'tool: mcp__demo__wait {{"path": "{file}"}}')
+    wait_until("the call to begin", file.exists)
+    run("ip", "-n", hosts.worker.name, "link", "set", "cable", "down")
+    try:
+        connected(client, private, 0)
+        wait_until("the gateway to notice", lambda: "not connected to the edge" in log.read_text())
+        # The call that was under way has failed, and it is not known what became of it.
+        wait_until("the turn to end", lambda: session.get().status == "idle")
+        (result,) = of(session.history(), "agent.mcp_tool_result")
+        assert result.is_error and "waited" not in texts(result), result
+    finally:
+        run("ip", "-n", hosts.worker.name, "link", "set", "cable", "up")
+        file.unlink()
+    connected(client, private, 2)
+    seen = session.turn('tool: mcp__demo__add {"a": 1, "b": 2}').seen
+    assert not of(seen, "session.error") and texts(of(seen, "agent.mcp_tool_result")[0]) == "3"

@@ -27,7 +27,10 @@ pub(super) fn repeats_body<B>(request: &Request<B>) -> bool {
 pub(super) fn check<B>(host: &str, request: &Request<B>) -> Result<(), Refused> {
     let no = |status, why: &str| Err(Refused::new(status, why));
     let headers = request.headers();
-    if *request.method() == Method::CONNECT || request.uri().authority().is_some() {
+    let uri = request.uri();
+    // `*` is no path either, and would run into whatever is put before it.
+    let path = uri.authority().is_none() && uri.path().starts_with('/');
+    if *request.method() == Method::CONNECT || !path {
         return no(StatusCode::BAD_REQUEST, "only a path may be asked for");
     }
     let mut hosts = headers.get_all(HOST).iter();

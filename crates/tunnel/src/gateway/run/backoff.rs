@@ -62,6 +62,8 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -126,6 +128,31 @@ mod tests {
         let busiest = seconds.iter().max().unwrap();
         let spread = seconds.iter().filter(|n| **n > 0).count();
         assert!(*busiest < 100 && spread >= 20, "{seconds:?}");
+    }
+
+    #[test]
+    fn a_thousand_gateways_that_are_lost_at_once_come_back_over_many_seconds() {
+        // Two connections of each, at an edge that begins so many handshakes in a second: whoever is
+        // turned away has failed, and waits for his next turn.
+        const PER_SECOND: u32 = 128;
+        let (ids, lost) = (ids(), Instant::now());
+        let mut backoffs: Vec<_> = (0..2_000).map(|_| Backoff::new(lost)).collect();
+        let first = backoffs.iter_mut().enumerate();
+        let first = first.map(|(i, backoff)| Reverse((backoff.wait(Why::Lost, lost, &ids), i)));
+        let mut waiting: BinaryHeap<_> = first.collect();
+        let mut seconds: Vec<u32> = Vec::new();
+        while let Some(Reverse((at, i))) = waiting.pop() {
+            let second = usize::try_from(at.as_secs()).unwrap();
+            seconds.resize(seconds.len().max(second + 1), 0);
+            if seconds[second] < PER_SECOND {
+                seconds[second] += 1;
+                continue;
+            }
+            let wait = backoffs[i].wait(Why::Failed, lost + at, &ids);
+            waiting.push(Reverse((at + wait, i)));
+        }
+        assert_eq!(seconds.iter().sum::<u32>(), 2_000);
+        assert!((10..120).contains(&seconds.len()), "{seconds:?}");
     }
 
     #[test]
