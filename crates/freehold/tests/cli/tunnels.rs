@@ -166,26 +166,58 @@ async fn connections(client: &Client, tunnel: &str) -> usize {
     all.take(100).await.unwrap().len()
 }
 
+/// A server with a tunnel whose gateway is connected.
+struct Connected {
+    w: World,
+    tunnel: Value,
+    token: String,
+    client: Client,
+    heard: mpsc::UnboundedReceiver<String>,
+    stop: CancellationToken,
+}
+
+impl Connected {
+    async fn start() -> Self {
+        let w = World::start();
+        let tunnel = w.json(&["create"]);
+        let id = tunnel["id"].as_str().unwrap();
+        let dir: &Path = w.home.path();
+        setup::new_authority(dir, id, IdSource::system().clock().now()).unwrap();
+        let ca = dir.join(setup::CA_CERT).display().to_string();
+        w.run(&["certificates", "add", id, &ca]);
+        let token = w.run(&["token", "reveal", id]);
+        let stop = CancellationToken::new();
+        let heard = gateway(&w, &tunnel, &token, &stop).await;
+        let options = Options::new(w.server.url.clone(), Secret::new(KEY.to_owned()));
+        let client = Client::new(options).unwrap();
+        let connected = async {
+            while connections(&client, id).await == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, connected).await.unwrap();
+        Self {
+            w,
+            tunnel,
+            token,
+            client,
+            heard,
+            stop,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_mcp_server_behind_a_gateway_is_reached_until_the_tunnel_is_archived() {
-    let w = World::start();
-    let tunnel = w.json(&["create"]);
+    let Connected {
+        w,
+        tunnel,
+        token,
+        client,
+        mut heard,
+        stop,
+    } = Connected::start().await;
     let id = tunnel["id"].as_str().unwrap();
-    let dir: &Path = w.home.path();
-    setup::new_authority(dir, id, IdSource::system().clock().now()).unwrap();
-    let ca = dir.join(setup::CA_CERT).display().to_string();
-    w.run(&["certificates", "add", id, &ca]);
-    let token = w.run(&["token", "reveal", id]);
-    let stop = CancellationToken::new();
-    let mut heard = gateway(&w, &tunnel, &token, &stop).await;
-    let options = Options::new(w.server.url.clone(), Secret::new(KEY.to_owned()));
-    let client = Client::new(options).unwrap();
-    let connected = async {
-        while connections(&client, id).await == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, connected).await.unwrap();
     let shown = w.json(&["show", id]);
     assert_eq!(shown["connections"][0]["type"], "tunnel_connection");
 
@@ -225,23 +257,15 @@ async fn an_mcp_server_behind_a_gateway_is_reached_until_the_tunnel_is_archived(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_workspaces_tunnel_is_as_unknown_as_none() {
-    let w = World::start();
-    let tunnel = w.json(&["create"]);
+    let Connected {
+        w,
+        tunnel,
+        token,
+        client,
+        mut heard,
+        stop,
+    } = Connected::start().await;
     let id = tunnel["id"].as_str().unwrap();
-    setup::new_authority(w.home.path(), id, IdSource::system().clock().now()).unwrap();
-    let ca = w.home.path().join(setup::CA_CERT).display().to_string();
-    w.run(&["certificates", "add", id, &ca]);
-    let token = w.run(&["token", "reveal", id]);
-    let stop = CancellationToken::new();
-    let mut heard = gateway(&w, &tunnel, &token, &stop).await;
-    let options = Options::new(w.server.url.clone(), Secret::new(KEY.to_owned()));
-    let client = Client::new(options).unwrap();
-    let connected = async {
-        while connections(&client, id).await == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, connected).await.unwrap();
 
     let http = reqwest::Client::new();
     let post = async |key: &str, path: &str, body: Value| {

@@ -383,16 +383,7 @@ impl World {
         let usual = self.usual.join("\n");
         let usual = usual.replace("abc.tunnel.test", "xyz.tunnel.test");
         let own = self.dir.path().display().to_string();
-        let start = Start {
-            config: config::parse(&usual.replace(&own, &dir.display().to_string())).unwrap(),
-            file: None,
-            token: None,
-            resolver: Arc::new(SystemResolver),
-            ids: self.ids.clone(),
-            limits: Limits::default(),
-        };
-        let gateway = Gateway::new(start).unwrap();
-        tokio::spawn(async move { gateway.run(CancellationToken::new()).await });
+        self.run(&usual.replace(&own, &dir.display().to_string()));
         let there = async {
             while self.edge.connections(&"tnl_2".parse().unwrap()).is_empty() {
                 tokio::task::yield_now().await;
@@ -404,8 +395,12 @@ impl World {
 
     /// One more gateway like the first.
     pub fn another_gateway(&self) {
+        self.run(&self.usual.join("\n"));
+    }
+
+    fn run(&self, config: &str) {
         let start = Start {
-            config: config::parse(&self.usual.join("\n")).unwrap(),
+            config: config::parse(config).unwrap(),
             file: None,
             token: None,
             resolver: Arc::new(SystemResolver),

@@ -47,7 +47,7 @@ impl SessionSandboxes {
         }
     }
 
-    /// Closes what has been unused for [`Options::idle`]; returns how many. To be called now and
+    /// Closes what has been unused for [`Options::idle`](super::Options::idle); returns how many. To be called now and
     /// then.
     pub async fn close_idle(&self) -> usize {
         let mut closed = 0;
