@@ -260,12 +260,10 @@ async fn another_workspaces_tunnel_is_as_unknown_as_none() {
     let Connected {
         w,
         tunnel,
-        token,
-        client,
         mut heard,
         stop,
+        ..
     } = Connected::start().await;
-    let id = tunnel["id"].as_str().unwrap();
 
     let http = reqwest::Client::new();
     let post = async |key: &str, path: &str, body: Value| {
