@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 pub(crate) const KEY: &str = "worker-test-bootstrap-key-0123456789abcdef";
 
-/// Longest wait for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Longest wait for something that must happen. An item whose worker is killed before its first
+/// heartbeat goes to the next after 90 seconds (`WORK_START_SECONDS`), and then there is work to do.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Between two looks at a process.
 const LOOK: Duration = Duration::from_millis(20);
 
