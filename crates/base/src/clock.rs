@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -28,6 +29,15 @@ impl Timestamp {
     /// This point moved by `millis` milliseconds; saturates.
     pub const fn plus_millis(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis.saturating_mul(1000)))
+    }
+    /// This point and so much time after it; saturates.
+    pub fn plus(self, passed: Duration) -> Self {
+        let micros = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(micros))
+    }
+    /// The time from `earlier` to `self`; none if `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
     }
     /// Seconds from `earlier` to `self`; zero if `earlier` is later.
     pub fn seconds_since(self, earlier: Self) -> f64 {

@@ -248,11 +248,7 @@ impl<'a> Driver<'a> {
                 }
                 Step::Connect => (Draft::default(), Some(Effect::Connect)),
                 Step::RunTools(calls) => (Draft::default(), Some(Effect::Tools(calls))),
-                Step::WaitUntil(at) => {
-                    let micros = at.as_micros() - view.now.as_micros();
-                    let wait = Duration::from_micros(micros.max(0).unsigned_abs());
-                    (Draft::default(), Some(Effect::Sleep(wait)))
-                }
+                Step::WaitUntil(at) => (Draft::default(), Some(Effect::Sleep(at.since(view.now)))),
                 Step::Wait => (Draft::default(), Some(Effect::Wait)),
                 Step::Park => (Draft::default(), Some(Effect::Park)),
             };

@@ -1,7 +1,5 @@
 //! The time that one session's driver goes by.
 
-use std::time::Duration;
-
 use freehold_base::{SharedClock, Timestamp};
 use tokio::time::Instant;
 
@@ -27,18 +25,14 @@ impl LogClock {
         if self.log < last {
             (self.log, self.seen) = (last, Instant::now());
         }
-        self.wall.now().max(plus(self.log, self.seen.elapsed()))
+        self.wall.now().max(self.log.plus(self.seen.elapsed()))
     }
-}
-
-fn plus(at: Timestamp, passed: Duration) -> Timestamp {
-    let passed = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
-    Timestamp::from_micros(at.as_micros().saturating_add(passed))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use freehold_base::ManualClock;
 

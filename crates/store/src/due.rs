@@ -24,11 +24,7 @@ impl LastLook {
     fn note(&self, now: Timestamp) -> Option<Duration> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = last.replace((now, Instant::now()));
-        before.map(|(shown, at)| {
-            let passed = i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX);
-            let missing = shown.as_micros().saturating_add(passed) - now.as_micros();
-            Duration::from_micros(missing.max(0).unsigned_abs())
-        })
+        before.map(|(shown, at)| shown.plus(at.elapsed()).since(now))
     }
 }
 

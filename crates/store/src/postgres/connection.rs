@@ -53,10 +53,7 @@ enum TimeInside {
 impl Begun {
     fn now(&self) -> Timestamp {
         match &self.time {
-            TimeInside::Since(at, began) => {
-                let since = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
-                Timestamp::from_micros(at.as_micros().saturating_add(since))
-            }
+            TimeInside::Since(at, began) => at.plus(began.elapsed()),
             TimeInside::Of(clock) => clock.now(),
         }
     }
