@@ -105,10 +105,8 @@ async fn a_flood_of_frames_stays_with_its_gateway() {
         let mut peer = Peer::enter(&world).await;
         peer.flood(&bytes).await;
         assert!(world.get("/").await.unwrap().contains("200"), "{what}");
-        let work = worked() - began;
-        assert!(work < WORK, "{what}: {work:?}");
-        let kept = resident().saturating_sub(before);
-        assert!(kept < KEPT, "{what}: {kept} bytes");
+        check_work(began, what);
+        check_kept(before, what);
     }
 }
 
@@ -182,8 +180,7 @@ async fn a_stream_that_a_hostile_gateway_takes_goes_to_another() {
         let (dialled, peer) = soon(what, async { tokio::join!(world.get("/"), hostile) }).await;
         let dialled = dialled.unwrap_or_else(|e| panic!("{what}: {e}"));
         assert!(dialled.contains("200"), "{what}: {dialled}");
-        let kept = resident().saturating_sub(before);
-        assert!(kept < KEPT, "{what}: {kept} bytes");
+        check_kept(before, what);
         drop(peer);
         until("the hostile gateway to be gone", || {
             world.edge.connections(&world.tunnel).len() == held.len()
@@ -688,10 +685,8 @@ async fn an_edge_that_floods_its_gateway_gets_no_more_than_its_share() {
         let began = worked();
         edge.attack(&world, what, attack).await;
         assert!(world.get("/").await.unwrap().contains("200"), "{what}");
-        let work = worked() - began;
-        assert!(work < WORK, "{what}: {work:?}");
-        let kept = resident().saturating_sub(before);
-        assert!(kept < KEPT, "{what}: {kept} bytes");
+        check_work(began, what);
+        check_kept(before, what);
     }
     world.connected().await;
 }
@@ -728,6 +723,6 @@ async fn an_answer_that_is_no_welcome_is_left_alone() {
         edge.attack(&world, what, Attack::Answer(answer)).await;
         assert!(world.get("/").await.unwrap().contains("200"), "{what}");
     }
-    assert!(resident().saturating_sub(before) < KEPT);
+    check_kept(before, "answers that are no welcome");
     world.connected().await;
 }

@@ -67,8 +67,7 @@ async fn a_gateway_refuses_the_streams_that_are_too_many_and_goes_on() {
     let heard = says(&edge, &world, "100000", many).await;
     let over = farewell(&heard).is_some() || reset(&heard, REFUSED_STREAM) == 100_000 - 256;
     assert!(over, "{}", heard.len());
-    let kept = resident().saturating_sub(before);
-    assert!(kept < KEPT, "{kept} bytes");
+    check_kept(before, "streams");
     world.connected().await;
 }
 
@@ -99,10 +98,8 @@ async fn an_edge_that_lets_its_gateway_work_for_nothing_is_told_to_calm_down() {
         let began = worked();
         let heard = says(&edge, &world, what, bytes).await;
         assert_eq!(farewell(&heard), Some(ENHANCE_YOUR_CALM), "{what}");
-        let work = worked() - began;
-        assert!(work < WORK, "{what}: {work:?}");
-        let kept = resident().saturating_sub(before);
-        assert!(kept < KEPT, "{what}: {kept} bytes");
+        check_work(began, what);
+        check_kept(before, what);
     }
     world.connected().await;
 }
@@ -126,8 +123,7 @@ async fn servers_that_do_not_read_stop_no_other() {
         let answer = soon("a neighbour", world.get("/")).await.unwrap();
         assert!(answer.contains("200"));
     }
-    let kept = resident().saturating_sub(before);
-    assert!(kept < KEPT, "{kept} bytes");
+    check_kept(before, "servers that do not read");
     stalled.abort_all();
 }
 

@@ -5,6 +5,7 @@ mod between;
 mod frames;
 mod middle;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,11 +77,23 @@ pub fn worked() -> Duration {
 
 /// What a hostile peer may make us work for, however many frames it sends: much more than it takes here, and
 /// much less than without a bound.
-pub const WORK: Duration = Duration::from_secs(20);
+const WORK: Duration = Duration::from_secs(20);
 
 /// What a hostile peer may make us keep: a connection's window, and some. Bytes. The most is made by heads
 /// before the head, of which one turn's worth is kept until the next, in a form that takes more room.
-pub const KEPT: usize = 96 << 20;
+const KEPT: usize = 96 << 20;
+
+/// That no more was worked since `began` than may be.
+pub fn check_work(began: Duration, what: impl Display) {
+    let work = worked() - began;
+    assert!(work < WORK, "{what}: {work:?}");
+}
+
+/// That no more is kept than may be, with `before` bytes to begin with.
+pub fn check_kept(before: usize, what: impl Display) {
+    let kept = resident().saturating_sub(before);
+    assert!(kept < KEPT, "{what}: {kept} bytes");
+}
 
 /// A gateway that has registered with a good token, and speaks HTTP/2 by hand.
 pub struct Peer(pub client::TlsStream<TcpStream>);
