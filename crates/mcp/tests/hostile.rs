@@ -237,14 +237,7 @@ async fn results_that_are_meant_to_hurt_are_cut_down() {
     ];
     for (result, blocks) in results {
         let start: String = result.chars().take(60).collect();
-        let server = Server::modern(move |got| {
-            let body = format!(
-                r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#,
-                got.body["id"]
-            );
-            http(200, "Content-Type: application/json\r\n", body.as_bytes())
-        })
-        .await;
+        let server = Server::modern(move |got| got.written(&result)).await;
         let found = rig(&server, LONG).call().await;
         match blocks {
             Some(n) => assert_eq!(found.unwrap().content.len(), n, "{start}"),
@@ -395,14 +388,7 @@ async fn the_credential_is_masked_in_every_kind_of_answer() {
         r#"{"content":[{"type":"resource_link","uri":"x","name":"bearer-of-secrets","description":"bearer-of-secrets"}]}"#,
     ];
     for result in results {
-        let server = Server::modern(move |got| {
-            let body = format!(
-                r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#,
-                got.body["id"]
-            );
-            http(200, "Content-Type: application/json\r\n", body.as_bytes())
-        })
-        .await;
+        let server = Server::modern(move |got| got.written(result)).await;
         let rig = rig(&server, LONG);
         let shown = text(&rig.call().await.unwrap());
         assert!(

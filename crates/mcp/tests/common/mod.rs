@@ -41,6 +41,12 @@ impl Got {
             json!({"jsonrpc": "2.0", "id": self.body["id"], "result": result}),
         )
     }
+    /// A result as it is written, escapes and all.
+    pub fn written(&self, result: &str) -> Say {
+        let id = &self.body["id"];
+        let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+        http(200, "Content-Type: application/json\r\n", body.as_bytes())
+    }
     pub fn error(&self, status: u16, code: i64, message: &str) -> Say {
         let error = json!({"code": code, "message": message});
         json(
