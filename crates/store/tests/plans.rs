@@ -250,6 +250,8 @@ async fn hot_paths_use_indexes_on_postgresql() {
             ),
         );
     }
+    // No two polls bring the same token, in either round.
+    let mut tokens = 1u8..;
     for known in ["SELECT 1", "ANALYZE"] {
         cluster.sql(&name, known);
         scans.0.lock().unwrap().clear();
@@ -274,7 +276,7 @@ async fn hot_paths_use_indexes_on_postgresql() {
                 worker: Some("w".into()),
                 key: w.ids.next(),
                 reclaim_older_than_ms: 0,
-                token_hash: std::array::from_fn(|_| all.len() as u8),
+                token_hash: [tokens.next().unwrap(); 32],
             };
             let (store, environment) = (w.store.clone(), w.environment.clone());
             all.push(tokio::spawn(async move {
