@@ -171,11 +171,8 @@ impl Service {
         lease: &watch::Sender<Lease>,
     ) -> Result<&'static str, ItemError> {
         let session: SessionId = claim.session.parse().map_err(|_| ItemError::NoSession)?;
-        // The lease first: nothing that follows has a bound that is shorter than it. The journal
-        // is opened before, because only who has it may serve the session on this host; should
-        // that take long, the item is handed to someone else, as it should be.
-        let journal = journal::Shared::new(Journal::at(&self.journals, session.as_str()).await?);
-        let lost_before = self.lost_before(claim, &journal).await?;
+        // The lease first: an item that was acknowledged and not heard of is nobody's for a minute
+        // and a half, and nothing that follows has a bound that is shorter than a lease.
         let item = lease::Item {
             client,
             environment: &claim.environment,
@@ -184,34 +181,27 @@ impl Service {
             ttl_seconds: self.lease_seconds,
         };
         let beats = lease::keep(item, lease);
-        let serving = self.serve_leased(
-            claim,
-            client,
-            has_token,
-            &session,
-            &journal,
-            lease,
-            lost_before,
-        );
+        let serving = self.serve_leased(claim, client, has_token, &session, lease);
         tokio::pin!(beats, serving);
         tokio::select! {
-            served = &mut serving => served,
+            biased;
             // The lease ended, which whoever serves has been told.
             () = &mut beats => serving.await,
+            served = &mut serving => served,
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one place splits it off")]
     async fn serve_leased(
         &self,
         claim: &Claim,
         client: &Client,
         has_token: bool,
         session: &SessionId,
-        journal: &journal::Shared,
         lease: &watch::Sender<Lease>,
-        lost_before: Option<Timestamp>,
     ) -> Result<&'static str, ItemError> {
+        // Only who has the journal may serve the session on this host.
+        let journal = &journal::Shared::new(Journal::at(&self.journals, session.as_str()).await?);
+        let lost_before = self.lost_before(claim, journal).await?;
         let mut ended = lease.subscribe();
         let prepared = tokio::select! {
             biased;
