@@ -1,13 +1,18 @@
 //! What this host did for a session, so that a restarted worker neither runs a call twice nor
 //! forgets a result. A file a session, outside everything its sandbox sees, one JSON object a line.
 //!
-//! A call is noted before it runs and its result before it is sent, each synced to the disk. What
-//! the server has is dropped, so the file holds at most the open calls of one session; only one
-//! process at a time has it open.
+//! A call is on the disk before it runs. Its result is noted before it is sent, and reaches the disk
+//! while it is sent: a process that dies forgets nothing, and a host that loses power between the two
+//! has a call whose outcome is unknown. What the server has is dropped, so the file holds at most the
+//! open calls of one session; only one process at a time has it open.
+//!
+//! After the last line come zeros, written beforehand: a line over them is on the disk sooner than one
+//! that makes the file longer.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +28,8 @@ const MAX_FILE: u64 = 512 * 1024 * 1024;
 const MAX_HELD: usize = 64;
 /// Above this the file is written anew, without what the server has.
 const COMPACT_ABOVE: u64 = 1024 * 1024;
+/// Zeros written beforehand, bytes: lines of some dozens of calls.
+const ROOM: u64 = 16 * 1024;
 /// Longest wait for another process that still serves the session.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks whether it is gone.
@@ -81,8 +88,11 @@ pub(super) enum Known {
 /// A session's journal, open and locked.
 pub(super) struct Journal {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
+    /// Where the next line goes, bytes.
     len: u64,
+    /// How far there is something to write over, bytes.
+    room: u64,
     open: HashMap<String, Known>,
     /// Items this host served, oldest first.
     held: VecDeque<String>,
@@ -114,14 +124,21 @@ impl Journal {
         }
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(failed("read"))?;
+        let written = text
+            .iter()
+            .rposition(|&b| b != 0)
+            .map_or(0, |last| last + 1);
         let mut journal = Self {
             path,
-            file,
-            len,
+            file: Arc::new(file),
+            len: written as u64,
+            room: len,
             open: HashMap::new(),
             held: VecDeque::new(),
         };
-        for line in text.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
+        // Zeros may also be where a part of a line did not reach the disk.
+        let lines = text.split(|&b| b == b'\n' || b == 0);
+        for line in lines.filter(|line| !line.is_empty()) {
             match serde_json::from_slice(line) {
                 Ok(line) => journal.take(line),
                 // The line being written when the process or the host died: its step was not taken.
@@ -161,7 +178,7 @@ impl Journal {
             content: reply.content.clone(),
             is_error: reply.is_error,
         };
-        self.write(line, true)
+        self.write(line, false)
     }
 
     /// The server has the call's result. May be lost: the history says the same.
@@ -221,12 +238,27 @@ impl Journal {
     fn write(&mut self, line: Line, sync: bool) -> Result<(), JournalError> {
         let mut text = serde_json::to_vec(&line).map_err(|e| failed("write")(e.into()))?;
         text.push(b'\n');
-        self.file.write_all(&text).map_err(failed("write"))?;
+        self.append(&text)?;
         if sync {
             self.file.sync_data().map_err(failed("write"))?;
         }
-        self.len += text.len() as u64;
         self.take(line);
+        Ok(())
+    }
+
+    fn append(&mut self, text: &[u8]) -> Result<(), JournalError> {
+        let end = self.len + text.len() as u64;
+        if self.room < end {
+            let zeros = vec![0; ROOM as usize];
+            self.file
+                .write_all_at(&zeros, end)
+                .map_err(failed("write"))?;
+            self.room = end + ROOM;
+        }
+        self.file
+            .write_all_at(text, self.len)
+            .map_err(failed("write"))?;
+        self.len = end;
         Ok(())
     }
 
@@ -236,15 +268,13 @@ impl Journal {
     fn compact(&mut self) -> Result<(), JournalError> {
         if self.open.is_empty() {
             self.file.set_len(0).map_err(failed("write"))?;
-            self.len = 0;
+            (self.len, self.room) = (0, 0);
             for work in std::mem::take(&mut self.held) {
                 self.write(Line::Held { work }, false)?;
             }
             return Ok(());
         }
-        self.file.write_all(b"\n").map_err(failed("write"))?;
-        self.len += 1;
-        Ok(())
+        self.append(b"\n")
     }
 }
 
@@ -275,6 +305,16 @@ impl Shared {
         }
     }
 
+    /// Has what was written reach the disk, beside what else happens.
+    pub(super) fn sync(&self) {
+        let file = self.now(|journal| Arc::clone(&journal.file));
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = file.sync_data() {
+                tracing::error!(%error, "a journal was not synced");
+            }
+        });
+    }
+
     /// Deletes the journal.
     pub(super) async fn remove(&self) {
         self.with(|journal| journal.remove()).await;
@@ -288,7 +328,7 @@ fn lock(path: &Path) -> Result<File, JournalError> {
         std::fs::create_dir_all(dir).map_err(failed("make room for"))?;
     }
     let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).mode(0o600);
+    options.read(true).write(true).create(true).mode(0o600);
     let file = options.open(path).map_err(failed("open"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -341,14 +381,43 @@ mod tests {
         drop(journal);
         let path = dir.path().join("s.journal");
         let text = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &text[..text.len() - 5]).unwrap();
+        let end = text.iter().rposition(|&b| b != 0).unwrap();
+        // The file ends early, or a block of the line, its first or its last, was never written.
+        for torn in [end - 5..text.len(), end - 5..end + 1, end - 9..end - 5] {
+            let mut text = text.clone();
+            match torn.end == text.len() {
+                true => text.truncate(torn.start),
+                false => text[torn].fill(0),
+            }
+            std::fs::write(&path, &text).unwrap();
+            let mut journal = Journal::at(dir.path(), "s").await.unwrap();
+            assert_eq!(journal.known("a"), Some(&Known::Started));
+            journal.started("b").unwrap();
+            drop(journal);
+            let journal = Journal::at(dir.path(), "s").await.unwrap();
+            assert_eq!(journal.known("a"), Some(&Known::Started));
+            assert_eq!(journal.known("b"), Some(&Known::Started));
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_that_outgrow_the_room_are_all_kept() {
+        let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::at(dir.path(), "s").await.unwrap();
-        assert_eq!(journal.known("a"), Some(&Known::Started));
-        journal.started("b").unwrap();
+        let calls: Vec<_> = (0..600).map(|n| format!("sevt_{n}")).collect();
+        for call in &calls {
+            journal.started(call).unwrap();
+        }
+        journal.done("large", &reply(&"x".repeat(100_000))).unwrap();
+        journal.started("last").unwrap();
         drop(journal);
         let journal = Journal::at(dir.path(), "s").await.unwrap();
-        assert_eq!(journal.known("a"), Some(&Known::Started));
-        assert_eq!(journal.known("b"), Some(&Known::Started));
+        let mut open = journal.open();
+        open.sort();
+        let mut all = calls;
+        all.extend(["large".to_owned(), "last".to_owned()]);
+        all.sort();
+        assert_eq!(open, all);
     }
 
     #[tokio::test]

@@ -373,12 +373,11 @@ async fn once(
         }
         reply
     };
-    let noted = {
-        let reply = reply.clone();
-        serving.journal.with(move |j| j.done(&id, &reply)).await
-    };
-    if let Err(error) = noted {
-        tracing::error!(session = %serving.session, %error, "a result was not noted");
+    match serving.journal.now(|j| j.done(&id, &reply)) {
+        Ok(()) => serving.journal.sync(),
+        Err(error) => {
+            tracing::error!(session = %serving.session, %error, "a result was not noted");
+        }
     }
     crash_point!("worker.result.noted");
     reply
