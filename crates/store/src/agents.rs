@@ -208,7 +208,8 @@ impl Store {
         version: Option<u64>,
     ) -> Result<Option<AgentRow>, StoreError> {
         let (workspace, id) = (workspace.clone(), id.clone());
-        self.read(move |tx| get(tx, &workspace, &id, version)).await
+        self.look_up(move |tx| get(tx, &workspace, &id, version))
+            .await
     }
 
     /// Lists agents at their newest versions; up to `limit + 1`.

@@ -296,6 +296,15 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// As for [`Backend::write`].
     async fn read(&self, op: Box<dyn Op>) -> Result<Result<Boxed, Boxed>, StoreError>;
+    /// As [`Backend::read`], for an operation that reads a few rows by their keys: an engine in this
+    /// process may run it on the calling thread, where handing it to another would take longer than
+    /// the look itself.
+    ///
+    /// # Errors
+    /// As for [`Backend::read`].
+    async fn look_up(&self, op: Box<dyn Op>) -> Result<Result<Boxed, Boxed>, StoreError> {
+        self.read(op).await
+    }
     /// Removes what deleted rows leave behind in logs and journals, as far as the engine can.
     ///
     /// # Errors

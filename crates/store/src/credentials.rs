@@ -73,7 +73,7 @@ impl Store {
         hash: &[u8; 32],
     ) -> Result<Option<CredentialRow>, StoreError> {
         let hash = *hash;
-        self.read(move |tx| {
+        self.look_up(move |tx| {
             let by = params![&hash[..]];
             let sql = "SELECT w.id, k.id, k.admin, k.scope FROM api_key k
                JOIN workspace w ON w.id = k.workspace_id

@@ -274,7 +274,7 @@ impl Store {
         id: &EnvironmentId,
     ) -> Result<Option<EnvironmentRow>, StoreError> {
         let (workspace, id) = (workspace.clone(), id.clone());
-        self.read(move |tx| get(tx, &workspace, &id)).await
+        self.look_up(move |tx| get(tx, &workspace, &id)).await
     }
 
     /// One environment of any workspace: for those who administer all of them.

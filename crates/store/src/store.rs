@@ -339,6 +339,17 @@ impl Store {
         let op = backend::op(move |tx| close_box(op(tx)));
         open_box(self.inner.backend.read(op).await?)
     }
+
+    /// The same for an `op` that reads a few rows by their keys, and may so be run where it is asked for.
+    pub(crate) async fn look_up<T, E, F>(&self, op: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T, E> + Send + 'static,
+    {
+        let op = backend::op(move |tx| close_box(op(tx)));
+        open_box(self.inner.backend.look_up(op).await?)
+    }
 }
 
 pub(crate) fn close_box<T: Send + 'static, E: Send + 'static>(

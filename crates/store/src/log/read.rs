@@ -116,7 +116,7 @@ impl Store {
         id: &EventId,
     ) -> Result<Option<StoredEvent>, StoreError> {
         let (session, id) = (session.clone(), id.clone());
-        self.read(move |tx| {
+        self.look_up(move |tx| {
             let sql = format!("SELECT {EVENT} FROM event WHERE id = ?1 AND session_id = ?2");
             one(tx.query(&sql, params![&id, &session])?)
                 .map(event)
@@ -135,7 +135,7 @@ impl Store {
         ref_id: &EventId,
     ) -> Result<(Vec<StoredEvent>, Vec<InboxItem>), StoreError> {
         let (session, ref_id) = (session.clone(), ref_id.clone());
-        self.read(move |tx| {
+        self.look_up(move |tx| {
             let of = params![&session, &ref_id];
             let sql = format!(
                 "SELECT {EVENT} FROM event WHERE session_id = ?1 AND ref_id = ?2 ORDER BY seq"

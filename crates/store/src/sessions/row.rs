@@ -124,7 +124,7 @@ impl Store {
         id: &SessionId,
     ) -> Result<Option<SessionRow>, StoreError> {
         let (workspace, id) = (workspace.clone(), id.clone());
-        self.read(move |tx| get(tx, Some(&workspace), &id)).await
+        self.look_up(move |tx| get(tx, Some(&workspace), &id)).await
     }
 
     /// One session of any workspace: for drivers, never for a client's request.
@@ -133,6 +133,6 @@ impl Store {
     /// The store failed.
     pub async fn session_any(&self, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
         let id = id.clone();
-        self.read(move |tx| get(tx, None, &id)).await
+        self.look_up(move |tx| get(tx, None, &id)).await
     }
 }

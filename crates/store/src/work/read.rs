@@ -46,7 +46,7 @@ impl Store {
         id: &WorkId,
     ) -> Result<Option<WorkRow>, StoreError> {
         let (environment, id) = (environment.clone(), id.clone());
-        self.read(move |tx| get(tx, &environment, &id)).await
+        self.look_up(move |tx| get(tx, &environment, &id)).await
     }
 
     /// Items of an environment, stopped ones too; up to `limit + 1`.
