@@ -38,12 +38,13 @@ pub(crate) fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(flags) => {
             memory::tune();
-            on_all_cores(commands::serve(flags))
+            on_all_cores(small(commands::serve(flags)))
         }
         Command::Worker(command) => {
             memory::tune();
-            on_all_cores(commands::worker(command))
+            on_all_cores(small(commands::worker(command)))
         }
+        Command::Gateway(command) => on_one_core(small(commands::gateway(command))),
         other => on_one_core(client(other)),
     };
     match result {
@@ -53,6 +54,12 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// For what may run for long.
+async fn small(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    memory::keep_small();
+    work.await
 }
 
 async fn client(command: Command) -> Result<Exit, Failure> {
