@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use freehold_base::Timestamp;
@@ -22,6 +22,8 @@ use crate::load::upstream::Work;
 /// How long a worker stays with a session that rests, milliseconds: part of what serving a queue of
 /// sessions takes workers that serve one at a time.
 const MAX_IDLE_MS: u32 = 100;
+/// Before a worker's memory counts as rested.
+const REST: Duration = Duration::from_millis(1_500);
 
 /// Where workers find programs; the same for all.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -57,6 +59,7 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
         ("call", ".p50", "tool round trip"),
         ("own", ".p50", "the worker's part of the round trip"),
         ("memory", "", "worker memory"),
+        ("memory.busy", "", "memory of a worker at work"),
         ("cpu", "", "CPU of a call"),
     ] {
         let of = |worker: &str| lab.board.latest(&format!("worker.{worker}.{what}{of}"));
@@ -98,9 +101,19 @@ async fn one(
     let (key, what) = put("cpu");
     let each = cpu / times.len() as f64;
     lab.put(&key, &format!("{what}: its CPU"), "ms/call", each);
-    let (key, what) = put("memory");
-    let memory = process::resident_mib(worker.pid())?;
-    lab.put(&key, &format!("{what}: memory"), "MiB", memory);
+    for (of, words, rest) in [
+        (
+            "memory.busy",
+            "memory right after its calls",
+            Duration::ZERO,
+        ),
+        ("memory", "memory, rested", REST),
+    ] {
+        tokio::time::sleep(rest).await;
+        let (key, what) = put(of);
+        let memory = process::resident_mib(worker.pid())?;
+        lab.put(&key, &format!("{what}: {words}"), "MiB", memory);
+    }
 
     let crowd = lab.plan.worker_sessions;
     let begun = Instant::now();
