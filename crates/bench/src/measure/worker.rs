@@ -101,19 +101,10 @@ async fn one(
     let (key, what) = put("cpu");
     let each = cpu / times.len() as f64;
     lab.put(&key, &format!("{what}: its CPU"), "ms/call", each);
-    for (of, words, rest) in [
-        (
-            "memory.busy",
-            "memory right after its calls",
-            Duration::ZERO,
-        ),
-        ("memory", "memory, rested", REST),
-    ] {
-        tokio::time::sleep(rest).await;
-        let (key, what) = put(of);
-        let memory = process::resident_mib(worker.pid())?;
-        lab.put(&key, &format!("{what}: {words}"), "MiB", memory);
-    }
+    let (key, what) = put("memory.busy");
+    let memory = process::resident_mib(worker.pid())?;
+    let words = format!("{what}: memory right after its calls");
+    lab.put(&key, &words, "MiB", memory);
 
     let crowd = lab.plan.worker_sessions;
     let begun = Instant::now();
@@ -132,6 +123,10 @@ async fn one(
         "sessions/s",
         rate,
     );
+    tokio::time::sleep(REST).await;
+    let (key, what) = put("memory");
+    let memory = process::resident_mib(worker.pid())?;
+    lab.put(&key, &format!("{what}: memory, rested"), "MiB", memory);
     Ok(())
 }
 
