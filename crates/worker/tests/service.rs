@@ -356,6 +356,29 @@ async fn calls_run_in_order_with_the_items_token_and_the_item_is_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_another_process_has_the_session_the_lease_is_kept_and_a_stop_is_heard() {
+    let _fast = Fast::start();
+    let (server, url) = Server::start(vec![call("a", "bash", "allow")], |_, _| None).await;
+    let worker = worker(&url, None);
+    let claim = claim("session");
+    let journal = worker
+        .service
+        .journals
+        .join(format!("{}.journal", claim.session));
+    let theirs = std::fs::File::create(journal).unwrap();
+    theirs.lock().unwrap();
+    let serving = async { worker.service.serve(&claim).await };
+    let watching = async {
+        server.until(|s| !s.asked("heartbeat").is_empty()).await;
+        worker.service.stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(serving, watching);
+    assert_eq!(ended.unwrap(), "worker_stopped");
+    assert!(worker.tools.ran.lock().unwrap().is_empty());
+    assert_eq!(server.asked("stop").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_event_keeps_a_session_and_max_idle_leaves_it() {
     let _fast = Fast::start();
     let (server, url) = Server::start(vec![idle("end_turn")], |_, _| None).await;

@@ -24,6 +24,9 @@ use super::skills;
 /// Longest the last request for an item may take.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest it may take to open a journal, the wait for another process of this host included.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Longest the last sync of memory stores may take (contract 55 §14).
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -199,20 +202,23 @@ impl Service {
         session: &SessionId,
         lease: &watch::Sender<Lease>,
     ) -> Result<&'static str, ItemError> {
-        // Only who has the journal may serve the session on this host.
-        let journal = &journal::Shared::new(Journal::at(&self.journals, session.as_str()).await?);
-        let lost_before = self.lost_before(claim, journal).await?;
         let mut ended = lease.subscribe();
-        let prepared = tokio::select! {
+        let preparing = async {
+            let (journal, lost_before) = self.open_journal(claim, session).await?;
+            let shown = self.prepare(client, has_token, session).await?;
+            Ok::<_, ItemError>((journal, lost_before, shown))
+        };
+        let (journal, lost_before, shown) = tokio::select! {
             biased;
             // A lease lost while things are fetched: whoever has it now fetches them.
             _ = ended.wait_for(|lease| lease.end.is_some()) => {
                 return Ok(lease.borrow().end.map_or("lease_lost", LeaseEnd::as_str));
             }
             () = self.stop.cancelled() => return Ok(RunEnd::WorkerStops.as_str()),
-            prepared = self.prepare(client, has_token, session) => prepared?,
+            prepared = preparing => prepared?,
         };
-        let Some(shown) = prepared else {
+        let journal = &journal;
+        let Some(shown) = shown else {
             tracing::info!(work = %claim.work, %session, "the session is terminated");
             self.forget(session, journal).await;
             return Ok(RunEnd::SessionOver.as_str());
@@ -271,6 +277,24 @@ impl Service {
             self.forget(session, journal).await;
         }
         Ok(end.as_str())
+    }
+
+    /// The session's journal, which only one process of this host can have, and whoever has it may
+    /// serve the session here; and [`Service::lost_before`].
+    async fn open_journal(
+        &self,
+        claim: &Claim,
+        session: &SessionId,
+    ) -> Result<(journal::Shared, Option<Timestamp>), JournalError> {
+        let opening = async {
+            let journal = Journal::at(&self.journals, session.as_str()).await?;
+            let journal = journal::Shared::new(journal);
+            let lost_before = self.lost_before(claim, &journal).await?;
+            Ok((journal, lost_before))
+        };
+        // The lease is kept meanwhile: where the disk stands still the item is to go elsewhere.
+        let opened = tokio::time::timeout(OPEN_TIMEOUT, opening).await;
+        opened.unwrap_or(Err(JournalError::Stalled))
     }
 
     /// Notes that this host holds the item. If all workers that were lost before had this journal,

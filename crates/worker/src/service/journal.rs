@@ -44,6 +44,9 @@ pub enum JournalError {
     /// It is larger than anything that was written here.
     #[error("the journal is larger than {MAX_FILE} bytes")]
     TooLarge,
+    /// The disk does not answer.
+    #[error("the journal could not be opened in time")]
+    Stalled,
     /// The disk.
     #[error("cannot {doing} the journal")]
     Io {
@@ -88,7 +91,10 @@ pub(super) enum Known {
 /// A session's journal, open and locked.
 pub(super) struct Journal {
     path: PathBuf,
-    file: Arc<File>,
+    file: File,
+    /// The same, opened another time: the system tells each of an error of the disk once, and a sync
+    /// beside the calls must not take that from the one that a call waits for.
+    beside: Arc<File>,
     /// Where the next line goes, bytes.
     len: u64,
     /// How far there is something to write over, bytes.
@@ -122,6 +128,8 @@ impl Journal {
         if MAX_FILE < len {
             return Err(JournalError::TooLarge);
         }
+        let beside = OpenOptions::new().write(true).open(&path);
+        let beside = beside.map_err(failed("open"))?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(failed("read"))?;
         let written = text
@@ -130,7 +138,8 @@ impl Journal {
             .map_or(0, |last| last + 1);
         let mut journal = Self {
             path,
-            file: Arc::new(file),
+            file,
+            beside: Arc::new(beside),
             len: written as u64,
             room: len,
             open: HashMap::new(),
@@ -171,7 +180,7 @@ impl Journal {
         self.write(Line::Started { call }, true)
     }
 
-    /// The call ran to its end. On the disk when this returns.
+    /// The call ran to its end. On the disk after the next [`Shared::sync`].
     pub(super) fn done(&mut self, call: &str, reply: &Reply) -> Result<(), JournalError> {
         let line = Line::Done {
             call: call.to_owned(),
@@ -247,18 +256,13 @@ impl Journal {
     }
 
     fn append(&mut self, text: &[u8]) -> Result<(), JournalError> {
-        let end = self.len + text.len() as u64;
-        if self.room < end {
-            let zeros = vec![0; ROOM as usize];
-            self.file
-                .write_all_at(&zeros, end)
-                .map_err(failed("write"))?;
-            self.room = end + ROOM;
+        let write = |bytes: &[u8], at| self.file.write_all_at(bytes, at);
+        write(text, self.len).map_err(failed("write"))?;
+        self.len += text.len() as u64;
+        // Where a disk is full the lines to come may still fit without.
+        if self.room < self.len && write(&[0; ROOM as usize], self.len).is_ok() {
+            self.room = self.len + ROOM;
         }
-        self.file
-            .write_all_at(text, self.len)
-            .map_err(failed("write"))?;
-        self.len = end;
         Ok(())
     }
 
@@ -307,7 +311,7 @@ impl Shared {
 
     /// Has what was written reach the disk, beside what else happens.
     pub(super) fn sync(&self) {
-        let file = self.now(|journal| Arc::clone(&journal.file));
+        let file = self.now(|journal| Arc::clone(&journal.beside));
         tokio::task::spawn_blocking(move || {
             if let Err(error) = file.sync_data() {
                 tracing::error!(%error, "a journal was not synced");
