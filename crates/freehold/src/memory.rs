@@ -1,5 +1,6 @@
 //! Keeping an idle process small.
 
+use std::ops::Range;
 use std::time::Duration;
 
 /// Until then a process has started up.
@@ -7,7 +8,7 @@ const STARTED: Duration = Duration::from_millis(200);
 /// Between two looks whether pages have come.
 const LOOK: Duration = Duration::from_secs(1);
 /// So few are not worth the trouble.
-const FEW: i64 = 64;
+const FEW: i64 = 128;
 
 /// Bounds what the C library's allocator keeps for itself: by default it may hold eight arenas per
 /// core, and gives memory back late. Call before other threads start.
@@ -32,7 +33,9 @@ pub(crate) fn keep_small() {
         let mut seen = 0;
         loop {
             if seen + FEW < faults() {
-                let_go();
+                // Where it cannot be read all stays as it is.
+                let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+                untouched(&maps).for_each(let_go);
                 seen = faults();
             }
             tokio::time::sleep(LOOK).await;
@@ -51,35 +54,72 @@ fn faults() -> i64 {
     usage.ru_minflt
 }
 
-fn let_go() {
-    // SAFETY: the callback keeps nothing of what it is given, and changes none of it.
-    unsafe { libc::dl_iterate_phdr(Some(let_go_of), std::ptr::null_mut()) };
+/// Of `/proc/self/smaps`, private mappings of files that cannot be written to and have no page of their
+/// own: neither relocated data, nor a debugger's or a packer's changes.
+fn untouched(maps: &str) -> impl Iterator<Item = Range<usize>> {
+    let mut mapping = None;
+    maps.lines().filter_map(move |line| {
+        let mut words = line.split_whitespace();
+        let first = words.next()?;
+        if first == "Anonymous:" {
+            let nothing = words.next() == Some("0");
+            return mapping.take().filter(|_| nothing);
+        }
+        if let Some((begin, end)) = first.split_once('-') {
+            let fixed = matches!(words.next(), Some("r-xp" | "r--p"));
+            let of_file = words.nth(3).is_some_and(|path| path.starts_with('/'));
+            let number = |text| usize::from_str_radix(text, 16).ok();
+            mapping = number(begin)
+                .zip(number(end))
+                .filter(|_| fixed && of_file)
+                .map(|(begin, end)| begin..end);
+        }
+        None
+    })
 }
 
-/// Of one object: its read-only segments. Their pages are the file's, so nothing is lost with them; what
-/// was written at start, relocated data for one, is in the others.
-unsafe extern "C" fn let_go_of(
-    object: *mut libc::dl_phdr_info,
-    _size: libc::size_t,
-    _data: *mut libc::c_void,
-) -> libc::c_int {
-    // SAFETY: the C library passes a valid description, whose headers are an array of that length.
-    let (base, headers) = unsafe {
-        let object = &*object;
-        let headers = std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into());
-        (object.dlpi_addr, headers)
-    };
-    let page = rustix::param::page_size() as u64;
-    for segment in headers {
-        let read_only = segment.p_type == libc::PT_LOAD && segment.p_flags & libc::PF_W == 0;
-        if !read_only {
-            continue;
-        }
-        let begin = (base + segment.p_vaddr) & !(page - 1);
-        let length = base + segment.p_vaddr + segment.p_memsz - begin;
-        // SAFETY: the range is this mapping's, which is private, of a file and never written to: a page
-        // that is used again comes back as it was. A refusal changes nothing.
-        unsafe { libc::madvise(begin as *mut _, length as usize, libc::MADV_DONTNEED) };
+fn let_go(pages: Range<usize>) {
+    // SAFETY: the pages are a file's and nobody's own, so each comes back as it was when it is used
+    // again. A refusal changes nothing.
+    unsafe { libc::madvise(pages.start as *mut _, pages.len(), libc::MADV_DONTNEED) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_the_files_own_is_let_go_of() {
+        let maps = "\
+55d0-55d1 r--p 00000000 08:01 42    /usr/bin/freehold
+Rss:                   4 kB
+Anonymous:             0 kB
+VmFlags: rd mr mw me
+55d1-55d3 r-xp 00001000 08:01 42    /usr/bin/a name with spaces
+Anonymous:             0 kB
+55d3-55d4 r--p 00003000 08:01 42    /usr/bin/freehold
+Anonymous:             4 kB
+55d4-55d5 rw-p 00004000 08:01 42    /usr/bin/freehold
+Anonymous:             0 kB
+55d5-55d6 r--s 00004000 08:01 43    /var/lib/freehold/freehold.db
+Anonymous:             0 kB
+55d6-55d7 r--p 00000000 00:00 0
+Anonymous:             0 kB
+7ffc-7ffd r-xp 00000000 00:00 0     [vdso]
+Anonymous:             0 kB
+";
+        let found: Vec<_> = untouched(maps).collect();
+        assert_eq!(found, [0x55d0..0x55d1, 0x55d1..0x55d3]);
     }
-    0
+
+    #[test]
+    fn the_program_goes_on_with_its_own_pages_gone() {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let all: Vec<_> = untouched(&maps).collect();
+        let here = the_program_goes_on_with_its_own_pages_gone as *const () as usize;
+        assert!(all.iter().any(|pages| pages.contains(&here)));
+        all.into_iter().for_each(let_go);
+        // Code and constants are read again.
+        assert_eq!(format!("{:?}", Some(here)), format!("Some({here})"));
+    }
 }
