@@ -253,6 +253,24 @@ impl Store {
         .await
     }
 
+    /// All resources of a session in the order of attachment.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn resources(
+        &self,
+        workspace: &WorkspaceId,
+        session: &SessionId,
+    ) -> Result<Vec<ResourceRow>, StoreError> {
+        let (workspace, session) = (workspace.clone(), session.clone());
+        self.look_up(move |tx| {
+            let sql = format!("SELECT {COLUMNS} {OWNED} ORDER BY r.position");
+            let rows = tx.query(&sql, params![&session, &workspace])?;
+            rows.into_iter().map(resource).collect()
+        })
+        .await
+    }
+
     /// All resources of several sessions of one workspace (a page of them), each session's in the
     /// order of attachment.
     ///

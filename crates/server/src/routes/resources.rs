@@ -157,10 +157,7 @@ async fn find(app: &App, row: &SessionRow, id: &str) -> Result<ResourceRow, Fail
 
 /// All resources of a session; their number is bounded.
 pub(super) async fn all(app: &App, row: &SessionRow) -> Result<Vec<ResourceRow>, Fail> {
-    Ok(app
-        .store
-        .resources_of(&row.workspace_id, vec![row.id.clone()])
-        .await?)
+    Ok(app.store.resources(&row.workspace_id, &row.id).await?)
 }
 
 /// A file to attach: a copy of its row with an id of its own.

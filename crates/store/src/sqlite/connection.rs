@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use freehold_base::{Clock, Timestamp};
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 
@@ -39,6 +40,10 @@ pub(crate) fn open(path: &Path, mode: Mode) -> Result<Connection, StoreError> {
             "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;
              PRAGMA trusted_schema = OFF; {pragmas}"
         ))
+        .map_err(failure)?;
+    // Otherwise a statement that could have a better plan for some value is planned anew for every one.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
         .map_err(failure)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
@@ -151,5 +156,33 @@ impl ToSql for Value<'_> {
             Self::Text(v) => ValueRef::Text(v.as_bytes()),
             Self::Blob(v) => ValueRef::Blob(v),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_statement_is_planned_once_whatever_it_is_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = open(&dir.path().join("db"), Mode::Write).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, state TEXT NOT NULL);
+                 CREATE INDEX queued ON t(state) WHERE state = 'queued';",
+            )
+            .unwrap();
+        // A value could tell whether the index serves.
+        let sql = "SELECT id FROM t WHERE state = ?1";
+        let mut tx = SqliteTx::new(&connection, Timestamp::from_micros(0));
+        for state in ["queued", "done", "queued"] {
+            tx.query(sql, &[Value::Text(state.into())]).unwrap();
+        }
+        let statement = connection.prepare_cached(sql).unwrap();
+        assert_eq!(statement.get_status(StatementStatus::Run), 3);
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
     }
 }
