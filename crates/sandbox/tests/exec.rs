@@ -45,6 +45,58 @@ async fn streams_and_ends_are_told_apart() {
     sandbox.destroy().await.unwrap();
 }
 
+/// Found as `execvp` finds them, and with nothing of the agent's but its streams.
+#[tokio::test]
+async fn programs_are_found_and_begin_with_nothing_of_the_agent() {
+    let bench = bench("found");
+    let sandbox = bench.sandbox("found").await;
+    let make =
+        "mkdir bin && echo 'echo by $0: $*' >bin/tool && chmod 755 bin/tool && echo x >plain";
+    ok(&sandbox, make).await;
+    for (name, path) in [
+        ("tool", "/nowhere:/workspace/bin"),
+        ("bin/tool", "/nowhere"),
+    ] {
+        let mut request = ExecRequest::new([name, "a", "b c"]);
+        request.env = vec![("PATH".to_owned(), path.to_owned())];
+        let done = finish(&sandbox, request).await;
+        let said = String::from_utf8(done.stdout).unwrap();
+        assert!(said.ends_with("bin/tool: a b c\n"), "{name}: {said}");
+    }
+    let mut astray = script("true");
+    astray.cwd = Some("/nowhere".to_owned());
+    for (request, reason) in [
+        (ExecRequest::new(["./plain"]), "denied"),
+        (ExecRequest::new(["no-such-program"]), "No such file"),
+        (ExecRequest::new(["a\0b"]), "nul"),
+        (astray, "No such file"),
+    ] {
+        match sandbox.exec(request).await {
+            Err(SandboxError::Exec(why)) => assert!(why.contains(reason), "{why}"),
+            other => panic!("{reason}: {other:?}"),
+        }
+    }
+    let look =
+        "ls /proc/self/fd | tr '\\n' ' '; grep -E '^Sig(Blk|Ign)' /proc/self/status | cut -f2";
+    let looks = (0..16).map(|_| finish(&sandbox, script(look)));
+    for seen in futures_util::future::join_all(looks).await {
+        let seen = String::from_utf8(seen.stdout).unwrap();
+        // The last descriptor is of the listing.
+        let signals = seen.strip_prefix("0 1 2 3 ").expect(&seen);
+        let mut signals = signals
+            .lines()
+            .map(|set| u64::from_str_radix(set, 16).unwrap());
+        assert_eq!(signals.next(), Some(0), "{seen}");
+        let pipe = 1 << (libc::SIGPIPE - 1);
+        assert_eq!(
+            signals.next().map(|ignored| ignored & pipe),
+            Some(0),
+            "{seen}"
+        );
+    }
+    sandbox.destroy().await.unwrap();
+}
+
 #[tokio::test]
 async fn endless_output_is_cut_and_costs_no_memory() {
     let bench = bench("endless");

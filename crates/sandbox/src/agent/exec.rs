@@ -3,21 +3,20 @@
 //! takes all the tasks there are can still be heard.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, Command as Process, Stdio};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::io::Errno;
 
 use super::serve::failed;
-use super::{AgentContext, Fence, supervise};
+use super::spawn::{self, Supervised, kill};
+use super::{AgentContext, Fence};
 use crate::protocol::{Answer, CHUNK, Command, MAX_IN_FLIGHT, MAX_REASON, Problem};
 
 /// The programs that run, by handle; at most [`MAX_IN_FLIGHT`].
@@ -28,18 +27,23 @@ pub(super) struct Programs {
     open: Mutex<HashMap<u64, Program>>,
 }
 
+/// One that runs, or is about to.
 struct Program {
-    supervisor: Arc<OwnedFd>,
+    /// Once it runs.
+    supervisor: Option<Arc<OwnedFd>>,
+    /// Whether it is to be killed.
+    unwanted: bool,
     /// To its thread: numbers of asks for what comes next.
     asks: Sender<u64>,
+    /// Until its thread has come for it.
+    asked: Option<Receiver<u64>>,
 }
 
 struct Streams {
-    supervisor: Arc<OwnedFd>,
-    child: Child,
-    stdout: Option<File>,
-    stderr: Option<File>,
-    stdin: Option<(File, Vec<u8>)>,
+    supervised: Supervised,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    stdin: Option<(OwnedFd, Vec<u8>)>,
     /// Bytes still to be passed on.
     left: u64,
     truncated: bool,
@@ -63,6 +67,30 @@ impl Programs {
         }
     }
 
+    /// Makes a place for a program that is about to be started; `false` if there are too many.
+    pub(super) fn expect(&self, handle: u64) -> bool {
+        let mut table = self.table();
+        if table.len() >= MAX_IN_FLIGHT {
+            return false;
+        }
+        let (asks, asked) = channel();
+        let program = Program {
+            supervisor: None,
+            unwanted: false,
+            asks,
+            asked: Some(asked),
+        };
+        table.insert(handle, program);
+        true
+    }
+
+    /// Forgets a program that will not be started; what had been asked about it.
+    pub(super) fn give_up(&self, handle: u64) -> Vec<u64> {
+        let expected = self.table().remove(&handle);
+        let asked = expected.and_then(|program| program.asked);
+        asked.iter().flat_map(Receiver::try_iter).collect()
+    }
+
     /// Starts what the first `command` bytes of `body` describe, with the rest as its input. Answers
     /// that, and then whatever [`Self::ask`] asks about it, until it has ended or is closed.
     pub(super) fn run(
@@ -72,13 +100,22 @@ impl Programs {
         body: &[u8],
         answer: impl Fn(u64, Answered),
     ) {
+        let asked = self.table().get_mut(&handle).and_then(|p| p.asked.take());
+        let Some(asked) = asked else {
+            return answer(handle, failed(Problem::Protocol));
+        };
         let mut streams = match self.start(command, body) {
             Ok(streams) => streams,
-            Err(answered) => return answer(handle, answered),
+            Err(answered) => {
+                self.table().remove(&handle);
+                answer(handle, answered);
+                for id in asked.try_iter() {
+                    answer(id, failed(Problem::Protocol));
+                }
+                return;
+            }
         };
-        let (asks, asked) = channel();
-        let supervisor = streams.supervisor.clone();
-        self.table().insert(handle, Program { supervisor, asks });
+        self.started(handle, streams.supervised.fd().clone());
         answer(handle, (Answer::Done, Vec::new()));
         for id in asked {
             let answered = streams.next();
@@ -91,8 +128,15 @@ impl Programs {
                 return;
             }
         }
-        // Closed, so killed: nobody is left to be told how it ended; waiting lets the kernel forget it.
-        let _ = streams.child.wait();
+        // Closed, so killed: nobody is left to be told how it ended.
+    }
+
+    /// It runs; it is killed if that was asked for meanwhile.
+    fn started(&self, handle: u64, supervisor: Arc<OwnedFd>) {
+        match self.table().get_mut(&handle) {
+            Some(program) if !program.unwanted => program.supervisor = Some(supervisor),
+            _ => kill(&supervisor),
+        }
     }
 
     fn start(&self, command: usize, body: &[u8]) -> Result<Streams, Answered> {
@@ -102,9 +146,6 @@ impl Programs {
         let Ok(command) = serde_json::from_slice::<Command>(command) else {
             return Err(failed(Problem::Protocol));
         };
-        if self.table().len() >= MAX_IN_FLIGHT {
-            return Err(failed(Problem::Busy));
-        }
         match self.spawn(&command, stdin) {
             Err(e) if e.kind() == ErrorKind::WouldBlock => Err(failed(Problem::Busy)),
             Err(e) => {
@@ -117,49 +158,25 @@ impl Programs {
     }
 
     fn spawn(&self, command: &Command, stdin: &[u8]) -> std::io::Result<Streams> {
-        let none = || std::io::Error::new(ErrorKind::InvalidInput, "no program is named");
-        let (program, args) = command.argv.split_first().ok_or_else(none)?;
-        let mut process = Process::new(program);
-        process
-            .args(args)
-            .env_clear()
-            .envs(self.env.iter().map(|(k, v)| (k, v)))
-            .envs(command.env.iter().map(|(k, v)| (k, v)))
-            .current_dir(
-                command
-                    .cwd
-                    .as_ref()
-                    .map_or(&*self.workspace, |c| c.as_ref()),
-            )
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        // SAFETY: makes system calls only, as a fork of a process with threads must.
-        unsafe { process.pre_exec(supervise::split) };
-        self.fence.apply(&mut process);
-        let mut child = process.spawn()?;
-        let pid = Pid::from_child(&child);
-        let supervisor = Arc::new(rustix::process::pidfd_open(pid, PidfdFlags::empty())?);
-        let stdin = child
-            .stdin
-            .take()
-            .filter(|_| !stdin.is_empty())
-            .map(|pipe| (File::from(OwnedFd::from(pipe)), stdin.to_vec()));
-        let stdout = child.stdout.take().map(|p| File::from(OwnedFd::from(p)));
-        let stderr = child.stderr.take().map(|p| File::from(OwnedFd::from(p)));
-        let pipes = stdout
-            .iter()
-            .chain(&stderr)
-            .chain(stdin.iter().map(|s| &s.0));
-        for pipe in pipes {
+        let own = self.env.iter().map(|(k, v)| (k.as_ref(), v.as_ref()));
+        let given = command.env.iter();
+        let given = given.map(|(k, v)| (OsStr::new(k), OsStr::new(v)));
+        let cwd = command.cwd.as_ref().map(OsStr::new);
+        let (supervised, pipes) = spawn::spawn(&spawn::Program {
+            argv: &command.argv,
+            env: own.chain(given).collect(),
+            cwd: cwd.unwrap_or(self.workspace.as_os_str()),
+            fence: self.fence,
+        })?;
+        for pipe in [&pipes.stdin, &pipes.stdout, &pipes.stderr] {
             rustix::io::ioctl_fionbio(pipe, true)?;
         }
+        let input = (!stdin.is_empty()).then(|| (pipes.stdin, stdin.to_vec()));
         Ok(Streams {
-            supervisor,
-            child,
-            stdout,
-            stderr,
-            stdin,
+            supervised,
+            stdout: Some(pipes.stdout),
+            stderr: Some(pipes.stderr),
+            stdin: input,
             left: command.output,
             truncated: false,
             looks: 0,
@@ -175,14 +192,14 @@ impl Programs {
 
     /// Has a program and all below it killed.
     pub(super) fn kill(&self, handle: u64) {
-        if let Some(program) = self.table().get(&handle) {
+        if let Some(program) = self.table().get_mut(&handle) {
             program.kill();
         }
     }
 
     /// Kills and forgets.
     pub(super) fn close(&self, handle: u64) {
-        if let Some(program) = self.table().remove(&handle) {
+        if let Some(mut program) = self.table().remove(&handle) {
             program.kill();
         }
     }
@@ -193,9 +210,11 @@ impl Programs {
 }
 
 impl Program {
-    fn kill(&self) {
-        // It may have ended, which is what is wanted.
-        let _ = rustix::process::pidfd_send_signal(&*self.supervisor, Signal::TERM);
+    fn kill(&mut self) {
+        self.unwanted = true;
+        if let Some(supervisor) = &self.supervisor {
+            kill(supervisor);
+        }
     }
 }
 
@@ -226,7 +245,7 @@ impl Streams {
 
     /// Waits for anything to do; whether the program has ended.
     fn wait(&self) -> rustix::io::Result<bool> {
-        let mut fds = vec![PollFd::new(&*self.supervisor, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&**self.supervised.fd(), PollFlags::IN)];
         for pipe in self.stdout.iter().chain(&self.stderr) {
             fds.push(PollFd::new(pipe, PollFlags::IN));
         }
@@ -235,7 +254,7 @@ impl Streams {
         }
         loop {
             match poll(&mut fds, None) {
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(e) => return Err(e),
                 Ok(_) => return Ok(!fds[0].revents().is_empty()),
             }
@@ -247,10 +266,9 @@ impl Streams {
         let Some((pipe, bytes)) = &mut self.stdin else {
             return;
         };
-        match pipe.write(bytes) {
+        match rustix::io::write(&*pipe, bytes) {
             Ok(n) if n < bytes.len() => drop(bytes.drain(..n)),
-            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {}
             // All written, or it does not want more.
             _ => self.stdin = None,
         }
@@ -263,8 +281,8 @@ impl Streams {
         } else {
             &mut self.stdout
         };
-        let mut chunk = vec![0; CHUNK];
-        match stream.as_mut()?.read(&mut chunk) {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        match rustix::io::read(stream.as_ref()?, spare_capacity(&mut chunk)) {
             Ok(0) => *stream = None,
             Ok(n) => {
                 let kept = self.left.min(n as u64) as usize;
@@ -273,7 +291,7 @@ impl Streams {
                 chunk.truncate(kept);
                 return (kept > 0).then_some(chunk);
             }
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {}
             Err(_) => *stream = None,
         }
         None
@@ -281,7 +299,7 @@ impl Streams {
 
     /// Whether a stream has more right now.
     fn readable(&self) -> bool {
-        let ready = |pipe: &File| {
+        let ready = |pipe: &OwnedFd| {
             let mut fds = [PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)];
             let zero = rustix::event::Timespec {
                 tv_sec: 0,
@@ -293,12 +311,12 @@ impl Streams {
     }
 
     fn exited(&mut self) -> Answered {
-        let Ok(status) = self.child.wait() else {
+        let Ok(status) = self.supervised.wait() else {
             return failed(Problem::Protocol);
         };
         let answer = Answer::Exited {
-            code: status.code(),
-            signal: status.signal(),
+            code: status.exit_status(),
+            signal: status.terminating_signal(),
             truncated: self.truncated,
         };
         (answer, Vec::new())

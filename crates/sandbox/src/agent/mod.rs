@@ -9,6 +9,8 @@ mod files;
 mod listing;
 mod roots;
 mod serve;
+mod spares;
+mod spawn;
 mod still;
 mod supervise;
 mod transfer;
@@ -71,6 +73,12 @@ pub struct AgentContext {
 ///
 /// The control socket is standard input; started by hand, the program says so and exits with 2.
 pub fn main(make: impl FnOnce(AgentContext) -> Box<dyn Handler> + Send + 'static) -> ! {
+    // Threads here wait for other things than memory, and one arena is forked and touched at less cost.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes numbers only, before there is another thread.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
     let code = match launch::enter() {
         Ok(inside) => serve::run(inside, make),
         Err(launch::NotStarted) => {

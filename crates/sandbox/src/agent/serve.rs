@@ -1,27 +1,28 @@
-//! The agent's main loop: the first thread reads the control stream and never blocks on work; a
-//! second one starts a thread per ask. What tools start cannot signal any of them where
-//! [`super::Fence`] holds. Elsewhere Landlock shuts the first thread off from it, where the kernel
+//! The agent's main loop: the first thread reads the control stream and never blocks on work; each
+//! ask has a thread of its own, one that is done with another or one that a second thread starts. What
+//! tools start cannot signal any of them where [`super::Fence`] holds. Elsewhere Landlock shuts the first thread off from it, where the kernel
 //! can; by the id of another thread it can still kill or stop the whole process, and the host finds
 //! the sandbox lost, or a call at its limit.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::BufReader;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::value::RawValue;
 
 use super::exec::Programs;
 use super::files::Files;
+use super::spares::Spares;
 use super::still::Still;
 use super::transfer::Transfers;
 use super::{AgentContext, Cancel, Handler, Reply, listing};
 use crate::launch::{Inside, protect_agent};
 use crate::protocol::{
-    Answer, Ask, FromAgent, MAX_IN_FLIGHT, MAX_INPUT, MAX_OUTPUT, Problem, ToAgent, encode,
-    read_frame,
+    Answer, Ask, FromAgent, Handshake, MAX_IN_FLIGHT, MAX_INPUT, MAX_OUTPUT, Problem, ToAgent,
+    encode, read_frame, write_frame,
 };
 
 /// Content blocks of one reply (`freehold_base::limits::MAX_CONTENT_BLOCKS`).
@@ -29,7 +30,7 @@ const MAX_BLOCKS: usize = freehold_base::limits::MAX_CONTENT_BLOCKS;
 /// Stack of a thread that serves an ask, bytes.
 const STACK: usize = 2 * 1024 * 1024;
 
-struct Job {
+pub(super) struct Job {
     id: u64,
     ask: Ask,
     body: Vec<u8>,
@@ -44,6 +45,7 @@ struct Shared {
     programs: Programs,
     transfers: Transfers,
     still: Mutex<Option<Still>>,
+    spares: Spares<Job>,
     isolated: bool,
 }
 
@@ -60,37 +62,49 @@ pub(super) fn run(
         programs: Programs::new(&context),
         transfers: Transfers::new(inside.kept),
         still: Mutex::default(),
+        spares: Spares::default(),
         isolated: context.isolated,
     });
     let (jobs, queue) = sync_channel::<Job>(MAX_IN_FLIGHT);
     let (ready, wait_ready) = sync_channel(1);
     let mut handshake = inside.handshake;
+    handshake.agent_fenced = context.fence.holds();
+    handshake.agent_protected = handshake.agent_fenced;
+    let fenced = handshake.agent_fenced;
+    let mut announce = Some(inside.announce);
+    let mut announce = |handshake: &Handshake| {
+        let announced = announce
+            .take()
+            .map(|a| a.started(&shared.control, handshake));
+        matches!(announced, Some(Ok(())))
+    };
+    // A fence needs nothing more, and the host may send what there is to do.
+    if fenced && !announce(&handshake) {
+        return 1;
+    }
     let worker = shared.clone();
     let started = std::thread::Builder::new()
         .name("dispatch".to_owned())
         .stack_size(STACK)
         .spawn(move || {
-            let fenced = context.fence.holds();
             let protected =
-                fenced || (context.isolated && protect_agent(worker.transfers.folders()));
+                !fenced && context.isolated && protect_agent(worker.transfers.folders());
             let handler: Arc<dyn Handler> = Arc::from(make(context));
-            // The reader waits for this; if it is gone there is no one to serve.
-            let _ = ready.send((fenced, protected));
+            // The reader may wait for this; if it is gone there is no one to serve.
+            let _ = ready.send(protected);
             dispatch(&worker, &queue, &handler);
         });
     let Ok(dispatcher) = started else {
         return 1;
     };
-    let Ok((fenced, protected)) = wait_ready.recv() else {
-        return 1;
-    };
-    (handshake.agent_fenced, handshake.agent_protected) = (fenced, protected);
-    if inside
-        .announce
-        .started(&shared.control, &handshake)
-        .is_err()
-    {
-        return 1;
+    if !fenced {
+        let Ok(protected) = wait_ready.recv() else {
+            return 1;
+        };
+        handshake.agent_protected = protected;
+        if !announce(&handshake) {
+            return 1;
+        }
     }
     let code = read(&shared, inside.control.reader, &jobs);
     // The host is gone: let the handler stop what it started, then end.
@@ -103,19 +117,41 @@ pub(super) fn run(
 }
 
 /// Reads asks until the socket ends.
-fn read(shared: &Arc<Shared>, mut from: File, jobs: &SyncSender<Job>) -> i32 {
+fn read(shared: &Arc<Shared>, from: File, jobs: &SyncSender<Job>) -> i32 {
+    let mut from = BufReader::new(from);
     loop {
         let (ToAgent { id, ask }, body) = match read_frame::<ToAgent>(&mut from, MAX_INPUT) {
             Ok(Some(frame)) => frame,
             Ok(None) => return 0,
             Err(_) => return 1,
         };
-        if let Ask::Cancel { call } = ask {
-            let cancel = shared.running().get(&call).cloned();
-            if let Some(cancel) = cancel {
-                let _ = catch_unwind(AssertUnwindSafe(|| cancel.cancel()));
+        // What concerns a call or a program that runs takes no thread of its own: tools may have left
+        // none, and what they started must be heard and ended all the same.
+        match ask {
+            Ask::Cancel { call } => {
+                let cancel = shared.running().get(&call).cloned();
+                if let Some(cancel) = cancel {
+                    let _ = catch_unwind(AssertUnwindSafe(|| cancel.cancel()));
+                }
+                continue;
             }
-            continue;
+            Ask::Next { handle } => {
+                if !shared.programs.ask(handle, id) {
+                    shared.fail(id, Problem::Protocol);
+                }
+                continue;
+            }
+            Ask::Kill { handle } => {
+                shared.programs.kill(handle);
+                shared.answer(id, Answer::Done, &[]);
+                continue;
+            }
+            // From now on it may be asked about.
+            Ask::Exec { .. } if !shared.programs.expect(id) => {
+                shared.fail(id, Problem::Busy);
+                continue;
+            }
+            _ => {}
         }
         let cancel = Cancel::new();
         shared.running().insert(id, cancel.clone());
@@ -125,67 +161,64 @@ fn read(shared: &Arc<Shared>, mut from: File, jobs: &SyncSender<Job>) -> i32 {
             body,
             cancel,
         };
-        match jobs.try_send(job) {
-            Ok(()) => {}
-            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
-                shared.answer(
-                    job.id,
-                    Answer::Failed {
-                        problem: Problem::Busy,
-                    },
-                    &[],
-                );
-            }
+        let Err(job) = shared.spares.give(job) else {
+            continue;
+        };
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = jobs.try_send(job) {
+            shared.busy(job.id);
         }
     }
 }
 
+/// Starts threads for asks that find none, and one for the first.
 fn dispatch(shared: &Arc<Shared>, queue: &Receiver<Job>, handler: &Arc<dyn Handler>) {
+    // Where it fails, the first ask finds out.
+    let _ = start_thread(shared, handler, None);
     for job in queue {
         let id = job.id;
-        // What concerns a program that runs takes no thread of its own: the program may have left
-        // none, and must be heard and ended all the same.
-        match job.ask {
-            Ask::Next { handle } => {
-                if !shared.programs.ask(handle, id) {
-                    let (answer, body) = failed(Problem::Protocol);
-                    shared.answer(id, answer, &body);
-                }
-                continue;
-            }
-            Ask::Kill { handle } => {
-                shared.programs.kill(handle);
-                shared.answer(id, Answer::Done, &[]);
-                continue;
-            }
-            _ => {}
-        }
-        let (thread_shared, handler) = (shared.clone(), handler.clone());
-        let spawned = std::thread::Builder::new()
-            .name("ask".to_owned())
-            .stack_size(STACK)
-            .spawn(move || {
-                let answer = |id, (answer, body): (Answer, Vec<u8>)| {
-                    thread_shared.answer(id, answer, &body);
-                };
-                match job.ask {
-                    Ask::Exec { command } => {
-                        let command = command as usize;
-                        thread_shared.programs.run(id, command, &job.body, answer);
-                    }
-                    _ => answer(id, serve(&thread_shared, &*handler, job)),
-                }
-            });
-        if spawned.is_err() {
+        if start_thread(shared, handler, Some(job)).is_err() {
             // Tools have used up the processes allowed to the sandbox.
-            shared.answer(
-                id,
-                Answer::Failed {
-                    problem: Problem::Busy,
-                },
-                &[],
-            );
+            shared.busy(id);
         }
+    }
+}
+
+/// A thread that serves the ask, and as a spare those that it is given after it.
+fn start_thread(
+    shared: &Arc<Shared>,
+    handler: &Arc<dyn Handler>,
+    first: Option<Job>,
+) -> std::io::Result<()> {
+    // A thread that waits does not keep the handler, which ends what it started when it is dropped.
+    let (shared, handler) = (shared.clone(), Arc::downgrade(handler));
+    let serve_all = move || {
+        let mut next = first.or_else(|| shared.spares.wait());
+        while let Some(job) = next {
+            let id = job.id;
+            let serve = || serve_one(&shared, &handler, job);
+            if catch_unwind(AssertUnwindSafe(serve)).is_err() {
+                shared.fail(id, Problem::Protocol);
+            }
+            next = shared.spares.wait();
+        }
+    };
+    let thread = std::thread::Builder::new()
+        .name("ask".to_owned())
+        .stack_size(STACK)
+        .spawn(serve_all);
+    thread.map(drop)
+}
+
+fn serve_one(shared: &Shared, handler: &Weak<dyn Handler>, job: Job) {
+    let answer = |id, (answer, body): (Answer, Vec<u8>)| shared.answer(id, answer, &body);
+    match (&job.ask, handler.upgrade()) {
+        (Ask::Exec { command }, _) => {
+            let command = *command as usize;
+            shared.programs.run(job.id, command, &job.body, answer);
+        }
+        (_, Some(handler)) => answer(job.id, serve(shared, &*handler, job)),
+        // The host is gone.
+        (_, None) => {}
     }
 }
 
@@ -278,6 +311,19 @@ impl Shared {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Answers an ask for which there is no thread.
+    fn busy(&self, id: u64) {
+        self.fail(id, Problem::Busy);
+        for asked in self.programs.give_up(id) {
+            self.fail(asked, Problem::Protocol);
+        }
+    }
+
+    fn fail(&self, id: u64, problem: Problem) {
+        let (answer, body) = failed(problem);
+        self.answer(id, answer, &body);
+    }
+
     /// Sends an answer. If the host is gone the reader finds out and ends everything.
     fn answer(&self, id: u64, answer: Answer, body: &[u8]) {
         self.running().remove(&id);
@@ -286,8 +332,6 @@ impl Shared {
             return;
         };
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = control
-            .write_all(&frame)
-            .and_then(|()| control.write_all(body));
+        let _ = write_frame(&mut *control, frame, body);
     }
 }

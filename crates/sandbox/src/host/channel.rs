@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::SandboxError;
-use crate::protocol::{Answer, Ask, FrameError, FromAgent, MAX_IN_FLIGHT, Prefix, ToAgent, encode};
+use crate::protocol::{
+    Answer, Ask, FrameError, FromAgent, MAX_IN_FLIGHT, Prefix, ToAgent, encode, pieces,
+};
 
 /// Frames waiting to be written.
 const QUEUE: usize = 16;
@@ -59,7 +61,7 @@ impl Channel {
             lost: OnceLock::new(),
             closed: CancellationToken::new(),
         });
-        tokio::spawn(read_all(channel.clone(), reader));
+        tokio::spawn(read_all(channel.clone(), BufReader::new(reader)));
         tokio::spawn(write_all(channel.clone(), writer, queue));
         channel
     }
@@ -222,8 +224,9 @@ async fn write_all(
 ) {
     let writing = async {
         while let Some((header, body)) = queue.recv().await {
-            writer.write_all(&header).await?;
-            writer.write_all(&body).await?;
+            let (first, second) = pieces(header, &body);
+            writer.write_all(&first).await?;
+            writer.write_all(second).await?;
         }
         std::io::Result::Ok(())
     };

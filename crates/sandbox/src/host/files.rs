@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::channel::{Answered, Channel};
+use super::channel::{Answered, Asked, Channel};
 use crate::protocol::{Answer, Ask, CHUNK, Entries, MAX_FILES, MAX_LISTING, Problem};
 use crate::{FileProblem, FileStream, Listing, SandboxError};
 
@@ -184,9 +184,14 @@ pub(super) async fn exchange_with_id(
     body: Bytes,
     max_body: usize,
 ) -> Result<(u64, Answered), SandboxError> {
-    let mut asked = channel.ask(ask, body, max_body).await?;
+    let asked = channel.ask(ask, body, max_body).await?;
+    Ok((asked.id, in_time(channel, asked).await?))
+}
+
+/// The answer to what takes the agent little time.
+pub(super) async fn in_time(channel: &Channel, mut asked: Asked) -> Result<Answered, SandboxError> {
     match tokio::time::timeout(LIMIT, asked.answered()).await {
-        Ok(answered) => Ok((asked.id, answered?)),
+        Ok(answered) => answered,
         Err(_) => {
             channel.fail("its agent did not answer in time");
             Err(channel.lost_error())

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::channel::{Asked, Channel};
-use super::files::{exchange, exchange_with_id, unexpected, violation};
+use super::files::{exchange, in_time, unexpected, violation};
 use crate::cgroup::Group;
 use crate::protocol::{Answer, Ask, CHUNK, Command, MAX_COMMAND, MAX_REASON, MAX_STDIN, Problem};
 use crate::{ExecEvent, ExecHandle, ExecRequest, Exit, SandboxError, Stats};
@@ -45,8 +45,12 @@ pub(super) async fn start(
     body.extend_from_slice(&request.stdin);
     let deadline = Instant::now() + request.timeout;
     let oom_before = oom_kills(group.as_deref());
-    let (handle, answered) = exchange_with_id(channel, ask, body.into(), MAX_REASON).await?;
-    match answered {
+    let asked = channel.ask(ask, body.into(), MAX_REASON).await?;
+    let handle = asked.id;
+    // Asked before it is known to run: programs are short, and their first words are waited for.
+    let next = Ask::Next { handle };
+    let next = channel.ask(next, Bytes::new(), CHUNK).await.ok();
+    match in_time(channel, asked).await? {
         (Answer::Done, _) => {}
         (
             Answer::Failed {
@@ -64,6 +68,7 @@ pub(super) async fn start(
     let watch = Watch {
         channel: channel.clone(),
         handle,
+        next,
         deadline,
         kill: kill.clone(),
         left: request.output_bytes,
@@ -91,6 +96,8 @@ fn oom_kills(group: Option<&Group>) -> u64 {
 struct Watch {
     channel: Arc<Channel>,
     handle: u64,
+    /// The first ask for what comes next, if it is under way.
+    next: Option<Asked>,
     deadline: Instant,
     kill: CancellationToken,
     /// Bytes that may still come.
@@ -142,10 +149,15 @@ impl Watch {
     }
 
     async fn next(&mut self, killed: &mut bool) -> Result<ExecEvent, SandboxError> {
-        let ask = Ask::Next {
-            handle: self.handle,
+        let mut asked = match self.next.take() {
+            Some(asked) => asked,
+            None => {
+                let ask = Ask::Next {
+                    handle: self.handle,
+                };
+                self.channel.ask(ask, Bytes::new(), CHUNK).await?
+            }
         };
-        let mut asked = self.channel.ask(ask, Bytes::new(), CHUNK).await?;
         if !*killed {
             tokio::select! {
                 answered = asked.answered() => return self.event(answered?),

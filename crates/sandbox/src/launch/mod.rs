@@ -9,7 +9,7 @@ pub(crate) mod disk;
 mod etc;
 pub(crate) mod fds;
 mod finish;
-mod folders;
+pub(crate) mod folders;
 pub(crate) mod guest;
 mod handover;
 mod idmap;
@@ -257,9 +257,10 @@ impl Announce {
         if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
             return Err(io::Error::other("no room for the egress sockets"));
         }
-        let byte = [protocol::STARTED];
+        let message = [&[protocol::STARTED], frame.as_slice()].concat();
         let flags = SendFlags::NOSIGNAL;
-        rustix::net::sendmsg(&*control, &[IoSlice::new(&byte)], &mut ancillary, flags)?;
-        control.write_all(&frame)
+        let all = [IoSlice::new(&message)];
+        let sent = rustix::net::sendmsg(&*control, &all, &mut ancillary, flags)?;
+        control.write_all(&message[sent..])
     }
 }

@@ -1,7 +1,7 @@
 //! Frames: two big-endian 32-bit lengths, a JSON header, a raw body. Lengths are checked before
 //! anything is allocated, and memory grows only with what really arrives.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -68,6 +68,25 @@ pub(crate) fn encode<T: Serialize>(header: &T, body_len: usize) -> Result<Vec<u8
     out.extend_from_slice(&body.to_be_bytes());
     out.extend_from_slice(&header);
     Ok(out)
+}
+
+/// Bodies up to this many bytes go out in one piece with what comes before them.
+const SMALL: usize = 16 * 1024;
+
+/// What to write for a frame, in order: one piece if it is small, so that the other side wakes once.
+pub(crate) fn pieces(mut head: Vec<u8>, body: &[u8]) -> (Vec<u8>, &[u8]) {
+    if body.len() > SMALL {
+        return (head, body);
+    }
+    head.extend_from_slice(body);
+    (head, &[])
+}
+
+/// Writes a frame of which `head` is what [`encode`] made.
+pub(crate) fn write_frame(mut to: impl Write, head: Vec<u8>, body: &[u8]) -> io::Result<()> {
+    let (first, second) = pieces(head, body);
+    to.write_all(&first)?;
+    to.write_all(second)
 }
 
 /// Reads one frame; `None` when the stream ends between frames.

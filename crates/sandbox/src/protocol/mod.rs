@@ -1,14 +1,14 @@
 //! What host and agent say to each other over the control socket.
 //!
-//! First the host sends a [`crate::launch::plan::Base`] frame, at once or later one with a
-//! [`crate::launch::plan::Bind`] as its body. The inside answers with one byte,
+//! First the host sends a [`crate::launch::plan::Base`] frame, what that says it is to expect, and at
+//! once or later a frame with a [`crate::launch::plan::Bind`] as its body. The inside answers with one byte,
 //! [`STARTED`] (carrying the egress sockets as file descriptors when there are any) or
 //! [`FAILED`], and a frame. From then on every [`Ask`] has exactly one [`Answer`] with its id.
 
 mod frame;
 mod message;
 
-pub(crate) use frame::{FrameError, Prefix, encode, read_frame};
+pub(crate) use frame::{FrameError, Prefix, encode, pieces, read_frame, write_frame};
 pub(crate) use message::{
     Answer, Ask, Command, Entries, Failure, FromAgent, Handshake, Problem, ToAgent,
 };
