@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::launch::folders::EMPTY;
 use crate::launch::plan::{FIRST_ID, USER};
 use crate::{Limits, SandboxError, SandboxSpec, spec};
 
@@ -79,17 +80,18 @@ pub(crate) fn made(dir: &Path, limits: &Limits) -> Option<PathBuf> {
 fn path(dir: &Path, limits: &Limits) -> PathBuf {
     // The number tells it from those of earlier versions.
     let (bytes, inodes) = (limits.disk_bytes, limits.disk_inodes);
-    dir.join(format!(".disk2-{bytes}-{inodes}"))
+    dir.join(format!(".disk3-{bytes}-{inodes}"))
 }
 
 /// What every sandbox has, to be copied into the image.
 fn folders(at: &Path) -> io::Result<()> {
     fs::create_dir(at)?;
-    for (name, _) in spec::WRITABLE {
+    let of_user = spec::WRITABLE.map(|(name, _)| (name, FIRST_ID + USER));
+    for (name, owner) in of_user.into_iter().chain([(EMPTY, FIRST_ID)]) {
         let dir = at.join(name);
         fs::create_dir(&dir)?;
         fs::set_permissions(&dir, PermissionsExt::from_mode(0o755))?;
-        chown(&dir, Some(FIRST_ID + USER), Some(FIRST_ID + USER))?;
+        chown(&dir, Some(owner), Some(owner))?;
     }
     Ok(())
 }

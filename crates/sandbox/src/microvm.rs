@@ -131,7 +131,7 @@ impl MicrovmProvider {
             .map_err(SandboxError::host("making a control group"))?;
         let base = Base::Staged(self.stage(&place, spec, &initramfs, &group));
         let started = async {
-            let waiting = launch(&self.config.launcher, &base).await?;
+            let waiting = launch(&self.config.launcher, &base)?;
             let patience = self.config.accelerator.patience();
             let given = Given {
                 machine: true,

@@ -145,7 +145,9 @@ impl NamespaceProvider {
         }
         let claim = Claim::new(&self.open, &spec.id)?;
         let ids = self.ids()?;
-        prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
+        // Beside what does not need it yet.
+        let dir = spec.dir.clone();
+        let dir = tokio::task::spawn_blocking(move || prepare_dir(&dir));
         let way = Way::out(spec, &self.config.egress)?;
         let disk = match keeps {
             // Other sandboxes are to see what is kept.
@@ -158,16 +160,20 @@ impl NamespaceProvider {
             Keeps::Folders => self.pool.claim(&spec.limits),
             _ => None,
         };
-        let ((mut ready, child), group, name) = match prepared {
-            Some(warm) => match self.bind(warm, &bind, &spec.id).await {
-                // What was prepared may have died meanwhile.
-                Err(SandboxError::Start { stage, .. }) if stage == "launch" => {
-                    self.cold(spec, ids, &bind).await?
-                }
-                bound => bound?,
-            },
-            None => self.cold(spec, ids, &bind).await?,
+        let (warm, ahead) = match prepared {
+            Some(warm) => (Ok(warm), true),
+            None => (self.cold(spec, ids, &bind).await, false),
         };
+        let warm = with_dir(warm, dir).await?;
+        let bound = match self.bind(warm, &bind, &spec.id).await {
+            // What was prepared may have died meanwhile.
+            Err(SandboxError::Start { stage, .. }) if ahead && stage == "launch" => {
+                let warm = self.cold(spec, ids, &bind).await?;
+                self.bind(warm, &bind, &spec.id).await?
+            }
+            bound => bound?,
+        };
+        let ((mut ready, child), group, name) = bound;
         let sockets = std::mem::take(&mut ready.sockets);
         let egress = way.serve(spec, sockets, &self.config.egress)?;
         let parts = Parts {
@@ -187,7 +193,8 @@ impl NamespaceProvider {
         })
     }
 
-    async fn cold(&self, spec: &SandboxSpec, ids: Ids, bind: &Bind) -> Result<Bound, SandboxError> {
+    /// A launcher for this sandbox and no other.
+    async fn cold(&self, spec: &SandboxSpec, ids: Ids, bind: &Bind) -> Result<Warm, SandboxError> {
         let mut kind = self.kind(ids);
         kind.installs = bind.keeps != Keeps::Folders;
         // One that is there is only mounted under the directory's lock.
@@ -197,8 +204,7 @@ impl NamespaceProvider {
                 .clone()
                 .map(|disk| (disk, self.config.probe_dir.clone()));
         }
-        let warm = kind.start(&self.names, &spec.id, &spec.limits).await?;
-        self.bind(warm, bind, &spec.id).await
+        kind.start(&self.names, &spec.id, &spec.limits).await
     }
 
     async fn bind(&self, warm: Warm, bind: &Bind, id: &str) -> Result<Bound, SandboxError> {
@@ -267,6 +273,20 @@ impl NamespaceProvider {
     }
 }
 
+/// The launcher, once the state directory has been made; it is not needed if that failed.
+async fn with_dir(
+    warm: Result<Warm, SandboxError>,
+    dir: tokio::task::JoinHandle<std::io::Result<()>>,
+) -> Result<Warm, SandboxError> {
+    let made = dir.await.map_err(|e| SandboxError::lost(e.to_string()))?;
+    let warm = warm?;
+    if let Err(error) = made {
+        tokio::task::spawn_blocking(move || pool::discard(warm));
+        return Err(SandboxError::host("preparing the state directory")(error));
+    }
+    Ok(warm)
+}
+
 /// Whether `/proc/self/uid_map` covers the range.
 fn maps_range(map: &str) -> bool {
     map.lines().any(|line| {
@@ -281,10 +301,11 @@ fn maps_range(map: &str) -> bool {
     })
 }
 
-fn base(kind: &Kind, group: &Group, spare: Option<SpareDisk>) -> Base {
+/// What a launcher is told that is to be in the groups of this name.
+fn base(kind: &Kind, name: &str, spare: Option<SpareDisk>) -> Base {
     Base::Namespaces(Namespaces {
         ids: kind.ids,
-        groups: group.procs(),
+        groups: kind.groups.procs(name),
         memory_by_rlimit: !kind.groups.limits("memory"),
         root: kind.root.clone(),
         installs: kind.installs,

@@ -136,7 +136,7 @@ impl OciProvider {
             self.bundle(&place, spec, &agent)
                 .map_err(SandboxError::host("writing the runtime's instructions"))?;
             let base = Base::Staged(self.stage(&place, spec, agent, &group));
-            let waiting = launch(&self.config.launcher, &base).await?;
+            let waiting = launch(&self.config.launcher, &base)?;
             waiting.stage(&bind, given, START_LIMIT).await
         };
         let (mut ready, child) = match started.await {

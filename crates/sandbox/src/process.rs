@@ -87,7 +87,7 @@ impl ProcessProvider {
             disk: None,
             network: None,
         };
-        let waiting = launch(&self.config.launcher, &Base::Host).await?;
+        let waiting = launch(&self.config.launcher, &Base::Host)?;
         let (ready, child) = waiting.bind(&bind).await?;
         Ok(Running::new(
             ready.channel,

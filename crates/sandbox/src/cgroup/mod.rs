@@ -122,6 +122,11 @@ impl Groups {
         Group::create(self, id, limits)
     }
 
+    /// [`Group::procs`] of groups that may not have been made yet.
+    pub(crate) fn procs(&self, id: &str) -> Vec<PathBuf> {
+        Group::existing(self, id).procs()
+    }
+
     /// A sandbox's group as an OCI bundle names it; `None` where there are no groups. A runtime
     /// takes a relative path as one below its own group, as ours are, and with version 2 an
     /// absolute one as below the place where all runtimes expect that version.

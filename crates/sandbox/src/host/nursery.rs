@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::Mutex;
@@ -19,7 +19,6 @@ use super::start::{launch, run, tell};
 use super::{Holder, Waiting};
 use crate::launch::fds;
 use crate::launch::plan::Base;
-use crate::protocol::encode;
 use crate::{Launcher, SandboxError};
 
 /// How long it may take to fork.
@@ -48,26 +47,28 @@ impl Nursery {
 
     /// A launcher that has been told the base.
     pub(crate) async fn launch(&self, base: &Base) -> Result<Waiting, SandboxError> {
-        match tokio::time::timeout(PATIENCE, self.fork()).await {
-            Ok(Ok((child, control))) => tell(Box::new(child), control, base).await,
+        match tokio::time::timeout(PATIENCE, self.fork(base)).await {
+            Ok(Ok(waiting)) => Ok(waiting),
             failed => {
                 // It was killed, for example. The next sandbox finds a new one.
                 let error = failed.map(|forked| forked.err());
                 tracing::debug!(?error, "the nursery does not serve");
-                launch(&self.launcher, base).await
+                launch(&self.launcher, base)
             }
         }
     }
 
-    async fn fork(&self) -> io::Result<(Forked, StdStream)> {
+    async fn fork(&self, base: &Base) -> io::Result<Waiting> {
         let mut running = self.running.lock().await;
         // One that fails, or is not waited for, is not put back: its answer would be taken for that
         // to another.
         let nursery = match running.take() {
             Some(nursery) => nursery,
-            None => Running::start(&self.launcher).await?,
+            None => Running::start(&self.launcher)?,
         };
         let (ours, theirs) = StdStream::pair()?;
+        // Before it is there to hear it, so that it need not wait.
+        let ours = tell(ours, base).map_err(io::Error::other)?;
         let control = &nursery.control;
         let send = || fds::send(control, Some(theirs.as_fd()));
         control.async_io(Interest::WRITABLE, send).await?;
@@ -75,19 +76,18 @@ impl Nursery {
         let pidfd = control.async_io(Interest::READABLE, receive).await?;
         let pidfd = pidfd.flatten().ok_or(io::ErrorKind::UnexpectedEof)?;
         *running = Some(nursery);
-        Ok((Forked::new(pidfd)?, ours))
+        Ok(Waiting {
+            child: Box::new(Forked::new(pidfd)?),
+            control: ours,
+        })
     }
 }
 
 impl Running {
-    async fn start(launcher: &Launcher) -> io::Result<Self> {
+    fn start(launcher: &Launcher) -> io::Result<Self> {
         let (child, control) = run(launcher).map_err(io::Error::other)?;
-        control.set_nonblocking(true)?;
-        let mut control = UnixStream::from_std(control)?;
-        let frame = encode(&Base::Nursery, 0).map_err(io::Error::other)?;
-        control.write_all(&frame).await?;
         Ok(Self {
-            control,
+            control: tell(control, &Base::Nursery).map_err(io::Error::other)?,
             _child: child,
         })
     }

@@ -1,6 +1,6 @@
 //! Starting the launcher and hearing from it that the sandbox stands.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
@@ -26,7 +26,7 @@ pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
 /// A launcher that has been told how to isolate, not yet for whom.
 pub(crate) struct Waiting {
     pub child: Box<dyn Holder>,
-    control: UnixStream,
+    pub(super) control: UnixStream,
 }
 
 /// A sandbox that stands.
@@ -38,9 +38,10 @@ pub(crate) struct Ready {
 }
 
 /// Runs the launcher with nothing but the control socket, and tells it the base.
-pub(crate) async fn launch(launcher: &Launcher, base: &Base) -> Result<Waiting, SandboxError> {
+pub(crate) fn launch(launcher: &Launcher, base: &Base) -> Result<Waiting, SandboxError> {
     let (child, control) = run(launcher)?;
-    tell(Box::new(child), control, base).await
+    let (child, control) = (Box::new(child), tell(control, base)?);
+    Ok(Waiting { child, control })
 }
 
 /// Runs it.
@@ -62,22 +63,14 @@ pub(super) fn run(launcher: &Launcher) -> Result<(Child, StdStream), SandboxErro
     Ok((child, ours))
 }
 
-/// Tells a launcher the base.
-pub(super) async fn tell(
-    child: Box<dyn Holder>,
-    control: StdStream,
-    base: &Base,
-) -> Result<Waiting, SandboxError> {
-    let mut control = control
-        .set_nonblocking(true)
-        .and_then(|()| UnixStream::from_std(control))
-        .map_err(SandboxError::host("watching the control socket"))?;
+/// Tells a launcher the base, which is little.
+pub(super) fn tell(control: StdStream, base: &Base) -> Result<UnixStream, SandboxError> {
     let frame = encode(base, 0).map_err(|e| failed("launch", e.to_string()))?;
     control
-        .write_all(&frame)
-        .await
-        .map_err(|e| failed("launch", e.to_string()))?;
-    Ok(Waiting { child, control })
+        .set_nonblocking(true)
+        .and_then(|()| (&control).write_all(&frame))
+        .and_then(|()| UnixStream::from_std(control))
+        .map_err(|e| failed("launch", e.to_string()))
 }
 
 impl Waiting {
@@ -86,6 +79,11 @@ impl Waiting {
         let silent = self.control.try_read(&mut [0]);
         let silent = silent.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
         silent && !self.child.has_ended()
+    }
+
+    /// Says that its control groups are there.
+    pub(crate) async fn join(self) -> Result<Self, SandboxError> {
+        self.lend(None).await
     }
 
     /// Gives it the disk it was told to expect, or says that there is none.

@@ -43,8 +43,8 @@ pub(super) fn finish(given: &Given, bind: &Bind, control: &Control) -> Result<Re
         kept.push((name.to_owned(), folder));
     }
     let landlock = landlock::confine(&isolate::writable(bind), &kept);
-    let filters = seccomp::Filters::compile().stage("seccomp")?;
-    filters.install().stage("seccomp")?;
+    let filter = seccomp::Filter::compile().stage("seccomp")?;
+    filter.install().stage("seccomp")?;
     let handshake = Handshake {
         landlock,
         seccomp: true,

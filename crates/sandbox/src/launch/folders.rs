@@ -16,7 +16,7 @@ use crate::{Access, spec};
 /// Scratch directories of overlays, in the store.
 pub(super) const WORK: &str = "work";
 /// What lies below a folder that nothing lies below.
-pub(super) const EMPTY: &str = "empty";
+pub(crate) const EMPTY: &str = "empty";
 
 /// What a sandbox sees of its own.
 pub(super) struct Folders {

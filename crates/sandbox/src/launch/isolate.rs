@@ -20,7 +20,9 @@ use super::folders::Folders;
 use super::keep::Control;
 use super::plan::{Bind, Ids, Namespaces, USER};
 use super::tree::Trees;
-use super::{InStage, Ready, Step, handover, idmap, init, landlock, lockdown, mounts, network};
+use super::{
+    InStage, Ready, Step, fds, handover, idmap, init, landlock, lockdown, mounts, network,
+};
 use super::{seccomp, time};
 use crate::agent::Fence;
 use crate::protocol::Handshake;
@@ -32,15 +34,13 @@ pub(super) const HOSTNAME: &str = "sandbox";
 /// Returns in the agent only; the launcher and pid 1 end with it.
 pub(super) fn isolate(how: &Namespaces, control: &Control) -> Result<Ready, Step> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    for procs in &how.groups {
-        fs::write(procs, "0").stage("control groups")?;
-    }
     let ids = (rustix::process::geteuid(), rustix::process::getegid());
     let system = match how.ids {
         // Only out here every directory can be reached.
         Ids::Range { .. } => Some(Trees::of_the_system(how)?),
         Ids::Single => None,
     };
+    join(how, control)?;
     let (ours, theirs) = UnixStream::pair().stage("fork")?;
     let fork = || init::fork_into(namespaces());
     let forked = match how.ids {
@@ -68,6 +68,19 @@ pub(super) fn isolate(how: &Namespaces, control: &Control) -> Result<Ready, Step
             inside(how, system, theirs, control)
         }
     }
+}
+
+/// Waits until its control groups have been made, and joins them.
+fn join(how: &Namespaces, control: &Control) -> Result<(), Step> {
+    let made = fds::receive(&control.reader).stage("control groups")?;
+    if made.is_none() {
+        // The host is gone, or made none.
+        std::process::exit(0)
+    }
+    let mut procs = how.groups.iter();
+    procs
+        .try_for_each(|procs| fs::write(procs, "0"))
+        .stage("control groups")
 }
 
 /// The launcher.
@@ -137,7 +150,7 @@ fn inside(
     network::loopback_up().stage("loopback")?;
     rustix::system::sethostname(HOSTNAME.as_bytes()).stage("host name")?;
     lockdown::new_session_keyring().stage("keyring")?;
-    let filters = seccomp::Filters::compile().stage("seccomp")?;
+    let filter = seccomp::Filter::compile().stage("seccomp")?;
 
     // Where the launcher lends the folders, nothing outside is needed any more.
     let lent = matches!(how.ids, Ids::Range { .. });
@@ -174,7 +187,7 @@ fn inside(
         writable(&bind)
     };
     let landlock = landlock::confine(&writable, &built.kept);
-    filters.install().stage("seccomp")?;
+    filter.install().stage("seccomp")?;
     let handshake = Handshake {
         landlock,
         agent_fenced: false,

@@ -20,7 +20,7 @@ use super::{InStage, Step, fds, init, seccomp};
 pub(super) fn nursery(control: Control) -> Result<Control, Step> {
     // Whatever happens to it in a child is no business of the parent's.
     let control = ManuallyDrop::new(control);
-    seccomp::Filters::prepare().stage("seccomp")?;
+    seccomp::Filter::prepare().stage("seccomp")?;
     let children = ManuallyDrop::new(init::child_signals().stage("nursery")?);
     loop {
         while matches!(

@@ -68,7 +68,8 @@ pub(crate) struct Outward {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Namespaces {
     pub ids: Ids,
-    /// Files of control groups to join by writing `0`; see `cgroup::Group::procs`.
+    /// Files of control groups to join by writing `0` (see `cgroup::Group::procs`), once the host says
+    /// that they are there.
     pub groups: Vec<PathBuf>,
     /// Whether the memory limit must be approximated per process for want of a control group.
     pub memory_by_rlimit: bool,

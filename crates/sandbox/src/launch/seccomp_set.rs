@@ -9,6 +9,11 @@ use seccompiler::{BpfProgram, sock_filter};
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 
+/// Stands for an answer that the next program gives; see [`in_turn`].
+pub(super) const NEXT: u32 = libc::SECCOMP_RET_TRACE | NEXT_DATA;
+/// The part of [`NEXT`] that is free.
+pub(super) const NEXT_DATA: u32 = 1;
+
 /// This architecture as the kernel's audit numbers it; `None` for one without a filter.
 const HERE: Option<u32> = if cfg!(target_arch = "x86_64") {
     Some(0xc000_003e)
@@ -31,6 +36,23 @@ pub(super) fn program(answers: &BTreeMap<u32, u32>, otherwise: u32) -> Option<Bp
     ];
     program.extend(search(&borders(answers, otherwise), otherwise)?);
     Some(program)
+}
+
+/// One program that asks the second what the first answers with [`NEXT`], and so on. `None` if it
+/// would be longer than a program can be.
+pub(super) fn in_turn(programs: impl IntoIterator<Item = BpfProgram>) -> Option<BpfProgram> {
+    let mut all = BpfProgram::new();
+    for program in programs {
+        let end = all.len();
+        for (at, operation) in all.iter_mut().enumerate() {
+            if *operation == answer(NEXT) {
+                let over = u32::try_from(end - at - 1).ok()?;
+                *operation = statement(libc::BPF_JMP | libc::BPF_JA, over);
+            }
+        }
+        all.extend(program);
+    }
+    Some(all)
 }
 
 /// The numbers at which another answer begins, each with that answer; below the first it is
@@ -102,6 +124,10 @@ mod tests {
                     value = [number, architecture][now.k as usize / 4];
                     continue;
                 }
+                _ if code == libc::BPF_JMP | libc::BPF_JA => {
+                    at += now.k as usize;
+                    continue;
+                }
                 _ if code == libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K => value == now.k,
                 _ if code == libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K => value >= now.k,
                 _ => panic!("no such operation: {code}"),
@@ -127,6 +153,25 @@ mod tests {
                 assert_eq!(run(&program, HERE.unwrap(), number), expected, "{number}");
             }
             assert_eq!(run(&program, 0x4000_0003, 1), libc::SECCOMP_RET_KILL_PROCESS);
+        }
+
+        #[test]
+        fn what_one_leaves_open_the_next_decides(
+            first in maps(),
+            open in proptest::collection::btree_set(0..500_u32, 0..20),
+            second in maps(),
+        ) {
+            let mut asking = first.clone();
+            asking.extend(open.iter().map(|number| (*number, NEXT)));
+            let parts = [program(&asking, OTHERWISE).unwrap(), program(&second, 0).unwrap()];
+            let both = in_turn(parts).unwrap();
+            for number in 0..600 {
+                let expected = match open.contains(&number) {
+                    true => second.get(&number).copied().unwrap_or(0),
+                    false => first.get(&number).copied().unwrap_or(OTHERWISE),
+                };
+                assert_eq!(run(&both, HERE.unwrap(), number), expected, "{number}");
+            }
         }
     }
 }

@@ -129,7 +129,7 @@ impl Drop for Pool {
 }
 
 /// Ends one that is not wanted; blocks until its groups are empty.
-fn discard(warm: Warm) {
+pub(super) fn discard(warm: Warm) {
     let Warm {
         waiting,
         group,
@@ -165,28 +165,41 @@ impl Kind {
         limits: &Limits,
     ) -> Result<Warm, SandboxError> {
         let claim = Claim::new(names, name)?;
-        let group = self
-            .groups
-            .create(name, limits)
-            .map_err(SandboxError::host("making a control group"))?;
         let spare = self.spare.as_ref().map(|(template, dir)| SpareDisk {
             image: dir.join(format!("{SPARE}{}-{name}", std::process::id())),
             template: template.clone(),
         });
         let image = spare.as_ref().map(|s| s.image.clone());
-        let base = super::base(self, &group, spare.clone());
-        // Beside the launcher's own work.
-        let disk = spare.map(|spare| {
-            tokio::task::spawn_blocking(move || disk::mount(&spare.image, &spare.template).ok())
-        });
-        let launched = self.nursery.launch(&base).await;
+        // The launcher comes to be, and a disk is mounted, while its groups are made.
+        let groups = async {
+            let disk = spare.clone().map(|spare| {
+                tokio::task::spawn_blocking(move || disk::mount(&spare.image, &spare.template).ok())
+            });
+            (self.groups.create(name, limits), disk)
+        };
+        let base = super::base(self, name, spare.clone());
+        let (launched, (group, disk)) = tokio::join!(self.nursery.launch(&base), groups);
+        let group = match group {
+            Ok(group) => group,
+            Err(error) => {
+                if let Some(mounting) = disk {
+                    let _ = mounting.await;
+                }
+                remove_image(image.as_deref());
+                return Err(SandboxError::host("making a control group")(error));
+            }
+        };
+        let joined = match launched {
+            Ok(launched) => launched.join().await,
+            Err(error) => Err(error),
+        };
         let disk = match disk {
             Some(mounting) => Some(mounting.await.ok().flatten()),
             None => None,
         };
-        let started = match (launched, disk) {
+        let started = match (joined, disk) {
             (Ok(waiting), Some(disk)) => waiting.lend(disk).await,
-            (launched, _) => launched,
+            (joined, _) => joined,
         };
         match started {
             Ok(waiting) => Ok(Warm {
