@@ -167,8 +167,8 @@ impl<'a> Driver<'a> {
 
     /// Takes in what others appended or queued.
     async fn sync(&mut self) -> Result<(), LoadError> {
-        self.head = load::catch_up(self.shared, &self.session, &mut self.state, self.head).await?;
-        (self.inbox_head, self.inbox) = load::inbox(self.shared, &self.session).await?;
+        let news = load::news(self.shared, &self.session, &mut self.state, self.head).await?;
+        (self.head, (self.inbox_head, self.inbox)) = news;
         Ok(())
     }
 

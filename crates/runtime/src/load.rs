@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use freehold_base::SessionId;
 use freehold_engine::{Detail, Facts, Folded, Placement, Queued, SkillNote, State};
 use freehold_model::ModelEntry;
-use freehold_store::{InboxItem, SessionRow, StoreError, StoredEvent};
+use freehold_store::{Inbox, InboxItem, SessionRow, StoreError, StoredEvent};
 use freehold_wire::agent::SessionAgent;
 use freehold_wire::event::EventBody;
 use freehold_wire::resource::{Access, MemoryStoreResource};
@@ -89,6 +89,8 @@ impl StateCache {
 
 /// Events folded at a time.
 const TAIL_PAGE: usize = 1000;
+/// Events that others may have appended during a turn, usually.
+const FEW: usize = 32;
 
 /// Folds everything after `head` into the state; gives the new head.
 pub(crate) async fn catch_up(
@@ -99,14 +101,34 @@ pub(crate) async fn catch_up(
 ) -> Result<i64, LoadError> {
     loop {
         let page = shared.store.tail(session, head, TAIL_PAGE).await?;
-        for event in &page {
-            fold(state, event)?;
-            head = event.seq;
-        }
+        fold_all(state, &page, &mut head)?;
         if page.len() < TAIL_PAGE {
             return Ok(head);
         }
     }
+}
+
+/// Takes in what others appended or queued; gives the new head and the inbox.
+pub(crate) async fn news(
+    shared: &Shared,
+    session: &SessionId,
+    state: &mut State,
+    mut head: i64,
+) -> Result<(i64, (i64, Vec<Queued>)), LoadError> {
+    if let Some((events, inbox)) = shared.store.news(session, head, FEW).await? {
+        fold_all(state, &events, &mut head)?;
+        return Ok((head, waiting(inbox)?));
+    }
+    let head = catch_up(shared, session, state, head).await?;
+    Ok((head, inbox(shared, session).await?))
+}
+
+fn fold_all(state: &mut State, events: &[StoredEvent], head: &mut i64) -> Result<(), LoadError> {
+    for event in events {
+        fold(state, event)?;
+        *head = event.seq;
+    }
+    Ok(())
 }
 
 fn fold(state: &mut State, event: &StoredEvent) -> Result<(), LoadError> {
@@ -176,7 +198,10 @@ pub(crate) async fn inbox(
     shared: &Shared,
     session: &SessionId,
 ) -> Result<(i64, Vec<Queued>), LoadError> {
-    let (head, items) = shared.store.inbox(session).await?;
+    waiting(shared.store.inbox(session).await?)
+}
+
+fn waiting((head, items): Inbox) -> Result<(i64, Vec<Queued>), LoadError> {
     let queued = items
         .into_iter()
         .filter_map(|item| queued(item).transpose());

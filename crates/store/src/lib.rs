@@ -70,8 +70,8 @@ pub use gc::Collected;
 pub use history::{Checked, HistoryAudit, Standing};
 pub use keys::{ApiKeyRow, KeyScope, NewApiKey};
 pub use log::{
-    AcceptError, Accepted, Append, AppendError, Appended, Claim, EventQuery, InboxItem, Input,
-    Listed, NewEvent, StoredEvent, Then,
+    AcceptError, Accepted, Append, AppendError, Appended, Claim, EventQuery, Inbox, InboxItem,
+    Input, Listed, NewEvent, StoredEvent, Then,
 };
 pub use mcp_audit::{McpAuditQuery, McpAuditRow, NewMcpAudit};
 pub use mcp_servers::{

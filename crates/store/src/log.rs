@@ -17,6 +17,7 @@ mod types;
 
 pub(crate) use accept::{Put, put};
 pub(crate) use append::{InsertError, Part, insert};
+pub use read::Inbox;
 pub(crate) use read::{ITEM, item};
 pub use types::{
     AcceptError, Accepted, Append, AppendError, Appended, Claim, EventQuery, InboxItem, Input,

@@ -106,6 +106,7 @@ async fn hot_paths_use_indexes() {
 
     w.store.tail(&s, 0, 10).await.unwrap();
     w.store.inbox(&s).await.unwrap();
+    w.store.news(&s, 0, 10).await.unwrap();
     w.store.event(&s, &call.id).await.unwrap();
     w.store.references(&s, &call.id).await.unwrap();
     w.store.runnable(10).await.unwrap();

@@ -4,7 +4,7 @@ use freehold_base::{EventId, SessionId};
 
 use super::list::fitting;
 use super::{InboxItem, StoredEvent};
-use crate::backend::{Row, one, params};
+use crate::backend::{Row, Tx, one, params};
 use crate::{Store, StoreError};
 
 /// Column order of [`event`], with `detail`.
@@ -36,6 +36,32 @@ pub(crate) fn item(mut row: Row) -> Result<InboxItem, StoreError> {
     })
 }
 
+/// An inbox's last `seq`, and what waits in it.
+pub type Inbox = (i64, Vec<InboxItem>);
+
+fn tail(
+    tx: &mut dyn Tx,
+    session: &SessionId,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let sql = format!(
+        "SELECT {EVENT} FROM event WHERE session_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+    );
+    let events = tx.query(&sql, params![session, after, limit])?;
+    events.into_iter().map(event).collect()
+}
+
+fn inbox(tx: &mut dyn Tx, session: &SessionId) -> Result<Inbox, StoreError> {
+    let sql = "SELECT inbox_head FROM session WHERE id = ?1";
+    let head = one(tx.query(sql, params![session])?);
+    let head = head.map_or(Ok(0), |mut row| row.int("inbox"))?;
+    // No limit: what waits is bounded when it is accepted.
+    let sql = format!("SELECT {ITEM} FROM inbox WHERE session_id = ?1 ORDER BY seq");
+    let items = tx.query(&sql, params![session])?.into_iter().map(item);
+    Ok((head, items.collect::<Result<_, StoreError>>()?))
+}
+
 impl Store {
     /// The events after `after`, oldest first, with their details; at most `limit`.
     ///
@@ -48,16 +74,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let session = session.clone();
-        self.read(move |tx| {
-            let sql = format!(
-                "SELECT {EVENT} FROM event WHERE session_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
-            );
-            tx.query(&sql, params![&session, after, limit])?
-                .into_iter()
-                .map(event)
-                .collect()
-        })
-        .await
+        self.read(move |tx| tail(tx, &session, after, limit)).await
     }
 
     /// The same as [`Store::tail`], but no further than `bytes` of events, or one event if that is
@@ -90,18 +107,29 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn inbox(&self, session: &SessionId) -> Result<(i64, Vec<InboxItem>), StoreError> {
+    pub async fn inbox(&self, session: &SessionId) -> Result<Inbox, StoreError> {
         let session = session.clone();
-        self.read(move |tx| {
-            let head = tx.query(
-                "SELECT inbox_head FROM session WHERE id = ?1",
-                params![&session],
-            )?;
-            let head = one(head).map_or(Ok(0), |mut row| row.int("inbox"))?;
-            // No limit: what waits is bounded when it is accepted.
-            let sql = format!("SELECT {ITEM} FROM inbox WHERE session_id = ?1 ORDER BY seq");
-            let items = tx.query(&sql, params![&session])?.into_iter().map(item);
-            Ok((head, items.collect::<Result<_, StoreError>>()?))
+        self.read(move |tx| inbox(tx, &session)).await
+    }
+
+    /// What whoever knows the log up to `after` does not know: the events as [`Store::tail`] gives them
+    /// and the inbox as [`Store::inbox`] does, at one moment. `None` if that is more than `limit` events.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn news(
+        &self,
+        session: &SessionId,
+        after: i64,
+        limit: usize,
+    ) -> Result<Option<(Vec<StoredEvent>, Inbox)>, StoreError> {
+        let session = session.clone();
+        self.look_up(move |tx| {
+            let events = tail(tx, &session, after, limit.saturating_add(1))?;
+            if events.len() > limit {
+                return Ok(None);
+            }
+            Ok(Some((events, inbox(tx, &session)?)))
         })
         .await
     }
