@@ -54,12 +54,13 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     bash(&kept, "true").await?;
     let [mut cold, mut folders, mut ahead, mut execs, mut calls] = [const { Vec::new() }; 5];
     for _ in 0..lab.plan.isolations {
+        // Nothing is prepared while something is measured.
+        warm.rested().await?;
         for (outsider, times) in outsiders.iter().zip(&mut times) {
             times.push(outsider.run()?);
         }
         cold.push(full.turn().await?);
         folders.push(plain.turn().await?);
-        warm.rested().await?;
         ahead.push(warm.turn().await?);
         let begun = Instant::now();
         run_true(&kept).await?;
