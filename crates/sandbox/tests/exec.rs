@@ -97,6 +97,40 @@ async fn programs_are_found_and_begin_with_nothing_of_the_agent() {
     sandbox.destroy().await.unwrap();
 }
 
+/// More than may run at a time.
+#[tokio::test]
+async fn programs_whose_starter_went_away_are_ended() {
+    let bench = bench("unheard");
+    let sandbox = bench.sandbox("unheard").await;
+    for _ in 0..100 {
+        let start = sandbox.exec(ExecRequest::new(["sleep", "300"]));
+        let started = tokio::time::timeout(Duration::ZERO, start).await;
+        match started {
+            // Gone before it was known to run, or with those before it still ending.
+            Err(_) | Ok(Err(SandboxError::Busy(_))) => {}
+            Ok(started) => drop(started.unwrap()),
+        }
+        tokio::task::yield_now().await;
+    }
+    let none_left = async {
+        loop {
+            let look = script("! cat /proc/[0-9]*/comm | grep -qx sleep");
+            match sandbox.exec(look).await {
+                Err(SandboxError::Busy(_)) => tokio::task::yield_now().await,
+                look => {
+                    let look = look.unwrap().finish().await.unwrap();
+                    if look.exit.code == Some(0) {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    let patience = Duration::from_secs(30);
+    tokio::time::timeout(patience, none_left).await.unwrap();
+    sandbox.destroy().await.unwrap();
+}
+
 #[tokio::test]
 async fn endless_output_is_cut_and_costs_no_memory() {
     let bench = bench("endless");

@@ -129,6 +129,7 @@ fn read(shared: &Arc<Shared>, from: File, jobs: &SyncSender<Job>) -> i32 {
         // none, and what they started must be heard and ended all the same.
         match ask {
             Ask::Cancel { call } => {
+                shared.programs.close(call);
                 let cancel = shared.running().get(&call).cloned();
                 if let Some(cancel) = cancel {
                     let _ = catch_unwind(AssertUnwindSafe(|| cancel.cancel()));

@@ -113,7 +113,7 @@ impl Channel {
         Ok(asked)
     }
 
-    /// Asks the agent to kill a call; in vain if it has ended or the queue is full of others.
+    /// Asks the agent to kill a call or a program; in vain if it has ended or the queue is full of others.
     pub(crate) fn cancel(&self, call: u64) {
         let ask = ToAgent {
             id: 0,

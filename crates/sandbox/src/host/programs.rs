@@ -47,6 +47,7 @@ pub(super) async fn start(
     let oom_before = oom_kills(group.as_deref());
     let asked = channel.ask(ask, body.into(), MAX_REASON).await?;
     let handle = asked.id;
+    let unheard = Unheard { channel, handle };
     // Asked before it is known to run: programs are short, and their first words are waited for.
     let next = Ask::Next { handle };
     let next = channel.ask(next, Bytes::new(), CHUNK).await.ok();
@@ -63,6 +64,7 @@ pub(super) async fn start(
         }
         (answer, _) => return Err(unexpected(channel, answer)),
     }
+    std::mem::forget(unheard);
     let (sender, events) = mpsc::channel(READ_AHEAD);
     let kill = CancellationToken::new();
     let watch = Watch {
@@ -82,6 +84,19 @@ pub(super) async fn start(
         _kill_on_drop: kill.clone().drop_guard(),
         kill,
     })
+}
+
+/// A program that may run and of which nobody has heard. Dropped, it is killed and forgotten: whoever
+/// started it has gone, or it did not start.
+struct Unheard<'a> {
+    channel: &'a Channel,
+    handle: u64,
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        self.channel.cancel(self.handle);
+    }
 }
 
 fn oom_kills(group: Option<&Group>) -> u64 {

@@ -16,7 +16,8 @@ pub(crate) struct ToAgent {
 pub(crate) enum Ask {
     /// Run a tool; the body is its input. Answered by `Reply`.
     Call { name: String },
-    /// Kill the call with id `call`; itself not answered, the call is.
+    /// Kill the call with id `call`, or the program with that handle, which is forgotten; itself not
+    /// answered, the call is.
     Cancel { call: u64 },
     /// Answered by `Listing`, the entries in the body.
     List { dir: String },
