@@ -145,9 +145,6 @@ impl NamespaceProvider {
         }
         let claim = Claim::new(&self.open, &spec.id)?;
         let ids = self.ids()?;
-        // Beside what does not need it yet.
-        let dir = spec.dir.clone();
-        let dir = tokio::task::spawn_blocking(move || prepare_dir(&dir));
         let way = Way::out(spec, &self.config.egress)?;
         let disk = match keeps {
             // Other sandboxes are to see what is kept.
@@ -156,6 +153,9 @@ impl NamespaceProvider {
         };
         let mut bind = bind(spec, disk.clone(), &way);
         bind.keeps = keeps;
+        // Beside what does not need it yet.
+        let dir = spec.dir.clone();
+        let dir = tokio::task::spawn_blocking(move || prepare_dir(&dir));
         let prepared = match keeps {
             Keeps::Folders => self.pool.claim(&spec.limits),
             _ => None,
@@ -278,10 +278,11 @@ async fn with_dir(
     warm: Result<Warm, SandboxError>,
     dir: tokio::task::JoinHandle<std::io::Result<()>>,
 ) -> Result<Warm, SandboxError> {
-    let made = dir.await.map_err(|e| SandboxError::lost(e.to_string()))?;
+    let made = dir.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
     let warm = warm?;
     if let Err(error) = made {
-        tokio::task::spawn_blocking(move || pool::discard(warm));
+        // An error would be a panic of it.
+        let _ = tokio::task::spawn_blocking(move || pool::discard(warm)).await;
         return Err(SandboxError::host("preparing the state directory")(error));
     }
     Ok(warm)

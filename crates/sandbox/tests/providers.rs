@@ -125,6 +125,16 @@ async fn runsc_does_what_all_must_and_is_stronger() {
     let kernel = ok(&sandbox, "cat /proc/version").await;
     let ours = std::fs::read_to_string("/proc/version").unwrap();
     assert_ne!(kernel, ours.trim());
+    // The release that Debian has knows no descriptors of processes, and that is said.
+    match sandbox
+        .exec(freehold_sandbox::ExecRequest::new(["true"]))
+        .await
+    {
+        Ok(program) => assert_eq!(program.finish().await.unwrap().exit.code, Some(0)),
+        Err(SandboxError::Exec(why)) => assert!(why.contains("not implemented"), "{why}"),
+        Err(error) => panic!("{error}"),
+    }
+    ok(&sandbox, "true").await;
     sandbox.destroy().await.unwrap();
     nothing_is_left(&room);
 }

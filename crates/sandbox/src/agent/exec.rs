@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,13 +83,6 @@ impl Programs {
         };
         table.insert(handle, program);
         true
-    }
-
-    /// Forgets a program that will not be started; what had been asked about it.
-    pub(super) fn give_up(&self, handle: u64) -> Vec<u64> {
-        let expected = self.table().remove(&handle);
-        let asked = expected.and_then(|program| program.asked);
-        asked.iter().flat_map(Receiver::try_iter).collect()
     }
 
     /// Starts what the first `command` bytes of `body` describe, with the rest as its input. Answers
@@ -197,11 +191,14 @@ impl Programs {
         }
     }
 
-    /// Kills and forgets.
-    pub(super) fn close(&self, handle: u64) {
-        if let Some(mut program) = self.table().remove(&handle) {
-            program.kill();
-        }
+    /// Kills and forgets; what had been asked and nobody has come for.
+    pub(super) fn close(&self, handle: u64) -> Vec<u64> {
+        let Some(mut program) = self.table().remove(&handle) else {
+            return Vec::new();
+        };
+        program.kill();
+        let asked = program.asked.take();
+        asked.iter().flat_map(Receiver::try_iter).collect()
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Program>> {
@@ -315,8 +312,8 @@ impl Streams {
             return failed(Problem::Protocol);
         };
         let answer = Answer::Exited {
-            code: status.exit_status(),
-            signal: status.terminating_signal(),
+            code: status.code(),
+            signal: status.signal(),
             truncated: self.truncated,
         };
         (answer, Vec::new())

@@ -129,7 +129,7 @@ fn read(shared: &Arc<Shared>, from: File, jobs: &SyncSender<Job>) -> i32 {
         // none, and what they started must be heard and ended all the same.
         match ask {
             Ask::Cancel { call } => {
-                shared.programs.close(call);
+                shared.close(call);
                 let cancel = shared.running().get(&call).cloned();
                 if let Some(cancel) = cancel {
                     let _ = catch_unwind(AssertUnwindSafe(|| cancel.cancel()));
@@ -165,8 +165,11 @@ fn read(shared: &Arc<Shared>, from: File, jobs: &SyncSender<Job>) -> i32 {
         let Err(job) = shared.spares.give(job) else {
             continue;
         };
-        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = jobs.try_send(job) {
-            shared.busy(job.id);
+        match jobs.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(job)) => shared.busy(job.id),
+            // There is no handler.
+            Err(TrySendError::Disconnected(_)) => return 1,
         }
     }
 }
@@ -198,7 +201,11 @@ fn start_thread(
             let id = job.id;
             let serve = || serve_one(&shared, &handler, job);
             if catch_unwind(AssertUnwindSafe(serve)).is_err() {
-                shared.fail(id, Problem::Protocol);
+                shared.close(id);
+                // Unless it has been answered.
+                if shared.running().contains_key(&id) {
+                    shared.fail(id, Problem::Protocol);
+                }
             }
             next = shared.spares.wait();
         }
@@ -212,19 +219,17 @@ fn start_thread(
 
 fn serve_one(shared: &Shared, handler: &Weak<dyn Handler>, job: Job) {
     let answer = |id, (answer, body): (Answer, Vec<u8>)| shared.answer(id, answer, &body);
-    match (&job.ask, handler.upgrade()) {
-        (Ask::Exec { command }, _) => {
-            let command = *command as usize;
-            shared.programs.run(job.id, command, &job.body, answer);
-        }
-        (_, Some(handler)) => answer(job.id, serve(shared, &*handler, job)),
-        // The host is gone.
-        (_, None) => {}
+    if let Ask::Exec { command } = job.ask {
+        let command = command as usize;
+        shared.programs.run(job.id, command, &job.body, answer);
+    } else if let Some(handler) = handler.upgrade() {
+        answer(job.id, serve(shared, &*handler, job));
     }
+    // Without a handler the host is gone.
 }
 
 fn serve(shared: &Shared, handler: &dyn Handler, job: Job) -> (Answer, Vec<u8>) {
-    let (files, programs) = (&shared.files, &shared.programs);
+    let files = &shared.files;
     let transfers = &shared.transfers;
     let done = |r: Result<(), _>| r.map(|()| (Answer::Done, Vec::new()));
     let result = match job.ask {
@@ -244,7 +249,7 @@ fn serve(shared: &Shared, handler: &dyn Handler, job: Job) -> (Answer, Vec<u8>) 
         Ask::Commit { handle } => done(files.commit(handle)),
         Ask::Close { handle } => {
             files.close(handle);
-            programs.close(handle);
+            shared.close(handle);
             transfers.close(handle);
             done(Ok(()))
         }
@@ -315,7 +320,12 @@ impl Shared {
     /// Answers an ask for which there is no thread.
     fn busy(&self, id: u64) {
         self.fail(id, Problem::Busy);
-        for asked in self.programs.give_up(id) {
+        self.close(id);
+    }
+
+    /// Kills and forgets a program.
+    fn close(&self, handle: u64) {
+        for asked in self.programs.close(handle) {
             self.fail(asked, Problem::Protocol);
         }
     }

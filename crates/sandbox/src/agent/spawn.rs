@@ -12,18 +12,23 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::ptr::null;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use libc::{c_char, c_int};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
 use super::{Fence, supervise};
 
 /// Bytes of the stack of either process, which makes a few system calls and holds a small buffer.
 const STACK: usize = 32 * 1024;
+/// No way to end.
+const RUNNING: i32 = i32::MIN;
 /// Where programs are looked for when the environment does not say.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// Runs a text that names no interpreter.
@@ -40,10 +45,10 @@ pub(super) struct Program<'a> {
 
 /// A program that runs. Dropped, it is killed, with all it started, and waited for.
 pub(super) struct Supervised {
-    /// Of the supervisor, which ends as the program does.
+    /// Of the supervisor, which ends with the program.
     fd: Arc<OwnedFd>,
     pid: Pid,
-    status: Option<WaitStatus>,
+    status: Option<ExitStatus>,
     /// In use by the supervisor until it has ended.
     order: *mut Order,
 }
@@ -69,6 +74,8 @@ pub(super) struct Order {
     /// Takes the error of a start that failed, as a number; closed by one that did not.
     pub report: RawFd,
     pub fence: Fence,
+    /// How the program ended, as the kernel tells a parent; [`RUNNING`] before.
+    pub ended: AtomicI32,
     /// Of the program's process, until it is executed.
     pub stack: Stack,
     supervisor_stack: Stack,
@@ -139,19 +146,33 @@ fn start(order: Order) -> io::Result<Supervised> {
             &raw mut fd,
         )
     };
+    let error = io::Error::last_os_error();
     let Some(pid) = Pid::from_raw(pid.max(0)) else {
-        let error = io::Error::last_os_error();
         // SAFETY: there is no process that uses it.
         drop(unsafe { Box::from_raw(order) });
         return Err(error);
     };
-    Ok(Supervised {
+    let fd = match fd {
+        // gVisor makes the process and no descriptor.
+        ..0 => rustix::process::pidfd_open(pid, PidfdFlags::empty()),
         // SAFETY: the call gave this descriptor, and to nobody else.
-        fd: Arc::new(unsafe { OwnedFd::from_raw_fd(fd) }),
-        pid,
-        status: None,
-        order,
-    })
+        _ => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    };
+    match fd {
+        Ok(fd) => Ok(Supervised {
+            fd: Arc::new(fd),
+            pid,
+            status: None,
+            order,
+        }),
+        Err(error) => {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = reap(pid);
+            // SAFETY: the process that used it has ended.
+            drop(unsafe { Box::from_raw(order) });
+            Err(error.into())
+        }
+    }
 }
 
 impl Order {
@@ -194,6 +215,7 @@ impl Order {
             streams,
             report,
             fence: program.fence,
+            ended: AtomicI32::new(RUNNING),
             stack: Stack::new(),
             supervisor_stack: Stack::new(),
             _strings: strings,
@@ -225,17 +247,19 @@ impl Supervised {
     }
 
     /// Waits for its end.
-    pub(super) fn wait(&mut self) -> io::Result<WaitStatus> {
-        loop {
-            if let Some(status) = self.status {
-                return Ok(status);
-            }
-            match rustix::process::waitpid(Some(self.pid), WaitOptions::empty()) {
-                Ok(ended) => self.status = ended.map(|(_, status)| status),
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
+    pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.status {
+            return Ok(status);
         }
+        let supervisor = reap(self.pid)?;
+        // SAFETY: freed only when this is dropped.
+        let program = unsafe { &(*self.order).ended }.load(Ordering::Acquire);
+        let status = match program {
+            // The supervisor was killed.
+            RUNNING => supervisor.as_raw(),
+            program => program,
+        };
+        Ok(*self.status.insert(ExitStatus::from_raw(status)))
     }
 }
 
@@ -248,6 +272,17 @@ impl Drop for Supervised {
         }
         // SAFETY: made by `start`, freed nowhere else, and the supervisor, which used it, has ended.
         drop(unsafe { Box::from_raw(self.order) });
+    }
+}
+
+/// Waits for a child's end.
+fn reap(pid: Pid) -> io::Result<WaitStatus> {
+    loop {
+        match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return Ok(status),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
     }
 }
 

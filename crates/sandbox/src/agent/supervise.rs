@@ -9,6 +9,7 @@
 use std::ffi::{CStr, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
+use std::sync::atomic::Ordering;
 
 use libc::{c_int, sigset_t};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,8 +26,8 @@ const STEP: Timespec = Timespec {
 /// What a process ends with whose program could not be executed.
 const NOT_STARTED: c_int = 127;
 
-/// The supervisor: starts what the [`Order`] says, ends as it ends, and kills everything below itself
-/// on `SIGTERM`.
+/// The supervisor: starts what the [`Order`] says, notes there how it ended, and kills everything below
+/// itself on `SIGTERM`.
 pub(super) extern "C" fn supervise(order: *mut c_void) -> c_int {
     // SAFETY: what `spawn` gave, which lives until this process has ended.
     let told = unsafe { &*order.cast::<Order>() };
@@ -47,20 +48,24 @@ pub(super) extern "C" fn supervise(order: *mut c_void) -> c_int {
     loop {
         if signal(&signals, None) == Some(Signal::TERM) {
             kill_all(child, &signals, &mut status);
-            end_as(status);
+            end(told, status);
         }
         while reap(child, &mut status) {}
         if status.is_some() {
-            end_as(status);
+            end(told, status);
         }
     }
 }
 
 /// Begins a session, adopts orphans, and turns the signals that matter into a descriptor.
 fn watch_signals() -> Result<OwnedFd, c_int> {
-    rustix::process::setsid().map_err(|e| e.raw_os_error())?;
-    let own = Some(rustix::process::getpid());
-    rustix::process::set_child_subreaper(own).map_err(|e| e.raw_os_error())?;
+    // The handlers that the agent has would use its memory, at a moment the tools could choose.
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        default_action(signal)?;
+    }
+    begin_session()?;
+    // Where there is no such thing, what leaves the program's group is not found.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let set = signal_set(&[libc::SIGCHLD, libc::SIGTERM]);
     // SAFETY: the set is valid for the calls, which keep no pointer.
     let fd = unsafe {
@@ -101,24 +106,44 @@ extern "C" fn execute(order: *mut c_void) -> c_int {
 /// Everything but executing it.
 fn prepare(order: &Order) -> Result<(), c_int> {
     let ok = |rc: c_int| if rc < 0 { Err(last_error()) } else { Ok(()) };
-    rustix::process::setsid().map_err(|e| e.raw_os_error())?;
-    // SAFETY: descriptors, a C string and valid sets; nothing keeps a pointer.
+    begin_session()?;
+    // SAFETY: descriptors and a C string; nothing keeps a pointer.
     unsafe {
         for (number, stream) in (0..).zip(order.streams) {
             ok(libc::dup2(stream, number))?;
         }
         ok(libc::chdir(order.cwd.as_ptr()))?;
-        // The Rust runtime ignores it; programs expect to be ended by it.
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = libc::SIG_DFL;
-        ok(libc::sigaction(libc::SIGPIPE, &action, null_mut()))?;
-        let none = signal_set(&[]);
-        ok(libc::sigprocmask(libc::SIG_SETMASK, &none, null_mut()))?;
     }
+    // The Rust runtime ignores it; programs expect to be ended by it.
+    default_action(libc::SIGPIPE)?;
     // The effective user stays the same. So the memory, which is the agent's, stays out of reach of
     // that user's other processes, as it would not with a change of it.
     let entered = order.fence.enter();
-    entered.map_err(|e| e.raw_os_error().unwrap_or(libc::EPERM))
+    entered.map_err(|e| e.raw_os_error().unwrap_or(libc::EPERM))?;
+    let none = signal_set(&[]);
+    // SAFETY: the set is valid for the call, which keeps no pointer.
+    ok(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &none, null_mut()) })
+}
+
+/// Not by `rustix`, for which the number 0 that gVisor gives is none.
+fn begin_session() -> Result<(), c_int> {
+    // SAFETY: takes nothing.
+    match unsafe { libc::setsid() } {
+        -1 => Err(last_error()),
+        _ => Ok(()),
+    }
+}
+
+fn default_action(signal: c_int) -> Result<(), c_int> {
+    // SAFETY: all zeroes is a valid action, and the default one; nothing keeps a pointer.
+    let rc = unsafe {
+        let action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, &action, null_mut())
+    };
+    match rc {
+        0 => Ok(()),
+        _ => Err(last_error()),
+    }
 }
 
 /// Tries every path as `execvp` does; why none could be executed.
@@ -247,22 +272,11 @@ fn kill_children(child: Pid) {
     }
 }
 
-/// Ends this process the way the program ended, so that the agent sees it as its own child's end.
-fn end_as(status: Option<WaitStatus>) -> ! {
-    let code = status.and_then(WaitStatus::exit_status);
-    let signal = status.and_then(WaitStatus::terminating_signal);
-    // SAFETY: system calls on this process alone, which do not fail.
-    unsafe {
-        if let Some(code) = code {
-            libc::_exit(code);
-        }
-        let signal = signal.unwrap_or(libc::SIGKILL);
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = libc::SIG_DFL;
-        libc::sigaction(signal, &action, null_mut());
-        let none = signal_set(&[]);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, null_mut());
-        libc::kill(libc::getpid(), signal);
-        libc::_exit(128 + signal)
-    }
+/// Ends this process, and leaves word how the program ended. Not by ending the same way: of a signal
+/// that dumps memory, older kernels end all who share it.
+fn end(order: &Order, status: Option<WaitStatus>) -> ! {
+    let status = status.map_or(libc::SIGKILL, WaitStatus::as_raw);
+    order.ended.store(status, Ordering::Release);
+    // SAFETY: ends this process alone.
+    unsafe { libc::_exit(0) }
 }

@@ -73,6 +73,11 @@ impl Channel {
         body: Bytes,
         max_body: usize,
     ) -> Result<Asked, SandboxError> {
+        // First, so that whoever does not wait for it leaves nothing behind.
+        let room = tokio::select! {
+            room = self.frames.reserve() => room.map_err(|_| self.lost_error())?,
+            () = self.closed.cancelled() => return Err(self.lost_error()),
+        };
         let (waiter, answer) = oneshot::channel();
         let id = {
             let mut pending = self.pending();
@@ -97,31 +102,28 @@ impl Channel {
             return Err(self.lost_error());
         }
         let header = encode(&ToAgent { id, ask }, body.len());
-        let sent = match header {
-            Ok(header) => tokio::select! {
-                sent = self.frames.send((header, body)) => sent.is_ok(),
-                () = self.closed.cancelled() => false,
-            },
+        match header {
+            Ok(header) => room.send((header, body)),
             Err(e) => {
                 self.pending().asks.remove(&id);
                 return Err(too_large(&e));
             }
-        };
-        if !sent {
-            return Err(self.lost_error());
         }
         Ok(asked)
     }
 
-    /// Asks the agent to kill a call or a program; in vain if it has ended or the queue is full of others.
+    /// Asks the agent to kill a call or a program; in vain if it has ended.
     pub(crate) fn cancel(&self, call: u64) {
         let ask = ToAgent {
             id: 0,
             ask: Ask::Cancel { call },
         };
         if let Ok(frame) = encode(&ask, 0) {
-            // A full queue means the agent does not read: its end is near in any case.
-            let _ = self.frames.try_send((frame, Bytes::new()));
+            let sent = self.frames.try_send((frame, Bytes::new()));
+            if let Err(mpsc::error::TrySendError::Full(frame)) = sent {
+                let frames = self.frames.clone();
+                tokio::spawn(async move { frames.send(frame).await });
+            }
         }
     }
 

@@ -127,6 +127,10 @@ impl Watch {
         let mut killed = false;
         loop {
             let event = self.next(&mut killed).await;
+            if event.is_err() {
+                // Nobody will ask about it any more.
+                self.channel.cancel(self.handle);
+            }
             let last = !matches!(event, Ok(ExecEvent::Stdout(_) | ExecEvent::Stderr(_)));
             // Waiting for the consumer must not keep a program past its time.
             let sent = tokio::select! {

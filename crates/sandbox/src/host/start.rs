@@ -82,16 +82,16 @@ impl Waiting {
     }
 
     /// Says that its control groups are there.
-    pub(crate) async fn join(self) -> Result<Self, SandboxError> {
+    pub(crate) async fn join(self) -> Self {
         self.lend(None).await
     }
 
     /// Gives it the disk it was told to expect, or says that there is none.
-    pub(crate) async fn lend(self, disk: Option<OwnedFd>) -> Result<Self, SandboxError> {
+    pub(crate) async fn lend(self, disk: Option<OwnedFd>) -> Self {
         let send = || fds::send(&self.control, disk.as_ref().map(AsFd::as_fd));
-        let sent = self.control.async_io(Interest::WRITABLE, send).await;
-        sent.map_err(|e| failed("launch", e.to_string()))?;
-        Ok(self)
+        // What went wrong is told on the same socket, so a write that fails is no news.
+        let _ = self.control.async_io(Interest::WRITABLE, send).await;
+        self
     }
 
     /// Tells it for whom, and waits until the sandbox stands.

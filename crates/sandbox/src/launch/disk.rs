@@ -93,9 +93,14 @@ impl<'a> Spare<'a> {
         if fits {
             return Some(self.mount);
         }
+        self.leave();
+        None
+    }
+
+    /// It is needed by nobody.
+    pub(super) fn leave(self) {
         // A leftover is removed with the next start of the server.
         let _ = fs::remove_file(&self.disk.image);
-        None
     }
 }
 

@@ -99,6 +99,9 @@ fn store(
             Ok((mount, true))
         }
         None => {
+            if let Some(spare) = spare {
+                spare.leave();
+            }
             prepare(bind, &bind.dir, first, true).stage("state directories")?;
             let tree = lend(&bind.dir, NOSUID | NODEV).stage("state directories")?;
             Ok((tree, false))

@@ -17,6 +17,10 @@ use crate::{Limits, SandboxError};
 /// What names of images that are nobody's begin with.
 pub(super) const SPARE: &str = ".spare-";
 
+/// Images are told apart by this: one that nobody waited for may still be made when its sandbox is
+/// tried again.
+static NEXT_IMAGE: AtomicU64 = AtomicU64::new(0);
+
 /// How long new ones are put off after one was made: preparing takes the processors that the first
 /// calls of the one just made wait for.
 const REST: Duration = Duration::from_millis(20);
@@ -165,8 +169,9 @@ impl Kind {
         limits: &Limits,
     ) -> Result<Warm, SandboxError> {
         let claim = Claim::new(names, name)?;
+        let n = NEXT_IMAGE.fetch_add(1, Ordering::Relaxed);
         let spare = self.spare.as_ref().map(|(template, dir)| SpareDisk {
-            image: dir.join(format!("{SPARE}{}-{name}", std::process::id())),
+            image: dir.join(format!("{SPARE}{}-{n}", std::process::id())),
             template: template.clone(),
         });
         let image = spare.as_ref().map(|s| s.image.clone());
@@ -190,7 +195,7 @@ impl Kind {
             }
         };
         let joined = match launched {
-            Ok(launched) => launched.join().await,
+            Ok(launched) => Ok(launched.join().await),
             Err(error) => Err(error),
         };
         let disk = match disk {
@@ -198,7 +203,7 @@ impl Kind {
             None => None,
         };
         let started = match (joined, disk) {
-            (Ok(waiting), Some(disk)) => waiting.lend(disk).await,
+            (Ok(waiting), Some(disk)) => Ok(waiting.lend(disk).await),
             (joined, _) => joined,
         };
         match started {
