@@ -379,6 +379,59 @@ async fn while_another_process_has_the_session_the_lease_is_kept_and_a_stop_is_h
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_the_host_went_down_a_call_that_may_have_run_is_not_run_again() {
+    let _fast = Fast::start();
+    let at = |second: u32| format!("2026-01-01T00:00:0{second}Z");
+    let (server, url) = Server::start(vec![call("a", "bash", "allow")], move |place, n| {
+        let mut beat = beat(n, "active", true);
+        beat["last_heartbeat"] = at(3).into();
+        place
+            .ends_with("heartbeat")
+            .then(|| (200, beat.to_string()))
+    })
+    .await;
+    let worker = worker(&url, None);
+    let journal = worker.service.journals.join(format!("{SESSION}.journal"));
+    let earlier = json!({ "note": "held", "work": "work_0", "boot": "an earlier one" });
+    std::fs::write(journal, format!("{earlier}\n")).unwrap();
+    let rested = |id: &str| json!({ "id": id, "type": "session.status_idle", "stop_reason": { "type": "end_turn" } });
+    let answered = |id: &str| json!({ "id": format!("sevt_of_{id}"), "type": "user.tool_result", "tool_use_id": id });
+    let watching = async {
+        server.until(|s| s.results().len() == 1).await;
+        server.happens(answered("a"));
+        let mut call = call("b", "bash", "allow");
+        call["processed_at"] = at(4).into();
+        server.happens(call);
+        server.until(|s| s.results().len() == 2).await;
+        server.happens(answered("b"));
+        server.happens(rested("sevt_rest"));
+    };
+    let serving = async { worker.service.serve(&claim("session")).await };
+    let (ended, ()) = tokio::join!(serving, watching);
+    assert_eq!(ended.unwrap(), "idle");
+    assert_eq!(*worker.tools.ran.lock().unwrap(), ["b"]);
+    let results = server.results();
+    let text = results[0]["content"][0]["text"].as_str().unwrap();
+    assert!(text.contains("effect is unknown"), "{text}");
+    assert_eq!(
+        (&results[0]["tool_use_id"], &results[0]["is_error"]),
+        (&"a".into(), &true.into())
+    );
+    assert_eq!(results[1]["content"][0]["text"], "did b");
+
+    // All was settled: the next service trusts the journal.
+    server.happens(call("c", "bash", "allow"));
+    let watching = async {
+        server.until(|s| s.results().len() == 3).await;
+        server.happens(rested("sevt_rest_again"));
+    };
+    let serving = async { worker.service.serve(&claim("session")).await };
+    let (ended, ()) = tokio::join!(serving, watching);
+    assert_eq!(ended.unwrap(), "idle");
+    assert_eq!(*worker.tools.ran.lock().unwrap(), ["b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_event_keeps_a_session_and_max_idle_leaves_it() {
     let _fast = Fast::start();
     let (server, url) = Server::start(vec![idle("end_turn")], |_, _| None).await;

@@ -305,11 +305,12 @@ fn timespec(time: Duration) -> Timespec {
 /// `eval`, for then a command with an open quote or a syntax error fails at once, where the clear
 /// form waits out its time or takes the shell with it. Nothing else can be seen of the difference.
 /// The quotes in the marker keep it out of what the shell reads: a trace or an error that repeats
-/// the line is not the end.
+/// the line is not the end. It need not be on a line of its own: the shell writes line by line, and
+/// whoever reads would be woken twice.
 fn script(command: &str, marker: &str) -> String {
     let quoted = command.replace('\'', r"'\''");
     let (head, rest) = marker.split_at(8);
-    format!("eval '{{ {quoted}\n}}' </dev/null 2>&1\nprintf '\\n{head}''{rest}%d\\n' $?\n")
+    format!("eval '{{ {quoted}\n}}' </dev/null 2>&1\nprintf '{head}''{rest}%d\\n' $?\n")
 }
 
 /// New for each call, so that a command cannot print it in advance.

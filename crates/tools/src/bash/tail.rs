@@ -78,8 +78,6 @@ impl Tail {
                     let end = start + marker.len() + length;
                     let mut output: Vec<u8> = self.bytes.drain(..end).collect();
                     output.truncate(start);
-                    // The newline that puts the marker on a line of its own.
-                    output.pop_if(|last| *last == b'\n');
                     let output = Output::of(output, std::mem::take(&mut self.cut));
                     self.marker = None;
                     self.searched = 0;
@@ -152,7 +150,7 @@ mod tests {
 
     #[test]
     fn finds_the_marker_however_it_is_cut_up() {
-        let whole = b"early\n_MA_MARK%d\n one\n\n_MARK42\nlate";
+        let whole = b"early\n_MA_MARK%d\n one\n_MARK42\nlate";
         for size in 1..whole.len() {
             let mut tail = Tail::default();
             tail.expect(b"_MARK".to_vec());
@@ -175,7 +173,7 @@ mod tests {
             assert_eq!(tail.push(&[(n % 251) as u8; 1_000]), None);
             assert!(tail.bytes.capacity() <= 5 * KEPT);
         }
-        let done = tail.push(b"end\n_MARK0\n").unwrap();
+        let done = tail.push(b"end_MARK0\n").unwrap();
         assert!(done.output.cut);
         assert_eq!(done.output.bytes.len(), MAX_OUTPUT);
         assert!(done.output.bytes.ends_with(b"end"));
@@ -192,7 +190,7 @@ mod tests {
             prop_assume!(position(&before, b"_MARK").is_none());
             let mut tail = Tail::default();
             tail.expect(b"_MARK".to_vec());
-            let whole = [&before[..], b"\n_MARK7\n"].concat();
+            let whole = [&before[..], b"_MARK7\n"].concat();
             let found: Vec<_> = whole.chunks(size).filter_map(|piece| tail.push(piece)).collect();
             prop_assert_eq!(found.len(), 1);
             prop_assert_eq!(&found[0].output.bytes, &before);

@@ -204,7 +204,7 @@ impl Service {
     ) -> Result<&'static str, ItemError> {
         let mut ended = lease.subscribe();
         let preparing = async {
-            let (journal, lost_before) = self.open_journal(claim, session).await?;
+            let (journal, lost_before) = self.open_journal(claim, session, lease).await?;
             let shown = self.prepare(client, has_token, session).await?;
             Ok::<_, ItemError>((journal, lost_before, shown))
         };
@@ -269,6 +269,10 @@ impl Service {
             }
         }
         self.hands.close(session).await;
+        let settled = matches!(end, RunEnd::Idle);
+        if let Err(error) = journal.with(move |journal| journal.end(settled)).await {
+            tracing::warn!(%session, %error, "the journal was not written");
+        }
         if let RunEnd::Refused(error) = &end {
             tracing::error!(%session, %error, "the session's events cannot be read");
         }
@@ -285,37 +289,24 @@ impl Service {
         &self,
         claim: &Claim,
         session: &SessionId,
+        lease: &watch::Sender<Lease>,
     ) -> Result<(journal::Shared, Option<Timestamp>), JournalError> {
         let opening = async {
             let journal = Journal::at(&self.journals, session.as_str()).await?;
+            let has_gaps = journal.has_gaps();
+            let lost_before = match lost_before(claim, &journal) {
+                // This host went down while it served the session.
+                None if has_gaps => since(lease).await,
+                lost_before => lost_before,
+            };
             let journal = journal::Shared::new(journal);
-            let lost_before = self.lost_before(claim, &journal).await?;
+            let work = claim.work.clone();
+            journal.with(move |journal| journal.hold(&work)).await?;
             Ok((journal, lost_before))
         };
         // The lease is kept meanwhile: where the disk stands still the item is to go elsewhere.
         let opened = tokio::time::timeout(OPEN_TIMEOUT, opening).await;
         opened.unwrap_or(Err(JournalError::Stalled))
-    }
-
-    /// Notes that this host holds the item. If all workers that were lost before had this journal,
-    /// it knows what they ran.
-    async fn lost_before(
-        &self,
-        claim: &Claim,
-        journal: &journal::Shared,
-    ) -> Result<Option<Timestamp>, JournalError> {
-        let (work, lapsed) = (claim.work.clone(), claim.lapsed.clone());
-        journal
-            .with(move |journal| {
-                let ours = |lapsed: &Lapsed| match &lapsed.works {
-                    Some(works) => works.iter().all(|work| journal.held(work)),
-                    None => false,
-                };
-                let lost = lapsed.filter(|lapsed| !ours(lapsed));
-                journal.hold(&work)?;
-                Ok(lost.map(|lapsed| lapsed.at))
-            })
-            .await
     }
 
     /// Looks at the session and fetches what its sandbox shows; `None` if it is over.
@@ -385,6 +376,24 @@ impl Service {
         };
         Ok((self.client.with_key(key).map_err(ItemError::Client)?, false))
     }
+}
+
+/// Until when workers that were lost may have run calls that `journal` does not know.
+fn lost_before(claim: &Claim, journal: &Journal) -> Option<Timestamp> {
+    let lapsed = claim.lapsed.as_ref()?;
+    let known = match &lapsed.works {
+        Some(works) => works.iter().all(|work| journal.held(work)),
+        None => false,
+    };
+    (!known || journal.has_gaps()).then_some(lapsed.at)
+}
+
+/// When the lease began, by the server's clock: what ran before then ran for an earlier one. `None`
+/// if it has ended.
+async fn since(lease: &watch::Sender<Lease>) -> Option<Timestamp> {
+    let mut lease = lease.subscribe();
+    let begun = lease.wait_for(|lease| lease.since.is_some() || lease.end.is_some());
+    begun.await.ok()?.since
 }
 
 /// Stops an item. One that has stopped already is no failure.

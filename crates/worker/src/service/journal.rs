@@ -1,22 +1,24 @@
 //! What this host did for a session, so that a restarted worker neither runs a call twice nor
 //! forgets a result. A file a session, outside everything its sandbox sees, one JSON object a line.
 //!
-//! A call is on the disk before it runs. Its result is noted before it is sent, and reaches the disk
-//! while it is sent: a process that dies forgets nothing, and a host that loses power between the two
-//! has a call whose outcome is unknown. What the server has is dropped, so the file holds at most the
-//! open calls of one session; only one process at a time has it open.
+//! A call is noted before it runs, and its result before it is sent. What the server has is dropped,
+//! so the file holds at most the open calls of one session; only one process at a time has it open.
 //!
-//! After the last line come zeros, written beforehand: a line over them is on the disk sooner than one
-//! that makes the file longer.
+//! No call waits for the disk. What a process wrote outlives it, however it ends; only a host that
+//! goes down forgets what had not reached the disk. So what does reach the disk before the first call
+//! is in which boot of the host the session is served, and the end of a service says that everything
+//! has. A journal that was served in an earlier boot and not ended may lack lines
+//! ([`Journal::has_gaps`]): what it does not know may have run.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use freehold_base::{Entropy, SystemEntropy};
 use freehold_wire::content::ContentBlock;
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +30,6 @@ const MAX_FILE: u64 = 512 * 1024 * 1024;
 const MAX_HELD: usize = 64;
 /// Above this the file is written anew, without what the server has.
 const COMPACT_ABOVE: u64 = 1024 * 1024;
-/// Zeros written beforehand, bytes: lines of some dozens of calls.
-const ROOM: u64 = 16 * 1024;
 /// Longest wait for another process that still serves the session.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks whether it is gone.
@@ -76,7 +76,14 @@ enum Line {
     /// The server has its result.
     Posted { call: String },
     /// This host serves an item.
-    Held { work: String },
+    Held {
+        work: String,
+        /// In this boot of it, or an earlier one after which lines may be missing. Nothing is
+        /// missing where there is no such name.
+        boot: Option<String>,
+    },
+    /// It does so no longer, and every line before this one is on the disk.
+    Ended,
 }
 
 /// What is known of a call that has no result on the server.
@@ -92,16 +99,15 @@ pub(super) enum Known {
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
-    /// The same, opened another time: the system tells each of an error of the disk once, and a sync
-    /// beside the calls must not take that from the one that a call waits for.
-    beside: Arc<File>,
     /// Where the next line goes, bytes.
     len: u64,
-    /// How far there is something to write over, bytes.
-    room: u64,
+    /// What is never cut off, bytes: the lines up to those of the item that is served.
+    head: u64,
     open: HashMap<String, Known>,
     /// Items this host served, oldest first.
     held: VecDeque<String>,
+    /// The boot of the host in which the last item was served, unless that ended well.
+    served_in: Option<String>,
 }
 
 impl Journal {
@@ -128,8 +134,6 @@ impl Journal {
         if MAX_FILE < len {
             return Err(JournalError::TooLarge);
         }
-        let beside = OpenOptions::new().write(true).open(&path);
-        let beside = beside.map_err(failed("open"))?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(failed("read"))?;
         let written = text
@@ -139,11 +143,11 @@ impl Journal {
         let mut journal = Self {
             path,
             file,
-            beside: Arc::new(beside),
             len: written as u64,
-            room: len,
+            head: 0,
             open: HashMap::new(),
             held: VecDeque::new(),
+            served_in: None,
         };
         // Zeros may also be where a part of a line did not reach the disk.
         let lines = text.split(|&b| b == b'\n' || b == 0);
@@ -154,9 +158,26 @@ impl Journal {
                 Err(_) => tracing::warn!("a line of a journal cannot be read; left out"),
             }
         }
-        // Ends a torn line, so that what comes next is a line of its own.
-        journal.compact()?;
+        if journal.open.is_empty() && !journal.has_gaps() {
+            // Nothing in it counts but the items held, and without those a worker is more careful.
+            journal.cut()?;
+            for work in std::mem::take(&mut journal.held) {
+                journal.write(Line::Held { work, boot: None })?;
+            }
+        } else {
+            // Ends a torn line, so that what comes next is a line of its own.
+            journal.append(b"\n")?;
+        }
         Ok(journal)
+    }
+
+    /// Whether there may have been lines that are not in it, because the host went down. It stays so
+    /// until a service [ends](Self::end) with nothing left to run.
+    pub(super) fn has_gaps(&self) -> bool {
+        match &self.served_in {
+            Some(boot) => boot != boot_id(),
+            None => false,
+        }
     }
 
     /// What is known of a call.
@@ -174,20 +195,19 @@ impl Journal {
         self.held.iter().any(|held| held == work)
     }
 
-    /// The call is about to run. On the disk when this returns.
+    /// The call is about to run.
     pub(super) fn started(&mut self, call: &str) -> Result<(), JournalError> {
         let call = call.to_owned();
-        self.write(Line::Started { call }, true)
+        self.write(Line::Started { call })
     }
 
-    /// The call ran to its end. On the disk after the next [`Shared::sync`].
+    /// The call ran to its end.
     pub(super) fn done(&mut self, call: &str, reply: &Reply) -> Result<(), JournalError> {
-        let line = Line::Done {
+        self.write(Line::Done {
             call: call.to_owned(),
             content: reply.content.clone(),
             is_error: reply.is_error,
-        };
-        self.write(line, false)
+        })
     }
 
     /// The server has the call's result. May be lost: the history says the same.
@@ -196,20 +216,32 @@ impl Journal {
             return Ok(());
         }
         let call = call.to_owned();
-        self.write(Line::Posted { call }, false)?;
-        if COMPACT_ABOVE < self.len {
-            self.compact()?;
+        self.write(Line::Posted { call })?;
+        if self.open.is_empty() && self.head + COMPACT_ABOVE < self.len {
+            self.cut()?;
         }
         Ok(())
     }
 
-    /// This host serves the item. On the disk when this returns.
+    /// This host serves the item from now on. On the disk when this returns.
     pub(super) fn hold(&mut self, work: &str) -> Result<(), JournalError> {
-        if self.held(work) {
+        let gaps_since = self.served_in.take_if(|boot| boot != boot_id());
+        self.write(Line::Held {
+            work: work.to_owned(),
+            boot: Some(gaps_since.unwrap_or_else(|| boot_id().to_owned())),
+        })?;
+        self.file.sync_data().map_err(failed("write"))?;
+        self.head = self.len;
+        Ok(())
+    }
+
+    /// The item is served no longer, and none of its calls runs; `settled` if none is left to run.
+    pub(super) fn end(&mut self, settled: bool) -> Result<(), JournalError> {
+        if self.has_gaps() && !settled {
             return Ok(());
         }
-        let work = work.to_owned();
-        self.write(Line::Held { work }, true)
+        self.file.sync_data().map_err(failed("write"))?;
+        self.write(Line::Ended)
     }
 
     /// Deletes the journal: the session is over.
@@ -235,54 +267,57 @@ impl Journal {
             Line::Posted { call } => {
                 self.open.remove(&call);
             }
-            Line::Held { work } => {
-                self.held.push_back(work);
+            Line::Held { work, boot } => {
+                self.served_in = boot;
+                if !self.held(&work) {
+                    self.held.push_back(work);
+                }
                 if MAX_HELD < self.held.len() {
                     self.held.pop_front();
                 }
             }
+            Line::Ended => self.served_in = None,
         }
     }
 
-    fn write(&mut self, line: Line, sync: bool) -> Result<(), JournalError> {
+    fn write(&mut self, line: Line) -> Result<(), JournalError> {
         let mut text = serde_json::to_vec(&line).map_err(|e| failed("write")(e.into()))?;
         text.push(b'\n');
         self.append(&text)?;
-        if sync {
-            self.file.sync_data().map_err(failed("write"))?;
-        }
         self.take(line);
         Ok(())
     }
 
     fn append(&mut self, text: &[u8]) -> Result<(), JournalError> {
-        let write = |bytes: &[u8], at| self.file.write_all_at(bytes, at);
-        write(text, self.len).map_err(failed("write"))?;
+        let written = self.file.write_all_at(text, self.len);
+        written.map_err(failed("write"))?;
         self.len += text.len() as u64;
-        // Where a disk is full the lines to come may still fit without.
-        if self.room < self.len && write(&[0; ROOM as usize], self.len).is_ok() {
-            self.room = self.len + ROOM;
-        }
         Ok(())
     }
 
-    /// Empties the file if no call is open, but for the items held, which may be lost: then the
-    /// worker is merely more careful. Otherwise only ends
-    /// a torn last line: what counts is never rewritten, so it cannot be cut short.
-    fn compact(&mut self) -> Result<(), JournalError> {
-        if self.open.is_empty() {
-            self.file.set_len(0).map_err(failed("write"))?;
-            (self.len, self.room) = (0, 0);
-            for work in std::mem::take(&mut self.held) {
-                self.write(Line::Held { work }, false)?;
-            }
-            return Ok(());
-        }
-        self.append(b"\n")
+    /// Drops what is known of calls; nothing else is ever rewritten, so nothing can be cut short.
+    fn cut(&mut self) -> Result<(), JournalError> {
+        self.file.set_len(self.head).map_err(failed("write"))?;
+        self.len = self.head;
+        Ok(())
     }
 }
 
-/// A journal for the tasks of one session. The disk is waited for off the async threads.
+/// Names this boot of the host. Where the system does not say, every process is taken for one.
+fn boot_id() -> &'static str {
+    static BOOT: LazyLock<String> = LazyLock::new(|| {
+        let told = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        let told = told.map(|id| id.trim().to_owned()).ok();
+        told.filter(|id| !id.is_empty()).unwrap_or_else(|| {
+            let mut random = [0; 16];
+            SystemEntropy.fill(&mut random);
+            format!("{:032x}", u128::from_ne_bytes(random))
+        })
+    });
+    &BOOT
+}
+
+/// A journal for the tasks of one session.
 #[derive(Clone)]
 pub(super) struct Shared(Arc<Mutex<Journal>>);
 
@@ -297,7 +332,7 @@ impl Shared {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Writes what must be on the disk.
+    /// The same off the async threads, for what waits for the disk.
     pub(super) async fn with<T: Send + 'static>(
         &self,
         act: impl FnOnce(&mut Journal) -> T + Send + 'static,
@@ -307,16 +342,6 @@ impl Shared {
             Ok(value) => value,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
-    }
-
-    /// Has what was written reach the disk, beside what else happens.
-    pub(super) fn sync(&self) {
-        let file = self.now(|journal| Arc::clone(&journal.beside));
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = file.sync_data() {
-                tracing::error!(%error, "a journal was not synced");
-            }
-        });
     }
 
     /// Deletes the journal.
@@ -405,7 +430,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_that_outgrow_the_room_are_all_kept() {
+    async fn all_lines_are_kept_while_calls_are_open() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::at(dir.path(), "s").await.unwrap();
         let calls: Vec<_> = (0..600).map(|n| format!("sevt_{n}")).collect();
@@ -429,6 +454,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::at(dir.path(), "s").await.unwrap();
         let large = reply(&"x".repeat(300_000));
+        journal.hold("work_1").unwrap();
         for call in ["a", "b", "c", "d", "e"] {
             journal.started(call).unwrap();
             journal.done(call, &large).unwrap();
@@ -438,6 +464,50 @@ mod tests {
             .unwrap()
             .len();
         assert!(len < COMPACT_ABOVE, "{len}");
+        drop(journal);
+        went_down(&dir.path().join("s.journal"), 0);
+        let journal = Journal::at(dir.path(), "s").await.unwrap();
+        assert!(journal.has_gaps() && journal.held("work_1"));
+    }
+
+    /// What the disk of a host has that went down: lines of an earlier boot, the last not complete.
+    fn went_down(path: &Path, cut: usize) {
+        let text = std::fs::read_to_string(path).unwrap();
+        let text = text.replace(boot_id(), "another boot");
+        std::fs::write(path, &text[..text.len() - cut]).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_host_that_went_down_may_have_forgotten_calls_until_all_are_settled() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.journal");
+        let at = || Journal::at(dir.path(), "s");
+        let mut journal = at().await.unwrap();
+        journal.hold("work_1").unwrap();
+        journal.started("a").unwrap();
+        drop(journal);
+        // A process that dies leaves no gap.
+        assert!(!at().await.unwrap().has_gaps());
+        went_down(&path, 5);
+        let mut journal = at().await.unwrap();
+        assert!(journal.has_gaps() && journal.held("work_1") && journal.open().is_empty());
+        journal.hold("work_2").unwrap();
+        drop(journal);
+        let mut journal = at().await.unwrap();
+        assert!(journal.has_gaps());
+        journal.end(false).unwrap();
+        drop(journal);
+        let mut journal = at().await.unwrap();
+        assert!(journal.has_gaps());
+        journal.end(true).unwrap();
+        drop(journal);
+        let mut journal = at().await.unwrap();
+        assert!(!journal.has_gaps() && journal.held("work_2"));
+        journal.hold("work_3").unwrap();
+        journal.end(false).unwrap();
+        drop(journal);
+        went_down(&path, 0);
+        assert!(!at().await.unwrap().has_gaps());
     }
 
     #[tokio::test(start_paused = true)]

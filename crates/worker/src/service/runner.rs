@@ -99,6 +99,19 @@ struct Fate {
     sending: AtomicBool,
 }
 
+/// What became of a call.
+struct Outcome {
+    reply: Reply,
+    /// How long it ran; `None` if it did not run now.
+    took: Option<Duration>,
+}
+
+impl From<Reply> for Outcome {
+    fn from(reply: Reply) -> Self {
+        Self { reply, took: None }
+    }
+}
+
 /// A call that runs.
 struct Running<'a> {
     ready: Ready,
@@ -287,11 +300,31 @@ async fn answer(
         return false;
     };
     let id = call.id.clone();
-    let reply = if tool.is_repeatable() {
+    let Outcome { reply, took } = if tool.is_repeatable() {
         run(serving, tool, call, &kill).await
     } else {
         once(serving, tool, call, &kill, &fate.moot).await
     };
+    let posted = post(serving, &id, &reply, &kill, &fate).await;
+    if let Some(took) = took {
+        tracing::info!(
+            session = %serving.session, call = %id, tool = tool.name(),
+            is_error = reply.is_error, posted,
+            milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "call ran"
+        );
+    }
+    posted
+}
+
+/// Sends a result, unless it reaches nobody. Whether the server has it.
+async fn post(
+    serving: &Serving<'_>,
+    id: &str,
+    reply: &Reply,
+    kill: &CancellationToken,
+    fate: &Fate,
+) -> bool {
     if fate.moot.load(Ordering::SeqCst) {
         return false;
     }
@@ -300,19 +333,19 @@ async fn answer(
     let posted = post::result(
         serving.client,
         serving.session.as_str(),
-        &id,
-        &reply,
+        id,
+        reply,
         &serving.lease,
         serving.metrics,
     );
     let posted = tokio::select! {
         posted = posted => posted,
-        () = given_up(&fate.moot, &kill) => return false,
+        () = given_up(&fate.moot, kill) => return false,
     };
     crash_point!("worker.post.after");
     if posted {
         serving.metrics.posted();
-        let noted = serving.journal.now(|j| j.posted(&id));
+        let noted = serving.journal.now(|j| j.posted(id));
         if let Err(error) = noted {
             tracing::warn!(session = %serving.session, %error, "the journal was not written");
         }
@@ -335,52 +368,45 @@ async fn once(
     call: Use,
     kill: &CancellationToken,
     moot: &AtomicBool,
-) -> Reply {
+) -> Outcome {
     let id = call.id.clone();
     let unknown = match serving.journal.now(|j| j.known(&id).cloned()) {
         Some(Known::Done(reply)) => {
             serving.metrics.replayed();
-            return reply;
+            return reply.into();
         }
         Some(Known::Started) => true,
         None => serving
             .lost_before
             .is_some_and(|lost| call.free_at.is_none_or(|free| free <= lost)),
     };
-    let reply = if unknown {
+    let outcome = if unknown {
         serving.metrics.outcome_unknown();
         tracing::warn!(
             session = %serving.session, call = %id, tool = tool.name(),
             "an earlier worker may have run the call; its outcome is unknown"
         );
-        Reply::error(UNKNOWN)
+        Reply::error(UNKNOWN).into()
     } else {
-        let noted = {
-            let id = id.clone();
-            serving.journal.with(move |j| j.started(&id)).await
-        };
-        if let Err(error) = noted {
+        if let Err(error) = serving.journal.now(|j| j.started(&id)) {
             // What cannot be noted could run twice.
             tracing::error!(session = %serving.session, %error, "the journal was not written");
-            return Reply::error(UNNOTED);
+            return Reply::error(UNNOTED).into();
         }
         crash_point!("worker.call.noted");
-        let reply = run(serving, tool, call, kill).await;
+        let outcome = run(serving, tool, call, kill).await;
         crash_point!("worker.call.ran");
         if moot.load(Ordering::SeqCst) {
             // It was killed: all that is known is that it began.
-            return reply;
+            return outcome;
         }
-        reply
+        outcome
     };
-    match serving.journal.now(|j| j.done(&id, &reply)) {
-        Ok(()) => serving.journal.sync(),
-        Err(error) => {
-            tracing::error!(session = %serving.session, %error, "a result was not noted");
-        }
+    if let Err(error) = serving.journal.now(|j| j.done(&id, &outcome.reply)) {
+        tracing::error!(session = %serving.session, %error, "a result was not noted");
     }
     crash_point!("worker.result.noted");
-    reply
+    outcome
 }
 
 /// Runs a call in the session's sandbox, for as long as any call may take.
@@ -389,7 +415,7 @@ async fn run(
     tool: BuiltinTool,
     call: Use,
     kill: &CancellationToken,
-) -> Reply {
+) -> Outcome {
     let name = tool.name();
     let started = Instant::now();
     serving.metrics.call_started();
@@ -412,13 +438,8 @@ async fn run(
             Reply::error(format!("tool '{name}' timed out"))
         }
     };
-    serving
-        .metrics
-        .call_ended(name, reply.is_error, started.elapsed());
-    tracing::info!(
-        session = %serving.session, call = %call.id, tool = name, is_error = reply.is_error,
-        milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "call ran"
-    );
-    reply
+    let took = started.elapsed();
+    serving.metrics.call_ended(name, reply.is_error, took);
+    let took = Some(took);
+    Outcome { reply, took }
 }
