@@ -6,9 +6,12 @@ use std::time::Duration;
 /// Until then a process has started up.
 const STARTED: Duration = Duration::from_millis(200);
 /// Between two looks whether pages have come.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
+/// Processor time between two looks with which a process still rests. One that works would wait for
+/// its pages again and again.
+const RESTS: Duration = Duration::from_millis(10);
 /// So few are not worth the trouble.
-const FEW: i64 = 128;
+const FEW: i64 = 64;
 
 /// Bounds what the C library's allocator keeps for itself: by default it may hold eight arenas per
 /// core, and gives memory back late. Call before other threads start.
@@ -24,34 +27,53 @@ pub(crate) fn tune() {
     }
 }
 
-/// Now and then lets go of the pages of the program and its libraries that only starting, or the last
-/// burst of work, needed. They are most of what an idle process holds; the kernel still has them at
-/// hand, and maps those that are used again for about a microsecond each. In a runtime.
+/// Whenever the process rests, lets go of the pages of the program and its libraries that only
+/// starting, or the last burst of work, needed. They are most of what an idle process holds; the kernel
+/// still has them at hand, and maps those that are used again for about a microsecond each. In a
+/// runtime.
 pub(crate) fn keep_small() {
     tokio::spawn(async {
         tokio::time::sleep(STARTED).await;
-        let mut seen = 0;
+        let (mut seen, mut before) = (0, Used::now().time);
         loop {
-            if seen + FEW < faults() {
+            let used = Used::now();
+            if used.time < before + RESTS && seen + FEW < used.faults {
                 // Where it cannot be read all stays as it is.
                 let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
                 untouched(&maps).for_each(let_go);
-                seen = faults();
+                seen = Used::now().faults;
             }
+            before = used.time;
             tokio::time::sleep(LOOK).await;
         }
     });
 }
 
-/// How often this process needed a page that was not mapped.
-fn faults() -> i64 {
-    // SAFETY: a zeroed value is valid, and the call fills it.
-    let usage = unsafe {
-        let mut usage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
-        usage
-    };
-    usage.ru_minflt
+/// What this process has used since it began.
+struct Used {
+    /// How often a page that was not mapped.
+    faults: i64,
+    /// Of the processors.
+    time: Duration,
+}
+
+impl Used {
+    fn now() -> Self {
+        // SAFETY: a zeroed value is valid, and the call fills it.
+        let usage = unsafe {
+            let mut usage = std::mem::zeroed();
+            libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+            usage
+        };
+        let time = |t: libc::timeval| {
+            let (seconds, micros) = (t.tv_sec.unsigned_abs(), t.tv_usec.unsigned_abs());
+            Duration::from_secs(seconds) + Duration::from_micros(micros)
+        };
+        Self {
+            faults: usage.ru_minflt,
+            time: time(usage.ru_utime) + time(usage.ru_stime),
+        }
+    }
 }
 
 /// Of `/proc/self/smaps`, private mappings of files that cannot be written to and have no page of their
