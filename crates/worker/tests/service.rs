@@ -15,7 +15,9 @@ use freehold_base::{Secret, SessionId};
 use freehold_client::{Client, Options};
 use freehold_sandbox::ToolRequest;
 use freehold_wire::content::ContentBlock;
-use freehold_worker::service::{Claim, Hands, Metrics, PollError, Poller, Service, Shown, Until};
+use freehold_worker::service::{
+    Claim, Hands, Lapsed, Metrics, PollError, Poller, Service, Shown, Until,
+};
 use freehold_worker::{Reply, SandboxUnavailable};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
@@ -406,7 +408,10 @@ async fn after_the_host_went_down_a_call_that_may_have_run_is_not_run_again() {
         server.happens(answered("b"));
         server.happens(rested("sevt_rest"));
     };
-    let serving = async { worker.service.serve(&claim("session")).await };
+    // An item whose worker died before that, and whose journal this is, says nothing of what came after.
+    let mut claim = claim("session");
+    claim.lapsed = Lapsed::from_parts(Some(&at(0)), Some("work_0"));
+    let serving = async { worker.service.serve(&claim).await };
     let (ended, ()) = tokio::join!(serving, watching);
     assert_eq!(ended.unwrap(), "idle");
     assert_eq!(*worker.tools.ran.lock().unwrap(), ["b"]);
@@ -425,7 +430,8 @@ async fn after_the_host_went_down_a_call_that_may_have_run_is_not_run_again() {
         server.until(|s| s.results().len() == 3).await;
         server.happens(rested("sevt_rest_again"));
     };
-    let serving = async { worker.service.serve(&claim("session")).await };
+    claim.lapsed = None;
+    let serving = async { worker.service.serve(&claim).await };
     let (ended, ()) = tokio::join!(serving, watching);
     assert_eq!(ended.unwrap(), "idle");
     assert_eq!(*worker.tools.ran.lock().unwrap(), ["b", "c"]);

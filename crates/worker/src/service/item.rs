@@ -284,7 +284,7 @@ impl Service {
     }
 
     /// The session's journal, which only one process of this host can have, and whoever has it may
-    /// serve the session here; and [`Service::lost_before`].
+    /// serve the session here; and [`Serving::lost_before`].
     async fn open_journal(
         &self,
         claim: &Claim,
@@ -293,12 +293,11 @@ impl Service {
     ) -> Result<(journal::Shared, Option<Timestamp>), JournalError> {
         let opening = async {
             let journal = Journal::at(&self.journals, session.as_str()).await?;
-            let has_gaps = journal.has_gaps();
-            let lost_before = match lost_before(claim, &journal) {
+            let mut lost_before = lost_before(claim, &journal);
+            if journal.has_gaps() {
                 // This host went down while it served the session.
-                None if has_gaps => since(lease).await,
-                lost_before => lost_before,
-            };
+                lost_before = lost_before.max(since(lease).await);
+            }
             let journal = journal::Shared::new(journal);
             let work = claim.work.clone();
             journal.with(move |journal| journal.hold(&work)).await?;
@@ -385,7 +384,7 @@ fn lost_before(claim: &Claim, journal: &Journal) -> Option<Timestamp> {
         Some(works) => works.iter().all(|work| journal.held(work)),
         None => false,
     };
-    (!known || journal.has_gaps()).then_some(lapsed.at)
+    (!known).then_some(lapsed.at)
 }
 
 /// When the lease began, by the server's clock: what ran before then ran for an earlier one. `None`
