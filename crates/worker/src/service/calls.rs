@@ -168,6 +168,12 @@ impl Calls {
         None
     }
 
+    /// Calls that may run and have not been given out.
+    pub(super) fn waiting(&self) -> Vec<String> {
+        let ids = self.ready.iter().map(|ready| ready.call.id.clone());
+        ids.collect()
+    }
+
     /// A call given by [`Calls::next`] is disposed of.
     pub(super) fn done(&mut self, ready: &Ready) {
         if ready.confirmed {

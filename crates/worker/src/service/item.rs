@@ -204,7 +204,7 @@ impl Service {
     ) -> Result<&'static str, ItemError> {
         let mut ended = lease.subscribe();
         let preparing = async {
-            let (journal, lost_before) = self.open_journal(claim, session, lease).await?;
+            let (journal, lost_before) = self.open_journal(claim, session).await?;
             let shown = self.prepare(client, has_token, session).await?;
             Ok::<_, ItemError>((journal, lost_before, shown))
         };
@@ -269,8 +269,7 @@ impl Service {
             }
         }
         self.hands.close(session).await;
-        let settled = matches!(end, RunEnd::Idle);
-        if let Err(error) = journal.with(move |journal| journal.end(settled)).await {
+        if let Err(error) = journal.with(|journal| journal.end()).await {
             tracing::warn!(%session, %error, "the journal was not written");
         }
         if let RunEnd::Refused(error) = &end {
@@ -289,15 +288,10 @@ impl Service {
         &self,
         claim: &Claim,
         session: &SessionId,
-        lease: &watch::Sender<Lease>,
     ) -> Result<(journal::Shared, Option<Timestamp>), JournalError> {
         let opening = async {
             let journal = Journal::at(&self.journals, session.as_str()).await?;
-            let mut lost_before = lost_before(claim, &journal);
-            if journal.has_gaps() {
-                // This host went down while it served the session.
-                lost_before = lost_before.max(since(lease).await);
-            }
+            let lost_before = lost_before(claim, &journal);
             let journal = journal::Shared::new(journal);
             let work = claim.work.clone();
             journal.with(move |journal| journal.hold(&work)).await?;
@@ -385,14 +379,6 @@ fn lost_before(claim: &Claim, journal: &Journal) -> Option<Timestamp> {
         None => false,
     };
     (!known).then_some(lapsed.at)
-}
-
-/// When the lease began, by the server's clock: what ran before then ran for an earlier one. `None`
-/// if it has ended.
-async fn since(lease: &watch::Sender<Lease>) -> Option<Timestamp> {
-    let mut lease = lease.subscribe();
-    let begun = lease.wait_for(|lease| lease.since.is_some() || lease.end.is_some());
-    begun.await.ok()?.since
 }
 
 /// Stops an item. One that has stopped already is no failure.

@@ -8,7 +8,7 @@
 //! goes down forgets what had not reached the disk. So what does reach the disk before the first call
 //! is in which boot of the host the session is served, and the end of a service says that everything
 //! has. A journal that was served in an earlier boot and not ended may lack lines
-//! ([`Journal::has_gaps`]): what it does not know may have run.
+//! ([`Journal::has_gaps`]): a call that waits then, and that it does not know, may have run.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -172,7 +172,7 @@ impl Journal {
     }
 
     /// Whether there may have been lines that are not in it, because the host went down. It stays so
-    /// until a service [ends](Self::end) with nothing left to run.
+    /// until [`Journal::doubt`] has been told what they can have been about.
     pub(super) fn has_gaps(&self) -> bool {
         match &self.served_in {
             Some(boot) => boot != boot_id(),
@@ -225,7 +225,7 @@ impl Journal {
 
     /// This host serves the item from now on. On the disk when this returns.
     pub(super) fn hold(&mut self, work: &str) -> Result<(), JournalError> {
-        let gaps_since = self.served_in.take_if(|boot| boot != boot_id());
+        let gaps_since = self.served_in.clone().filter(|boot| boot != boot_id());
         self.write(Line::Held {
             work: work.to_owned(),
             boot: Some(gaps_since.unwrap_or_else(|| boot_id().to_owned())),
@@ -235,9 +235,24 @@ impl Journal {
         Ok(())
     }
 
-    /// The item is served no longer, and none of its calls runs; `settled` if none is left to run.
-    pub(super) fn end(&mut self, settled: bool) -> Result<(), JournalError> {
-        if self.has_gaps() && !settled {
+    /// Lines may have been lost, and these are all calls that wait: each of them that is not known may
+    /// have run. On the disk when this returns, and then there are no gaps any more.
+    pub(super) fn doubt(&mut self, calls: &[String]) -> Result<(), JournalError> {
+        for call in calls {
+            if !self.open.contains_key(call) {
+                self.started(call)?;
+            }
+        }
+        // Before the line that closes the gaps.
+        self.file.sync_data().map_err(failed("write"))?;
+        self.served_in = None;
+        let work = self.held.back().cloned().unwrap_or_default();
+        self.hold(&work)
+    }
+
+    /// The item is served no longer, and none of its calls runs.
+    pub(super) fn end(&mut self) -> Result<(), JournalError> {
+        if self.has_gaps() {
             return Ok(());
         }
         self.file.sync_data().map_err(failed("write"))?;
@@ -478,7 +493,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_that_went_down_may_have_forgotten_calls_until_all_are_settled() {
+    async fn a_host_that_went_down_may_have_forgotten_calls_that_wait() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.journal");
         let at = || Journal::at(dir.path(), "s");
@@ -492,22 +507,23 @@ mod tests {
         let mut journal = at().await.unwrap();
         assert!(journal.has_gaps() && journal.held("work_1") && journal.open().is_empty());
         journal.hold("work_2").unwrap();
+        journal.end().unwrap();
         drop(journal);
         let mut journal = at().await.unwrap();
         assert!(journal.has_gaps());
-        journal.end(false).unwrap();
-        drop(journal);
-        let mut journal = at().await.unwrap();
-        assert!(journal.has_gaps());
-        journal.end(true).unwrap();
+        journal.doubt(&["a".to_owned(), "b".to_owned()]).unwrap();
         drop(journal);
         let mut journal = at().await.unwrap();
         assert!(!journal.has_gaps() && journal.held("work_2"));
+        assert_eq!(journal.known("a"), Some(&Known::Started));
+        assert_eq!(journal.known("c"), None);
         journal.hold("work_3").unwrap();
-        journal.end(false).unwrap();
+        journal.end().unwrap();
         drop(journal);
         went_down(&path, 0);
-        assert!(!at().await.unwrap().has_gaps());
+        let journal = at().await.unwrap();
+        assert!(!journal.has_gaps());
+        assert_eq!(journal.known("b"), Some(&Known::Started));
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use freehold_base::{EnvironmentId, Timestamp};
+use freehold_base::EnvironmentId;
 use freehold_client::{Client, ClientError};
 use freehold_wire::work::WorkState;
 use tokio::sync::watch;
@@ -48,8 +48,6 @@ impl LeaseEnd {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Lease {
     pub(super) end: Option<LeaseEnd>,
-    /// When the first heartbeat was stored, by the server's clock.
-    pub(super) since: Option<Timestamp>,
     ttl: Option<Duration>,
 }
 
@@ -111,12 +109,6 @@ impl Beats {
         );
         match tokio::time::timeout(self.interval, beat).await {
             Ok(Ok(answer)) => {
-                // A time that cannot be read is later than any call.
-                let at = answer.last_heartbeat.parse();
-                let at = at.unwrap_or(Timestamp::from_micros(i64::MAX));
-                lease.send_modify(|lease| {
-                    lease.since.get_or_insert(at);
-                });
                 self.expected = answer.last_heartbeat;
                 if answer.ttl_seconds > 0 {
                     let ttl = Duration::from_secs(answer.ttl_seconds);

@@ -166,6 +166,7 @@ pub(super) async fn serve(serving: &Serving<'_>) -> RunEnd {
                 }
                 if read {
                     settle(serving, &calls);
+                    doubt(serving, &calls).await;
                 }
                 if let Some(running) = &running
                     && calls.is_settled(&running.ready.call)
@@ -221,6 +222,19 @@ fn settle(serving: &Serving<'_>, calls: &Calls) {
         if let Err(error) = serving.journal.now(|j| j.posted(&call)) {
             tracing::warn!(session = %serving.session, %error, "the journal was not written");
         }
+    }
+}
+
+/// If the host went down while it served the session, no call that waits by now is run: it may have run
+/// before. One that comes later did not.
+async fn doubt(serving: &Serving<'_>, calls: &Calls) {
+    if !serving.journal.now(|j| j.has_gaps()) {
+        return;
+    }
+    let waiting = calls.waiting();
+    if let Err(error) = serving.journal.with(move |j| j.doubt(&waiting)).await {
+        // It still has gaps.
+        tracing::error!(session = %serving.session, %error, "the journal was not written");
     }
 }
 
@@ -376,6 +390,7 @@ async fn once(
             return reply.into();
         }
         Some(Known::Started) => true,
+        None if serving.journal.now(|j| j.has_gaps()) => true,
         None => serving
             .lost_before
             .is_some_and(|lost| call.free_at.is_none_or(|free| free <= lost)),
@@ -392,6 +407,11 @@ async fn once(
             // What cannot be noted could run twice.
             tracing::error!(session = %serving.session, %error, "the journal was not written");
             return Reply::error(UNNOTED).into();
+        }
+        // A disk that stood still may have cost the lease: that is heard first.
+        tokio::task::yield_now().await;
+        if kill.is_cancelled() {
+            return Reply::error(STOPPED).into();
         }
         crash_point!("worker.call.noted");
         let outcome = run(serving, tool, call, kill).await;
