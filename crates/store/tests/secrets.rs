@@ -279,7 +279,9 @@ async fn tokens_of_tunnels_are_secrets_too() {
 #[tokio::test]
 async fn an_edited_database_gives_no_secret_away() {
     for edit in [
-        "UPDATE credential_secret SET sealed = CAST(x'00' || substr(sealed, 2) AS BLOB)",
+        // Another first byte, whichever it was.
+        "UPDATE credential_secret SET sealed = CAST(
+           CASE substr(sealed, 1, 1) WHEN x'00' THEN x'01' ELSE x'00' END || substr(sealed, 2) AS BLOB)",
         "UPDATE credential_secret SET wrapped = substr(wrapped, 1, 20)",
         "UPDATE credential_secret SET sealed = x''",
         // Each gets the other's row, whole.
