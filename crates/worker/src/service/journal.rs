@@ -28,7 +28,7 @@ use crate::content::Reply;
 const MAX_FILE: u64 = 512 * 1024 * 1024;
 /// Items remembered: more than can lapse before one is served to its end.
 const MAX_HELD: usize = 64;
-/// Above this the file is written anew, without what the server has.
+/// Bytes of calls above which they are cut off, once the server has them all.
 const COMPACT_ABOVE: u64 = 1024 * 1024;
 /// Longest wait for another process that still serves the session.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -180,9 +180,10 @@ impl Journal {
         }
     }
 
-    /// What is known of a call.
+    /// What is known of a call. While there are gaps any may have run.
     pub(super) fn known(&self, call: &str) -> Option<&Known> {
-        self.open.get(call)
+        let doubtful = self.has_gaps().then_some(&Known::Started);
+        self.open.get(call).or(doubtful)
     }
 
     /// Calls that the server is not known to have results of.
@@ -506,6 +507,7 @@ mod tests {
         went_down(&path, 5);
         let mut journal = at().await.unwrap();
         assert!(journal.has_gaps() && journal.held("work_1") && journal.open().is_empty());
+        assert_eq!(journal.known("a"), Some(&Known::Started));
         journal.hold("work_2").unwrap();
         journal.end().unwrap();
         drop(journal);

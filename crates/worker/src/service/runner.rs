@@ -390,7 +390,6 @@ async fn once(
             return reply.into();
         }
         Some(Known::Started) => true,
-        None if serving.journal.now(|j| j.has_gaps()) => true,
         None => serving
             .lost_before
             .is_some_and(|lost| call.free_at.is_none_or(|free| free <= lost)),
