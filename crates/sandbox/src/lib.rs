@@ -30,6 +30,7 @@ mod provider;
 mod report;
 mod snapshot;
 mod spec;
+mod stack;
 mod trash;
 
 pub use capability::{Capabilities, Feature, Operation, Status};

@@ -98,6 +98,7 @@ pub struct NamespaceProvider {
 struct Opened {
     running: Running,
     handshake: Handshake,
+    ids: Ids,
     template: Option<PathBuf>,
 }
 
@@ -132,7 +133,7 @@ impl NamespaceProvider {
         }
     }
 
-    /// The sandbox, what it said, and the template of its disk.
+    /// The sandbox, what it said, how its ids map, and the template of its disk.
     async fn open(&self, spec: &SandboxSpec, keeps: Keeps) -> Result<Opened, SandboxError> {
         spec.check()?;
         let offered = self.offers();
@@ -153,18 +154,23 @@ impl NamespaceProvider {
         };
         let mut bind = bind(spec, disk.clone(), &way);
         bind.keeps = keeps;
-        // Beside what does not need it yet.
-        let dir = spec.dir.clone();
-        let dir = tokio::task::spawn_blocking(move || prepare_dir(&dir));
         let prepared = match keeps {
             Keeps::Folders => self.pool.claim(&spec.limits),
             _ => None,
         };
-        let (warm, ahead) = match prepared {
-            Some(warm) => (Ok(warm), true),
-            None => (self.cold(spec, ids, &bind).await, false),
+        let ahead = prepared.is_some();
+        let warm = async {
+            match prepared {
+                Some(warm) => Ok(warm),
+                None => self.cold(spec, ids, &bind).await,
+            }
         };
-        let warm = with_dir(warm, dir).await?;
+        // Beside what does not need it yet, and after what others wait for.
+        let dir = spec.dir.clone();
+        let dir = async { tokio::task::spawn_blocking(move || prepare_dir(&dir)).await };
+        let (warm, dir) = tokio::join!(warm, dir);
+        let made = dir.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+        let warm = with_dir(warm, made).await?;
         let bound = match self.bind(warm, &bind, &spec.id).await {
             // What was prepared may have died meanwhile.
             Err(SandboxError::Start { stage, .. }) if ahead && stage == "launch" => {
@@ -189,6 +195,7 @@ impl NamespaceProvider {
         Ok(Opened {
             running: Running::new(ready.channel, parts),
             handshake: ready.handshake,
+            ids,
             template: disk,
         })
     }
@@ -273,12 +280,11 @@ impl NamespaceProvider {
     }
 }
 
-/// The launcher, once the state directory has been made; it is not needed if that failed.
+/// The launcher, if the state directory was made; otherwise it is not needed.
 async fn with_dir(
     warm: Result<Warm, SandboxError>,
-    dir: tokio::task::JoinHandle<std::io::Result<()>>,
+    made: std::io::Result<()>,
 ) -> Result<Warm, SandboxError> {
-    let made = dir.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
     let warm = warm?;
     if let Err(error) = made {
         // An error would be a panic of it.
@@ -380,10 +386,11 @@ impl Provider for NamespaceProvider {
         let Opened {
             running,
             handshake,
+            ids,
             template,
         } = self.open(spec, Keeps::Folders).await?;
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
-        let mut kind = self.kind(self.ids()?);
+        let mut kind = self.kind(ids);
         // The next session's disk will be of the same size.
         kind.spare = template.map(|template| (template, self.config.probe_dir.clone()));
         self.pool.fill(kind);

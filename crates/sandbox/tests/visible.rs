@@ -45,6 +45,7 @@ async fn only_the_system_and_its_own_directories_exist() {
         "/proc/cmdline",
         "/proc/1",
         "/proc/2",
+        "/proc/3",
         "/dev/kmsg",
         "/sys/kernel",
         "/var/run/docker.sock",

@@ -5,11 +5,10 @@
 //! program is executed; so what they run, and all it touches, is made before they start and stays
 //! until the supervisor has ended.
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, OsStr, OsString, c_void};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
@@ -24,9 +23,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
 use super::{Fence, supervise};
+use crate::stack::Stack;
 
-/// Bytes of the stack of either process, which makes a few system calls and holds a small buffer.
-const STACK: usize = 32 * 1024;
 /// No way to end.
 const RUNNING: i32 = i32::MIN;
 /// Where programs are looked for when the environment does not say.
@@ -80,21 +78,6 @@ pub(super) struct Order {
     pub stack: Stack,
     supervisor_stack: Stack,
     _strings: Vec<CString>,
-}
-
-/// Memory for a process to run on.
-pub(super) struct Stack(Box<[MaybeUninit<UnsafeCell<u8>>]>);
-
-impl Stack {
-    fn new() -> Self {
-        Self(Box::new_uninit_slice(STACK))
-    }
-
-    /// Its highest address, as stacks grow downwards; aligned as every architecture wants it.
-    pub(super) fn top(&self) -> *mut c_void {
-        let end = self.0.as_ptr_range().end;
-        end.wrapping_sub(end.addr() % 16).cast_mut().cast()
-    }
 }
 
 /// Starts it, and waits until it has been executed.

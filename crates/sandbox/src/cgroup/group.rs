@@ -138,6 +138,11 @@ impl Group {
         Ok(())
     }
 
+    /// How many processes inside were killed for want of memory.
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
+        self.dirs.iter().find_map(Dir::oom_kills)
+    }
+
     /// Adds what the groups know to `stats`.
     pub(crate) fn stats(&self, stats: &mut Stats) {
         for dir in &self.dirs {
@@ -184,33 +189,46 @@ impl Dir {
         Ok(())
     }
 
-    fn stats(&self, stats: &mut Stats) {
-        let text = |file: &str| fs::read_to_string(self.path.join(file)).ok();
-        let number = |file: &str| text(file)?.trim().parse().ok();
-        let field = |file: &str, name: &str| {
-            text(file)?
-                .lines()
-                .find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    fn oom_kills(&self) -> Option<u64> {
+        let file = match self.version2 {
+            true => "memory.events",
+            false => "memory.oom_control",
         };
+        let limits = self.controllers.contains(&"memory");
+        limits.then(|| self.field(file, "oom_kill"))?
+    }
+
+    fn stats(&self, stats: &mut Stats) {
+        let number = |file: &str| self.text(file)?.trim().parse().ok();
         for controller in &self.controllers {
             match (*controller, self.version2) {
-                ("memory", false) => {
-                    stats.memory_bytes = number("memory.usage_in_bytes");
-                    stats.memory_peak_bytes = number("memory.max_usage_in_bytes");
-                    stats.oom_kills = field("memory.oom_control", "oom_kill");
-                }
-                ("memory", true) => {
-                    stats.memory_bytes = number("memory.current");
-                    stats.memory_peak_bytes = number("memory.peak");
-                    stats.oom_kills = field("memory.events", "oom_kill");
+                ("memory", version2) => {
+                    let (now, peak) = match version2 {
+                        true => ("memory.current", "memory.peak"),
+                        false => ("memory.usage_in_bytes", "memory.max_usage_in_bytes"),
+                    };
+                    stats.memory_bytes = number(now);
+                    stats.memory_peak_bytes = number(peak);
+                    stats.oom_kills = self.oom_kills();
                 }
                 ("cpu", false) => {
                     stats.cpu_micros = number("cpuacct.usage").map(|ns: u64| ns / 1000);
                 }
-                ("cpu", true) => stats.cpu_micros = field("cpu.stat", "usage_usec"),
+                ("cpu", true) => stats.cpu_micros = self.field("cpu.stat", "usage_usec"),
                 ("pids", _) => stats.pids = number("pids.current"),
                 _ => {}
             }
         }
+    }
+
+    fn text(&self, file: &str) -> Option<String> {
+        fs::read_to_string(self.path.join(file)).ok()
+    }
+
+    /// A number in a file of names and numbers.
+    fn field(&self, file: &str, name: &str) -> Option<u64> {
+        let text = self.text(file)?;
+        let mut lines = text.lines();
+        lines.find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
     }
 }

@@ -13,7 +13,7 @@ use super::channel::{Asked, Channel};
 use super::files::{exchange, in_time, unexpected, violation};
 use crate::cgroup::Group;
 use crate::protocol::{Answer, Ask, CHUNK, Command, MAX_COMMAND, MAX_REASON, MAX_STDIN, Problem};
-use crate::{ExecEvent, ExecHandle, ExecRequest, Exit, SandboxError, Stats};
+use crate::{ExecEvent, ExecHandle, ExecRequest, Exit, SandboxError};
 
 /// Pieces of output read ahead of the consumer.
 const READ_AHEAD: usize = 2;
@@ -100,11 +100,7 @@ impl Drop for Unheard<'_> {
 }
 
 fn oom_kills(group: Option<&Group>) -> u64 {
-    let mut stats = Stats::default();
-    if let Some(group) = group {
-        group.stats(&mut stats);
-    }
-    stats.oom_kills.unwrap_or(0)
+    group.and_then(Group::oom_kills).unwrap_or(0)
 }
 
 /// One program that runs.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use super::disk::{self, Spare};
@@ -120,7 +120,10 @@ pub(super) fn writable(bind: &Bind) -> impl Iterator<Item = (&str, &str)> {
 /// Makes the folders in a store, owned by the tools' user, and with `overlays` what those need. Only
 /// when missing: later their inside is the sandbox's.
 fn prepare(bind: &Bind, store: &Path, first: Option<u32>, overlays: bool) -> io::Result<()> {
-    if let Some(first) = first {
+    // A disk's root is the inside's already; giving it again would be written to the disk.
+    if let Some(first) = first
+        && fs::metadata(store)?.uid() != first
+    {
         chown(store, Some(first), Some(first))?;
     }
     let user = first.map(|first| first + USER);

@@ -133,6 +133,7 @@ fn inside(
 ) -> Result<Ready, Step> {
     // A launcher that is killed takes the sandbox along; set again after each change of ids.
     die_with_parent().stage("parent death signal")?;
+    let network = network::Making::start().stage("network")?;
     // Before the change of ids, after which this process's own `/proc` is out of its reach.
     let time_namespace = time::hide_uptime();
     let mut opened = [0];
@@ -147,10 +148,10 @@ fn inside(
         None => Trees::of_the_system(how)?,
     };
     let root = mounts::begin(how, system)?;
-    network::loopback_up().stage("loopback")?;
     rustix::system::sethostname(HOSTNAME.as_bytes()).stage("host name")?;
     lockdown::new_session_keyring().stage("keyring")?;
     let filter = seccomp::Filter::compile().stage("seccomp")?;
+    network.enter().stage("network")?;
 
     // Where the launcher lends the folders, nothing outside is needed any more.
     let lent = matches!(how.ids, Ids::Range { .. });
@@ -228,11 +229,11 @@ pub(super) fn writable(bind: &Bind) -> Vec<&str> {
     own.chain(shares).chain(["/tmp"]).collect()
 }
 
+/// All but the network's, which takes longest and is made beside the rest.
 fn namespaces() -> UnshareFlags {
     UnshareFlags::NEWUSER
         | UnshareFlags::NEWNS
         | UnshareFlags::NEWPID
-        | UnshareFlags::NEWNET
         | UnshareFlags::NEWIPC
         | UnshareFlags::NEWUTS
         | UnshareFlags::NEWCGROUP

@@ -6,14 +6,20 @@
 //! is the one that was dialled. Where the kernel has no such rule, listeners on [`FALLBACK_PORTS`]
 //! get the connections to those ports in the same form, and other ports refuse.
 
+use std::ffi::{c_int, c_void};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::process::{Pid, WaitOptions};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::netlink::{self, Netlink};
 use super::plan::{ADDRESS, PROXY, RESOLVER};
+use crate::stack::Stack;
 
 /// Ports that reach out where the kernel cannot redirect all of them. Below 1024, so that no
 /// program inside could have used them for itself.
@@ -31,26 +37,102 @@ pub(super) struct Sockets {
     pub ports_missing: Option<String>,
 }
 
+/// A network in the making. Of all namespaces it is the one that takes the kernel long, half a
+/// millisecond in which pid 1 has other things to do; so a process beside it makes this one.
+pub(super) struct Making {
+    /// Until it has ended.
+    maker: Option<Pid>,
+    shared: Box<Shared>,
+}
+
+/// What the two processes both use.
+struct Shared {
+    stack: Stack,
+    /// The namespace's descriptor, or why there is none, as a negative error number.
+    made: AtomicI32,
+}
+
+impl Making {
+    /// Starts to make it, for the user namespace this process is in.
+    pub(super) fn start() -> io::Result<Self> {
+        let shared = Box::new(Shared {
+            stack: Stack::new(),
+            made: AtomicI32::new(-libc::EINTR),
+        });
+        let told = (&raw const *shared).cast_mut().cast();
+        let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::SIGCHLD;
+        // SAFETY: stack and result are where they are until the process has ended, which dropping
+        // this waits for. What it runs uses no other memory, and no thread-local (see there).
+        let pid = unsafe { libc::clone(make, shared.stack.top(), flags, told) };
+        let error = io::Error::last_os_error();
+        let maker = Some(Pid::from_raw(pid.max(0)).ok_or(error)?);
+        Ok(Self { maker, shared })
+    }
+
+    /// Goes into it. Its loopback is up.
+    pub(super) fn enter(mut self) -> io::Result<()> {
+        self.wait();
+        let made = self.shared.made.load(Ordering::Acquire);
+        if made < 0 {
+            return Err(io::Error::from_raw_os_error(-made));
+        }
+        // SAFETY: the other process opened it, in what was the table of both, and for this one only.
+        let network = unsafe { OwnedFd::from_raw_fd(made) };
+        let kind = Some(LinkNameSpaceType::Network);
+        Ok(move_into_link_name_space(network.as_fd(), kind)?)
+    }
+
+    fn wait(&mut self) {
+        let Some(maker) = self.maker.take() else {
+            return;
+        };
+        let wait = || rustix::process::waitpid(Some(maker), WaitOptions::empty());
+        while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        self.wait();
+    }
+}
+
+/// The other process. It has this one's memory and descriptors and runs beside it, so it allocates
+/// nothing, takes no lock, and leaves the C library's `errno` alone: `rustix` makes its calls itself.
+extern "C" fn make(shared: *mut c_void) -> c_int {
+    // SAFETY: what `Making` gave, which lives until this process has ended.
+    let shared = unsafe { &*shared.cast::<Shared>() };
+    let made = match new_network() {
+        Ok(network) => network.into_raw_fd(),
+        Err(e) => -e.raw_os_error(),
+    };
+    shared.made.store(made, Ordering::Release);
+    0
+}
+
+fn new_network() -> rustix::io::Result<OwnedFd> {
+    // SAFETY: the flag does not affect the descriptor table.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
+    loopback_up()?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open(c"/proc/self/ns/net", flags, Mode::empty())
+}
+
 /// Brings `lo` up.
-pub(super) fn loopback_up() -> io::Result<()> {
-    let socket = socket_with(
-        AddressFamily::INET,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+pub(super) fn loopback_up() -> rustix::io::Result<()> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
     // SAFETY: ifreq is plain data for which all zeroes is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (slot, byte) in request.ifr_name.iter_mut().zip(*b"lo") {
         *slot = byte as libc::c_char;
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: the request is a valid ifreq that outlives the call.
-    let rc = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    const SET_FLAGS: rustix::ioctl::Opcode = libc::SIOCSIFFLAGS as rustix::ioctl::Opcode;
+    // SAFETY: this request takes an ifreq.
+    unsafe {
+        let set = rustix::ioctl::Setter::<SET_FLAGS, libc::ifreq>::new(request);
+        rustix::ioctl::ioctl(&socket, set)
     }
 }
 

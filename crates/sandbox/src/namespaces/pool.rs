@@ -180,6 +180,8 @@ impl Kind {
             let disk = spare.clone().map(|spare| {
                 tokio::task::spawn_blocking(move || disk::mount(&spare.image, &spare.template).ok())
             });
+            // The nursery was woken on this thread's processor, and would wait for it.
+            std::thread::yield_now();
             (self.groups.create(name, limits), disk)
         };
         let base = super::base(self, name, spare.clone());
