@@ -1,5 +1,6 @@
 //! The default provider: Linux namespaces, as root or as an ordinary user.
 
+mod disks;
 mod pool;
 mod report;
 mod system;
@@ -19,6 +20,7 @@ use crate::launch::plan::{
     Base, Bind, FIRST_ID, ID_COUNT, Ids, Keeps, Namespaces, Root, SpareDisk,
 };
 use crate::protocol::Handshake;
+use disks::Disks;
 use pool::{Kind, Pool, Warm};
 
 use crate::{
@@ -92,6 +94,7 @@ pub struct NamespaceProvider {
     names: Arc<Mutex<HashSet<String>>>,
     pool: Arc<Pool>,
     nursery: Arc<Nursery>,
+    disks: Arc<Disks>,
 }
 
 /// What came of opening one.
@@ -117,6 +120,7 @@ impl NamespaceProvider {
         Self {
             pool: Pool::new(config.warm, names.clone()),
             nursery: Arc::new(Nursery::new(config.launcher.clone())),
+            disks: Disks::new(config.probe_dir.clone()),
             config,
             groups,
             open: Arc::default(),
@@ -158,19 +162,12 @@ impl NamespaceProvider {
             Keeps::Folders => self.pool.claim(&spec.limits),
             _ => None,
         };
-        let ahead = prepared.is_some();
-        let warm = async {
-            match prepared {
-                Some(warm) => Ok(warm),
-                None => self.cold(spec, ids, &bind).await,
-            }
+        let (warm, ahead) = match prepared {
+            Some(warm) => (warm, true),
+            None => (self.cold(spec, ids, &bind).await?, false),
         };
-        // Beside what does not need it yet, and after what others wait for.
-        let dir = spec.dir.clone();
-        let dir = async { tokio::task::spawn_blocking(move || prepare_dir(&dir)).await };
-        let (warm, dir) = tokio::join!(warm, dir);
-        let made = dir.unwrap_or_else(|e| Err(std::io::Error::other(e)));
-        let warm = with_dir(warm, made).await?;
+        // The launcher still has work that does not need it.
+        let warm = with_dir(warm, &spec.dir).await?;
         let bound = match self.bind(warm, &bind, &spec.id).await {
             // What was prepared may have died meanwhile.
             Err(SandboxError::Start { stage, .. }) if ahead && stage == "launch" => {
@@ -206,10 +203,7 @@ impl NamespaceProvider {
         kind.installs = bind.keeps != Keeps::Folders;
         // One that is there is only mounted under the directory's lock.
         if !spec.dir.join(spec::DISK).exists() {
-            kind.spare = bind
-                .disk
-                .clone()
-                .map(|disk| (disk, self.config.probe_dir.clone()));
+            kind.template = bind.disk.clone();
         }
         kind.start(&self.names, &spec.id, &spec.limits).await
     }
@@ -219,7 +213,7 @@ impl NamespaceProvider {
             waiting,
             group,
             name,
-            image,
+            spare: _spare,
             ..
         } = warm;
         match waiting.bind(bind).await {
@@ -227,7 +221,6 @@ impl NamespaceProvider {
             Err(error) => {
                 // The launcher was killed with the error; its group empties at once.
                 forget(group, id).await;
-                pool::remove_image(image.as_deref());
                 Err(error)
             }
         }
@@ -241,7 +234,8 @@ impl NamespaceProvider {
             root,
             groups: self.groups.clone(),
             installs: false,
-            spare: None,
+            disks: self.disks.clone(),
+            template: None,
         }
     }
 
@@ -280,18 +274,18 @@ impl NamespaceProvider {
     }
 }
 
-/// The launcher, if the state directory was made; otherwise it is not needed.
-async fn with_dir(
-    warm: Result<Warm, SandboxError>,
-    made: std::io::Result<()>,
-) -> Result<Warm, SandboxError> {
-    let warm = warm?;
-    if let Err(error) = made {
-        // An error would be a panic of it.
-        let _ = tokio::task::spawn_blocking(move || pool::discard(warm)).await;
-        return Err(SandboxError::host("preparing the state directory")(error));
-    }
-    Ok(warm)
+/// Makes the state directory; without it the launcher is not needed.
+async fn with_dir(warm: Warm, dir: &Path) -> Result<Warm, SandboxError> {
+    let dir = dir.to_owned();
+    let made = tokio::task::spawn_blocking(move || match prepare_dir(&dir) {
+        Ok(()) => Ok(warm),
+        Err(error) => {
+            pool::discard(warm);
+            Err(error)
+        }
+    });
+    let made = made.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+    made.map_err(SandboxError::host("preparing the state directory"))
 }
 
 /// Whether `/proc/self/uid_map` covers the range.
@@ -318,18 +312,6 @@ fn base(kind: &Kind, name: &str, spare: Option<SpareDisk>) -> Base {
         installs: kind.installs,
         spare,
     })
-}
-
-/// Removes images that an earlier process mounted ahead for nobody.
-fn remove_spares(dir: &Path) {
-    let own = format!("{}{}-", pool::SPARE, std::process::id());
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let another = name.starts_with(pool::SPARE) && !name.starts_with(&own);
-        if another && let Err(error) = std::fs::remove_file(entry.path()) {
-            tracing::warn!(%error, "a spare disk image was left behind");
-        }
-    }
 }
 
 /// Removes the groups of a sandbox that did not come to be.
@@ -392,7 +374,7 @@ impl Provider for NamespaceProvider {
         tracing::debug!(sandbox = %spec.id, landlock = %handshake.landlock, "sandbox started");
         let mut kind = self.kind(ids);
         // The next session's disk will be of the same size.
-        kind.spare = template.map(|template| (template, self.config.probe_dir.clone()));
+        kind.template = template;
         self.pool.fill(kind);
         Ok(self.hand_out(running))
     }
@@ -450,7 +432,7 @@ impl Provider for NamespaceProvider {
                 .iter()
                 .cloned(),
         );
-        remove_spares(&self.config.probe_dir);
+        self.disks.remove_left_behind();
         let groups = self.groups.clone();
         let reaped = tokio::task::spawn_blocking(move || groups.reap(&keep)).await;
         reaped

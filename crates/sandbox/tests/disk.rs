@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+
 use common::*;
 use freehold_sandbox::{Access, Provider, Share, Status};
 
@@ -165,6 +168,53 @@ async fn folders_kept_plain_by_an_earlier_version_stay_plain() {
     );
     sandbox.destroy().await.unwrap();
     assert!(!spec.dir.join("disk").exists());
+}
+
+/// Images that are nobody's: the number of their file and its length.
+fn ready(bench: &Bench) -> HashMap<u64, u64> {
+    let entries = std::fs::read_dir(bench.dir.path()).unwrap().flatten();
+    let ready = entries.filter(|e| {
+        let name = e.file_name().to_string_lossy().into_owned();
+        name.starts_with(".spare-") && !name.ends_with(".new")
+    });
+    // One that has just gone is none.
+    let found = ready.filter_map(|e| e.metadata().ok());
+    found.map(|m| (m.ino(), m.len())).collect()
+}
+
+#[tokio::test]
+async fn disks_lie_ready_for_who_comes_next() {
+    let bench = bench("ready");
+    if !is_root() {
+        // An ordinary user mounts no disks.
+        let sandbox = bench.sandbox("first").await;
+        sandbox.destroy().await.unwrap();
+        assert!(ready(&bench).is_empty());
+        return;
+    }
+    let mut last = HashMap::new();
+    for id in ["first", "second"] {
+        let sandbox = bench.sandbox(id).await;
+        let disk = bench.spec(id).dir.join("disk").metadata().unwrap().ino();
+        assert!(id == "first" || last.contains_key(&disk), "{last:?} {disk}");
+        ok(&sandbox, "echo mine > kept; sync kept").await;
+        sandbox.destroy().await.unwrap();
+        while ready(&bench).len() < 4 {
+            tokio::task::yield_now().await;
+        }
+        last = ready(&bench);
+        assert!(!last.contains_key(&disk));
+    }
+    // Of another size there is none, so those are made, and the others go.
+    let mut spec = bench.spec("small");
+    (spec.limits.disk_bytes, spec.limits.disk_inodes) = (64 << 20, 1024);
+    let sandbox = bench.provider.create(&spec).await.unwrap();
+    assert_eq!(spec.dir.join("disk").metadata().unwrap().len(), 64 << 20);
+    sandbox.destroy().await.unwrap();
+    let small = |bench| ready(bench).values().filter(|l| **l == 64 << 20).count();
+    while small(&bench) < 4 || ready(&bench).len() > 4 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[test]

@@ -50,10 +50,24 @@ pub(crate) fn mount(path: &Path, template: &Path) -> io::Result<OwnedFd> {
     if path.exists() {
         wait_until_unused(path);
     } else {
-        let half = path.with_extension("new");
-        copy_sparse(template, &half)?;
-        fs::rename(&half, path)?;
+        copy(template, path)?;
     }
+    mount_unused(path)
+}
+
+/// Makes an image, whole or not at all.
+pub(crate) fn copy(template: &Path, to: &Path) -> io::Result<()> {
+    let half = to.with_extension("new");
+    let copied = copy_sparse(template, &half).and_then(|()| fs::rename(&half, to));
+    if copied.is_err() {
+        // Of errors the first one counts.
+        let _ = fs::remove_file(&half);
+    }
+    copied
+}
+
+/// Mounts an image that no sandbox can still have.
+pub(crate) fn mount_unused(path: &Path) -> io::Result<OwnedFd> {
     let image = File::options().read(true).write(true).open(path)?;
     let (device, held) = attach(&image)?;
     bound_unwritten(&held);

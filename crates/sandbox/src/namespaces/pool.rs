@@ -2,28 +2,21 @@
 //! one comes down to claiming it. What cannot be used is thrown away, and nobody notices.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::disks::{Disks, Spare};
 use crate::cgroup::{Group, Groups};
 use crate::host::Claim;
 use crate::host::{Nursery, Waiting};
-use crate::launch::disk;
-use crate::launch::plan::{Ids, Root, SpareDisk};
+use crate::launch::plan::{Ids, Root};
 use crate::{Limits, SandboxError};
-
-/// What names of images that are nobody's begin with.
-pub(super) const SPARE: &str = ".spare-";
-
-/// Images are told apart by this: one that nobody waited for may still be made when its sandbox is
-/// tried again.
-static NEXT_IMAGE: AtomicU64 = AtomicU64::new(0);
 
 /// How long new ones are put off after one was made: preparing takes the processors that the first
 /// calls of the one just made wait for.
-const REST: Duration = Duration::from_millis(20);
+pub(super) const REST: Duration = Duration::from_millis(20);
 
 /// What it takes to start a launcher.
 pub(super) struct Kind {
@@ -33,9 +26,9 @@ pub(super) struct Kind {
     pub groups: Groups,
     /// Whether packages are to be installed.
     pub installs: bool,
-    /// The template of disks to mount ahead, and where their images are kept until they are
-    /// somebody's.
-    pub spare: Option<(PathBuf, PathBuf)>,
+    pub disks: Arc<Disks>,
+    /// The template of a disk to mount ahead.
+    pub template: Option<PathBuf>,
 }
 
 /// A launcher that waits to hear for whom, in control groups of its own.
@@ -46,8 +39,8 @@ pub(super) struct Warm {
     pub limits: Limits,
     /// The groups' name.
     pub name: Claim,
-    /// The image mounted ahead; nobody's as long as it lies here.
-    pub image: Option<PathBuf>,
+    /// The disk mounted ahead.
+    pub spare: Option<Arc<Spare>>,
 }
 
 /// Those that wait.
@@ -138,7 +131,6 @@ pub(super) fn discard(warm: Warm) {
         waiting,
         group,
         name,
-        image,
         ..
     } = warm;
     // Kills the launcher, and with it the rest.
@@ -147,17 +139,7 @@ pub(super) fn discard(warm: Warm) {
     if let Err(error) = group.remove() {
         tracing::warn!(%error, "a control group was left behind");
     }
-    remove_image(image.as_deref());
     drop(name);
-}
-
-/// Removes an image that became nobody's, finished or not.
-pub(super) fn remove_image(image: Option<&Path>) {
-    if let Some(image) = image {
-        // A leftover is removed with the next start of the server.
-        let _ = std::fs::remove_file(image);
-        let _ = std::fs::remove_file(image.with_extension("new"));
-    }
 }
 
 impl Kind {
@@ -169,30 +151,22 @@ impl Kind {
         limits: &Limits,
     ) -> Result<Warm, SandboxError> {
         let claim = Claim::new(names, name)?;
-        let n = NEXT_IMAGE.fetch_add(1, Ordering::Relaxed);
-        let spare = self.spare.as_ref().map(|(template, dir)| SpareDisk {
-            image: dir.join(format!("{SPARE}{}-{n}", std::process::id())),
-            template: template.clone(),
-        });
-        let image = spare.as_ref().map(|s| s.image.clone());
+        let template = self.template.as_deref();
+        let spare = template.map(|template| Arc::new(self.disks.take(template)));
         // The launcher comes to be, and a disk is mounted, while its groups are made.
         let groups = async {
-            let disk = spare.clone().map(|spare| {
-                tokio::task::spawn_blocking(move || disk::mount(&spare.image, &spare.template).ok())
-            });
+            let disk = spare
+                .clone()
+                .map(|spare| tokio::task::spawn_blocking(move || spare.mount().ok()));
             // The nursery was woken on this thread's processor, and would wait for it.
             std::thread::yield_now();
             (self.groups.create(name, limits), disk)
         };
-        let base = super::base(self, name, spare.clone());
+        let base = super::base(self, name, spare.as_ref().map(|s| s.disk().clone()));
         let (launched, (group, disk)) = tokio::join!(self.nursery.launch(&base), groups);
         let group = match group {
             Ok(group) => group,
             Err(error) => {
-                if let Some(mounting) = disk {
-                    let _ = mounting.await;
-                }
-                remove_image(image.as_deref());
                 return Err(SandboxError::host("making a control group")(error));
             }
         };
@@ -204,6 +178,9 @@ impl Kind {
             Some(mounting) => Some(mounting.await.ok().flatten()),
             None => None,
         };
+        if let Some(template) = template {
+            self.disks.fill(template);
+        }
         let started = match (joined, disk) {
             (Ok(waiting), Some(disk)) => Ok(waiting.lend(disk).await),
             (joined, _) => joined,
@@ -214,11 +191,10 @@ impl Kind {
                 group,
                 limits: *limits,
                 name: claim,
-                image,
+                spare,
             }),
             Err(error) => {
                 super::forget(group, name).await;
-                remove_image(image.as_deref());
                 Err(error)
             }
         }
