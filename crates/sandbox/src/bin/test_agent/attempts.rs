@@ -276,6 +276,13 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
     ("socket raw with flags", || {
         socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 255)
     }),
+    ("socket raw, version 6", || {
+        socket(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6)
+    }),
+    ("socket raw, junk above", || {
+        let raw = libc::SOCK_RAW as u64 | 1 << 40;
+        sys!(libc::SYS_socket, libc::AF_INET, raw, 1)
+    }),
     ("socket packet", || {
         socket(libc::AF_PACKET, libc::SOCK_RAW, 0)
     }),
@@ -354,7 +361,8 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
         socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0).min(0)
     }),
     ("control socket udp", || {
-        socket(libc::AF_INET6, libc::SOCK_DGRAM, 17).min(0)
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        socket(libc::AF_INET6, libc::SOCK_DGRAM | flags, 17).min(0)
     }),
     ("control socket unix", || {
         socket(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0).min(0)
