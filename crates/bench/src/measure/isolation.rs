@@ -27,6 +27,28 @@ const WARM: usize = 3;
 const ABREAST: usize = 8;
 /// How long one outside program may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Before each measurement.
+const REST: Duration = Duration::from_millis(40);
+/// What is measured of ours: its id and its name.
+const OURS: [(Ours, &str, &str); 5] = [
+    (
+        Ours::Cold,
+        "cold",
+        "sandbox, everything on: created and /bin/true",
+    ),
+    (
+        Ours::Folders,
+        "folders",
+        "the same, kept files in plain folders",
+    ),
+    (
+        Ours::Ahead,
+        "ahead",
+        "sandbox, everything on, prepared ahead",
+    ),
+    (Ours::Exec, "exec", "/bin/true in a sandbox that is there"),
+    (Ours::Bash, "bash", "the next bash call in it"),
+];
 /// Much starting of programs, much looking around, much writing.
 const BUILD: &str = "for i in $(seq 200); do /bin/true; done; find /usr/share /usr/lib >/dev/null; \
                      head -c 67108864 /dev/zero >./zeroes; rm ./zeroes; \
@@ -37,7 +59,6 @@ const BUILD: &str = "for i in $(seq 200); do /bin/true; done; find /usr/share /u
 pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     let dir = lab.fresh_dir()?;
     let outsiders = outsiders(lab, dir.path())?;
-    let mut times: Vec<Vec<f64>> = vec![Vec::new(); outsiders.len()];
     let mut full = Maker::new(lab, &dir, "full", |_| ());
     let mut plain = Maker::new(lab, &dir, "plain", |c| c.own_disks = false);
     let mut warm = Maker::new(lab, &dir, "warm", |c| c.warm = WARM);
@@ -52,39 +73,41 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     // Makes the template of disks, fills the pool and starts the shell.
     warm.create().await?.destroy().await?;
     bash(&kept, "true").await?;
-    let [mut cold, mut folders, mut ahead, mut execs, mut calls] = [const { Vec::new() }; 5];
-    for _ in 0..lab.plan.isolations {
-        // Nothing is prepared while something is measured.
-        warm.rested().await?;
-        for (outsider, times) in outsiders.iter().zip(&mut times) {
-            times.push(outsider.run()?);
+    let all = outsiders.into_iter().map(Subject::Outsider);
+    let all: Vec<_> = all.chain(OURS.map(Subject::Ours)).collect();
+    let mut times = vec![Vec::new(); all.len()];
+    for turn in 0..lab.plan.isolations {
+        let mut order: Vec<_> = all.iter().zip(&mut times).collect();
+        if turn % 2 == 1 {
+            // None is measured behind the same other always.
+            order.reverse();
         }
-        cold.push(full.turn().await?);
-        folders.push(plain.turn().await?);
-        ahead.push(warm.turn().await?);
-        let begun = Instant::now();
-        run_true(&kept).await?;
-        execs.push(millis(begun));
-        let begun = Instant::now();
-        bash(&kept, "true").await?;
-        calls.push(millis(begun));
+        for (subject, times) in order {
+            // What the one before left behind is cleared away, and what is prepared ahead is there.
+            tokio::time::sleep(REST).await;
+            warm.rested().await?;
+            let begun = Instant::now();
+            times.push(match subject {
+                Subject::Outsider(outsider) => outsider.run()?,
+                Subject::Ours((Ours::Cold, ..)) => full.turn().await?,
+                Subject::Ours((Ours::Folders, ..)) => plain.turn().await?,
+                Subject::Ours((Ours::Ahead, ..)) => warm.turn().await?,
+                Subject::Ours((Ours::Exec, ..)) => {
+                    run_true(&kept).await?;
+                    millis(begun)
+                }
+                Subject::Ours((Ours::Bash, ..)) => {
+                    bash(&kept, "true").await?;
+                    millis(begun)
+                }
+            });
+        }
     }
-    for (outsider, times) in outsiders.iter().zip(&times) {
-        let id = format!("isolation.{}", outsider.id);
-        lab.put_millis(&id, outsider.name, times);
-    }
-    let ours = [
-        (
-            "cold",
-            "sandbox, everything on: created and /bin/true",
-            &cold,
-        ),
-        ("folders", "the same, kept files in plain folders", &folders),
-        ("ahead", "sandbox, everything on, prepared ahead", &ahead),
-        ("exec", "/bin/true in a sandbox that is there", &execs),
-        ("bash", "the next bash call in it", &calls),
-    ];
-    for (id, name, times) in ours {
+    for (subject, times) in all.iter().zip(&times) {
+        let (id, name) = match subject {
+            Subject::Outsider(outsider) => (outsider.id, outsider.name),
+            Subject::Ours((_, id, name)) => (*id, *name),
+        };
         lab.put_millis(&format!("isolation.{id}"), name, times);
     }
     ratios(lab);
@@ -183,6 +206,23 @@ fn memory_in_use() -> Result<f64> {
             .context("/proc/meminfo")
     };
     Ok((kib("MemTotal")? - kib("MemAvailable")?) / 1024.0)
+}
+
+/// What is measured in turn.
+enum Subject {
+    Outsider(Outsider),
+    /// One of [`OURS`].
+    Ours((Ours, &'static str, &'static str)),
+}
+
+/// See [`OURS`].
+enum Ours {
+    /// Nothing is prepared but what serves all: the nursery, and blank disks.
+    Cold,
+    Folders,
+    Ahead,
+    Exec,
+    Bash,
 }
 
 /// Makes sandboxes of one kind.
