@@ -5,11 +5,11 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use freehold_base::{Entropy, SystemEntropy};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -22,6 +22,8 @@ use crate::Cancel;
 const PROGRAM: &str = "/bin/bash";
 /// Bytes read in one go.
 const CHUNK: usize = 64 * 1024;
+/// Bytes a call reads in one go, on its stack; of much output the thread reads the most.
+const WORDS: usize = 4 * 1024;
 /// Most a pipe can hold without privileges (`/proc/sys/fs/pipe-max-size`), bytes.
 const MAX_PIPE: usize = 1024 * 1024;
 /// Longest wait for a killed shell to be gone.
@@ -47,16 +49,19 @@ pub(super) struct Shell {
     group: Arc<Group>,
     /// Never blocks.
     stdin: File,
+    /// Never blocks. The thread has it to itself between calls.
+    stdout: Arc<File>,
     /// Readable, as at its end, once the shell has ended.
     ended: Arc<OwnedFd>,
     printed: Arc<Printed>,
 }
 
 /// What the reading thread and a call share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Printed {
     state: Mutex<State>,
-    changed: Condvar,
+    /// Readable when the thread has changed what a call waits for.
+    changed: OwnedFd,
 }
 
 #[derive(Debug, Default)]
@@ -68,8 +73,32 @@ struct State {
 }
 
 impl Printed {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            state: Mutex::default(),
+            changed: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        })
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self) {
+        // It is told already if this is too much.
+        let _ = rustix::io::write(&self.changed, &1_u64.to_ne_bytes());
+    }
+
+    /// Waits to be told, or for something to read.
+    fn wait(&self, stdout: Option<&File>, time: Duration) {
+        let fds = stdout.map(AsFd::as_fd).into_iter();
+        let fds = fds.chain([self.changed.as_fd()]);
+        let mut fds: Vec<_> = fds
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        // Fails only when interrupted; then nothing has changed and the next round waits.
+        let _ = poll(&mut fds, Some(&timespec(time)));
+        let _ = rustix::io::read(&self.changed, &mut [0; 8]);
     }
 }
 
@@ -79,6 +108,7 @@ impl Shell {
         let (stdin_end, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stdout, stdout_end) = pipe_with(PipeFlags::CLOEXEC)?;
         let (ended, ended_end) = pipe_with(PipeFlags::CLOEXEC)?;
+        let printed = Printed::new()?;
         for end in [&stdin, &stdout] {
             rustix::io::ioctl_fionbio(end, true)?;
         }
@@ -102,15 +132,16 @@ impl Shell {
         let shell = Self {
             group,
             stdin: stdin.into(),
+            stdout: Arc::new(stdout.into()),
             ended: ended.into(),
-            printed: Arc::default(),
+            printed: Arc::new(printed),
         };
         // If a thread cannot start, dropping `shell` kills the process.
-        shell.spawn_threads(stdout, ended_end)?;
+        shell.spawn_threads(ended_end)?;
         Ok(shell)
     }
 
-    fn spawn_threads(&self, stdout: OwnedFd, ended_end: OwnedFd) -> io::Result<()> {
+    fn spawn_threads(&self, ended_end: OwnedFd) -> io::Result<()> {
         let thread = |name: &str| {
             std::thread::Builder::new()
                 .name(name.to_owned())
@@ -122,11 +153,12 @@ impl Shell {
             // Closing the only writing end tells everyone.
             drop(ended_end);
         })?;
-        let (ended, printed) = (self.ended.clone(), self.printed.clone());
+        let (stdout, ended) = (self.stdout.clone(), self.ended.clone());
+        let printed = self.printed.clone();
         thread("bash-read").spawn(move || {
-            collect(&File::from(stdout), &ended, &printed);
+            collect(&stdout, &ended, &printed);
             printed.state().ended = true;
-            printed.changed.notify_all();
+            printed.tell();
         })?;
         Ok(())
     }
@@ -180,43 +212,43 @@ impl Shell {
         }
     }
 
-    /// Waits for the end of the command.
+    /// Waits for the end of the command. It reads what the shell prints itself, beside the thread: to be
+    /// woken by that would be one more change of threads in each call.
     fn await_end(&self, deadline: Instant) -> Ran {
-        let mut state = self.printed.state();
+        let mut words = [0; WORDS];
+        let mut open = true;
         loop {
-            if let Some(Finished { output, status }) = state.finished.take() {
-                return Ran::Finished { output, status };
-            }
-            if state.ended {
-                return Ran::Ended {
-                    output: state.tail.take(),
-                };
+            {
+                let mut state = self.printed.state();
+                if let Some(Finished { output, status }) = state.finished.take() {
+                    return Ran::Finished { output, status };
+                }
+                if state.ended {
+                    return Ran::Ended {
+                        output: state.tail.take(),
+                    };
+                }
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            state = self.wait(state, left);
+            self.printed.wait(open.then_some(&*self.stdout), left);
+            // A shell can close its output and live on.
+            open = open && read(&self.stdout, &mut words, &self.printed) != Left::Nothing;
         }
-        drop(state);
         self.group.kill();
         let gone = Instant::now() + KILL_WAIT;
-        let mut state = self.printed.state();
         // So that whoever is told of the timeout finds nothing of the command left. A process
         // that even a kill does not end at once is not waited for longer.
-        while !state.ended {
+        while !self.printed.state().ended {
             let left = gone.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            state = self.wait(state, left);
+            self.printed.wait(None, left);
         }
         Ran::TimedOut
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
-        let waited = self.printed.changed.wait_timeout(state, time);
-        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
@@ -267,14 +299,15 @@ enum Left {
     Nothing,
 }
 
+/// Two may read at a time, so what is read is noted before another can read on.
 fn read(mut stdout: &File, buffer: &mut [u8], printed: &Printed) -> Left {
+    let mut state = printed.state();
     match stdout.read(buffer) {
         Ok(0) => Left::Nothing,
         Ok(read) => {
-            let mut state = printed.state();
             if let Some(finished) = state.tail.push(&buffer[..read]) {
                 state.finished = Some(finished);
-                printed.changed.notify_all();
+                printed.tell();
             }
             Left::Maybe
         }
