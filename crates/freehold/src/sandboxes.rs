@@ -15,6 +15,16 @@ use crate::config::{SandboxKind, SandboxSettings};
 
 /// Sandboxes prepared ahead once the first one was made.
 const WARM: usize = 3;
+/// Blank disks made ahead then.
+const DISKS: usize = 4;
+
+/// How many sandboxes there will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// One or none: nothing is prepared ahead.
+    One,
+    Many,
+}
 
 /// The provider. `instance` tells its control groups from those of others on this host;
 /// `probe_dir` is where it may try itself out.
@@ -22,6 +32,7 @@ pub(crate) fn provider(
     sandbox: &SandboxSettings,
     instance: String,
     probe_dir: PathBuf,
+    expected: Expected,
 ) -> Arc<dyn Provider> {
     let launcher = Launcher {
         // Stays this very program when the file is replaced by a new version.
@@ -33,7 +44,9 @@ pub(crate) fn provider(
             let mut config = NamespaceConfig::new(launcher, instance, probe_dir);
             config.image = sandbox.image.clone();
             config.egress.log = sandbox.log_network;
-            config.warm = WARM;
+            if expected == Expected::Many {
+                (config.warm, config.disks) = (WARM, DISKS);
+            }
             Arc::new(NamespaceProvider::new(config))
         }
         SandboxKind::Oci => Arc::new(OciProvider::new(OciConfig {

@@ -53,6 +53,9 @@ pub struct NamespaceConfig {
     pub own_disks: bool,
     /// Sandboxes prepared ahead, for quicker creation; none while nothing is created.
     pub warm: usize,
+    /// Blank disks that lie ready for those that are not, and for the next ones prepared; none while
+    /// nothing is created.
+    pub disks: usize,
     /// How egress resolves names and judges addresses.
     pub egress: EgressConfig,
 }
@@ -69,6 +72,7 @@ impl NamespaceConfig {
             control_groups: true,
             own_disks: true,
             warm: 0,
+            disks: 0,
             egress: EgressConfig::default(),
         }
     }
@@ -120,7 +124,7 @@ impl NamespaceProvider {
         Self {
             pool: Pool::new(config.warm, names.clone()),
             nursery: Arc::new(Nursery::new(config.launcher.clone())),
-            disks: Disks::new(config.probe_dir.clone()),
+            disks: Disks::new(config.probe_dir.clone(), config.disks),
             config,
             groups,
             open: Arc::default(),
@@ -375,6 +379,9 @@ impl Provider for NamespaceProvider {
         let mut kind = self.kind(ids);
         // The next session's disk will be of the same size.
         kind.template = template;
+        if let Some(template) = &kind.template {
+            self.disks.fill(template);
+        }
         self.pool.fill(kind);
         Ok(self.hand_out(running))
     }

@@ -23,6 +23,8 @@ use super::Lab;
 const AGENT: &str = "sandbox-agent";
 /// Prepared ahead where that is measured, as in the server.
 const WARM: usize = 3;
+/// Blank disks that lie ready, as in the server.
+const DISKS: usize = 4;
 /// Sandboxes made at a time where many are.
 const ABREAST: usize = 8;
 /// How long one outside program may take.
@@ -59,9 +61,9 @@ const BUILD: &str = "for i in $(seq 200); do /bin/true; done; find /usr/share /u
 pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     let dir = lab.fresh_dir()?;
     let outsiders = outsiders(lab, dir.path())?;
-    let mut full = Maker::new(lab, &dir, "full", |_| ());
+    let mut full = Maker::new(lab, &dir, "full", |c| c.disks = DISKS);
     let mut plain = Maker::new(lab, &dir, "plain", |c| c.own_disks = false);
-    let mut warm = Maker::new(lab, &dir, "warm", |c| c.warm = WARM);
+    let mut warm = Maker::new(lab, &dir, "warm", |c| (c.warm, c.disks) = (WARM, DISKS));
     let kept = match full.create().await {
         Ok(kept) => kept,
         Err(refusal) => {

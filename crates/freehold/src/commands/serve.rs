@@ -66,7 +66,12 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     let store = open_store(&settings, place, &ids, &hub).await?;
     let instance = sandboxes::instance(&settings.data_dir)
         .map_err(|e| Failure::because("the data directory cannot be used", &e))?;
-    let provider = sandboxes::provider(&settings.sandbox, instance, settings.sandbox_root());
+    let provider = sandboxes::provider(
+        &settings.sandbox,
+        instance,
+        settings.sandbox_root(),
+        sandboxes::Expected::Many,
+    );
     let found = provider.probe().await;
     let refusal = sandboxes::refusal(&settings.sandbox, &found);
     let mut boxes = SessionSandboxes::new(

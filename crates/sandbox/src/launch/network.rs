@@ -42,12 +42,15 @@ pub(super) struct Sockets {
 pub(super) struct Making {
     /// Until it has ended.
     maker: Option<Pid>,
-    shared: Box<Shared>,
+    /// In use by the maker until it has ended.
+    shared: *mut Shared,
 }
 
 /// What the two processes both use.
 struct Shared {
     stack: Stack,
+    /// The host's, which will be out of reach.
+    proc: OwnedFd,
     /// The namespace's descriptor, or why there is none, as a negative error number.
     made: AtomicI32,
 }
@@ -55,24 +58,30 @@ struct Shared {
 impl Making {
     /// Starts to make it, for the user namespace this process is in.
     pub(super) fn start() -> io::Result<Self> {
-        let shared = Box::new(Shared {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let shared = Box::into_raw(Box::new(Shared {
             stack: Stack::new(),
+            proc: rustix::fs::open("/proc", flags, Mode::empty())?,
             made: AtomicI32::new(-libc::EINTR),
-        });
-        let told = (&raw const *shared).cast_mut().cast();
+        }));
+        let mut making = Self {
+            maker: None,
+            shared,
+        };
         let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::SIGCHLD;
-        // SAFETY: stack and result are where they are until the process has ended, which dropping
-        // this waits for. What it runs uses no other memory, and no thread-local (see there).
-        let pid = unsafe { libc::clone(make, shared.stack.top(), flags, told) };
+        let stack = making.shared().stack.top();
+        // SAFETY: what is shared is where it is until the process has ended, which dropping this waits
+        // for. What it runs uses no other memory, and no thread-local (see there).
+        let pid = unsafe { libc::clone(make, stack, flags, shared.cast()) };
         let error = io::Error::last_os_error();
-        let maker = Some(Pid::from_raw(pid.max(0)).ok_or(error)?);
-        Ok(Self { maker, shared })
+        making.maker = Some(Pid::from_raw(pid.max(0)).ok_or(error)?);
+        Ok(making)
     }
 
     /// Goes into it. Its loopback is up.
     pub(super) fn enter(mut self) -> io::Result<()> {
         self.wait();
-        let made = self.shared.made.load(Ordering::Acquire);
+        let made = self.shared().made.load(Ordering::Acquire);
         if made < 0 {
             return Err(io::Error::from_raw_os_error(-made));
         }
@@ -80,6 +89,11 @@ impl Making {
         let network = unsafe { OwnedFd::from_raw_fd(made) };
         let kind = Some(LinkNameSpaceType::Network);
         Ok(move_into_link_name_space(network.as_fd(), kind)?)
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: freed only when this is dropped.
+        unsafe { &*self.shared }
     }
 
     fn wait(&mut self) {
@@ -94,15 +108,18 @@ impl Making {
 impl Drop for Making {
     fn drop(&mut self) {
         self.wait();
+        // SAFETY: made by `start`, freed nowhere else, and the maker, which used it, has ended.
+        drop(unsafe { Box::from_raw(self.shared) });
     }
 }
 
 /// The other process. It has this one's memory and descriptors and runs beside it, so it allocates
 /// nothing, takes no lock, and leaves the C library's `errno` alone: `rustix` makes its calls itself.
+/// (Closing a socket goes through the library, and does not fail.)
 extern "C" fn make(shared: *mut c_void) -> c_int {
     // SAFETY: what `Making` gave, which lives until this process has ended.
     let shared = unsafe { &*shared.cast::<Shared>() };
-    let made = match new_network() {
+    let made = match new_network(&shared.proc) {
         Ok(network) => network.into_raw_fd(),
         Err(e) => -e.raw_os_error(),
     };
@@ -110,12 +127,12 @@ extern "C" fn make(shared: *mut c_void) -> c_int {
     0
 }
 
-fn new_network() -> rustix::io::Result<OwnedFd> {
+fn new_network(proc: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     // SAFETY: the flag does not affect the descriptor table.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
     loopback_up()?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    rustix::fs::open(c"/proc/self/ns/net", flags, Mode::empty())
+    rustix::fs::openat(proc, c"self/ns/net", flags, Mode::empty())
 }
 
 /// Brings `lo` up.

@@ -151,8 +151,8 @@ impl Kind {
         limits: &Limits,
     ) -> Result<Warm, SandboxError> {
         let claim = Claim::new(names, name)?;
-        let template = self.template.as_deref();
-        let spare = template.map(|template| Arc::new(self.disks.take(template)));
+        let spare = self.template.as_deref();
+        let spare = spare.map(|template| Arc::new(self.disks.take(template)));
         // The launcher comes to be, and a disk is mounted, while its groups are made.
         let groups = async {
             let disk = spare
@@ -178,9 +178,6 @@ impl Kind {
             Some(mounting) => Some(mounting.await.ok().flatten()),
             None => None,
         };
-        if let Some(template) = template {
-            self.disks.fill(template);
-        }
         let started = match (joined, disk) {
             (Ok(waiting), Some(disk)) => Ok(waiting.lend(disk).await),
             (joined, _) => joined,

@@ -126,7 +126,7 @@ pub(super) async fn sandbox(settings: &Settings) -> Vec<Check> {
         _ => std::env::temp_dir(),
     };
     let instance = format!("doctor_{}", std::process::id());
-    let provider = sandboxes::provider(&settings.sandbox, instance, dir);
+    let provider = sandboxes::provider(&settings.sandbox, instance, dir, sandboxes::Expected::One);
     let found = provider.probe().await;
     checks_of(settings, &found)
 }

@@ -71,7 +71,11 @@ impl Host {
         let settings =
             config::sandbox_settings(args.config.as_deref(), args.sandbox, args.min_isolation)?;
         let instance = sandboxes::instance(&dir).map_err(|e| unusable(&dir, &e))?;
-        let provider = sandboxes::provider(&settings, instance, root.clone());
+        let expected = match share {
+            Share::Alone => sandboxes::Expected::Many,
+            Share::WithOthers => sandboxes::Expected::One,
+        };
+        let provider = sandboxes::provider(&settings, instance, root.clone(), expected);
         let found = provider.probe().await;
         if let Some(refusal) = sandboxes::refusal(&settings, &found) {
             return Err(Failure::failed(refusal));
