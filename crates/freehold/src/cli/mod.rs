@@ -34,18 +34,14 @@ pub(crate) use worker::{
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
-    let cli = args::Cli::parse();
-    let result = match cli.command {
-        Command::Serve(flags) => {
+    let command = args::Cli::parse().command;
+    let result = match command {
+        Command::Serve(_) | Command::Worker(_) => {
             memory::tune();
-            on_all_cores(small(commands::serve(flags)))
+            on_all_cores(small(run(command)))
         }
-        Command::Worker(command) => {
-            memory::tune();
-            on_all_cores(small(commands::worker(command)))
-        }
-        Command::Gateway(command) => on_one_core(small(commands::gateway(command))),
-        other => on_one_core(client(other)),
+        Command::Gateway(_) => on_one_core(small(run(command))),
+        _ => on_one_core(run(command)),
     };
     match result {
         Ok(exit) => ExitCode::from(exit as u8),
@@ -62,7 +58,7 @@ async fn small(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit
     work.await
 }
 
-async fn client(command: Command) -> Result<Exit, Failure> {
+async fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Serve(flags) => commands::serve(flags).await,
         Command::Worker(command) => commands::worker(command).await,

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use crate::server::{KEY, Server, stderr, stdout};
+use crate::server::{KEY, Server, freehold, stderr, stdout};
 
 #[test]
 fn files_are_private_where_the_directory_is_not() {
@@ -23,6 +23,20 @@ fn files_are_private_where_the_directory_is_not() {
         let mode = entry.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{}", entry.path().display());
     }
+}
+
+#[test]
+fn the_doctor_starts_a_sandbox_and_leaves_nothing_behind() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join(".local/share/freehold");
+    fs::create_dir_all(&data).unwrap();
+    let output = freehold(home.path()).arg("doctor").output().unwrap();
+    let said = stdout(&output);
+    // What was found out by trying.
+    assert!(said.contains("sandbox namespaces"), "{said}");
+    assert!(said.contains("disk quota"), "{said}");
+    let left: Vec<_> = fs::read_dir(&data).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

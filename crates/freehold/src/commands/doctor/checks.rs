@@ -62,11 +62,13 @@ fn existing(dir: &Path) -> Option<PathBuf> {
     dir.ancestors().find(|d| d.is_dir()).map(Path::to_owned)
 }
 
+/// What names of the doctor's own files begin with.
+const MADE: &str = ".freehold-doctor-";
+
 /// Whether a file can be made and removed.
 fn tempfile_in(dir: &Path) -> std::io::Result<()> {
-    let path = dir.join(format!(".freehold-doctor-{}", std::process::id()));
-    std::fs::File::create_new(&path)?;
-    std::fs::remove_file(&path)
+    let made = tempfile::Builder::new().prefix(MADE).tempfile_in(dir)?;
+    made.close()
 }
 
 fn disk(dir: &Path) -> Check {
@@ -120,13 +122,21 @@ pub(super) fn all_open_files() -> Check {
 
 /// Starts a sandbox, really.
 pub(super) async fn sandbox(settings: &Settings) -> Vec<Check> {
-    // Where the real ones would be, if that exists; nothing is left behind.
-    let dir = match existing(&settings.data_dir) {
+    // Beside the real ones, if they would be there; nothing is left behind.
+    let beside = match existing(&settings.data_dir) {
         Some(dir) if dir == settings.data_dir => dir,
         _ => std::env::temp_dir(),
     };
+    let dir = match tempfile::Builder::new().prefix(MADE).tempdir_in(&beside) {
+        Ok(dir) => dir,
+        Err(e) => {
+            let why = format!("nothing can be made in {}: {e}", beside.display());
+            return vec![Check::new("sandbox", Level::Problem, why)];
+        }
+    };
     let instance = format!("doctor_{}", std::process::id());
-    let provider = sandboxes::provider(&settings.sandbox, instance, dir, sandboxes::Expected::One);
+    let at = dir.path().to_owned();
+    let provider = sandboxes::provider(&settings.sandbox, instance, at, sandboxes::Expected::One);
     let found = provider.probe().await;
     checks_of(settings, &found)
 }
