@@ -8,6 +8,12 @@ use crate::{Id, Kind, SharedClock, SystemClock};
 pub trait Entropy: Send + Sync + 'static {
     /// Fills `buf` with random bytes fit for secrets.
     fn fill(&self, buf: &mut [u8]);
+    /// `n` random bytes as lower-case hex.
+    fn hex(&self, n: usize) -> String {
+        let mut bytes = vec![0; n];
+        self.fill(&mut bytes);
+        crate::hex::encode(bytes)
+    }
 }
 
 /// The operating system's generator.
@@ -49,9 +55,7 @@ impl IdSource {
     }
     /// `n` random bytes as lower-case hex.
     pub fn hex(&self, n: usize) -> String {
-        let mut buf = vec![0u8; n];
-        self.entropy.fill(&mut buf);
-        crate::hex::encode(buf)
+        self.entropy.hex(n)
     }
     /// The clock ids are stamped with.
     pub fn clock(&self) -> &SharedClock {

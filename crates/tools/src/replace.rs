@@ -104,7 +104,5 @@ fn beside(
 }
 
 fn temporary_name() -> String {
-    let mut random = [0; 8];
-    SystemEntropy.fill(&mut random);
-    format!(".freehold-{:016x}.tmp", u64::from_ne_bytes(random))
+    format!(".freehold-{}.tmp", SystemEntropy.hex(8))
 }

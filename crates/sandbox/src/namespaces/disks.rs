@@ -22,11 +22,7 @@ const PREFIX: &str = ".spare-";
 
 /// What follows in this process's. Not its id: that is another container's, too, or was an earlier
 /// process's.
-static OWN: LazyLock<String> = LazyLock::new(|| {
-    let mut random = [0; 8];
-    SystemEntropy.fill(&mut random);
-    format!("{PREFIX}{:016x}-", u64::from_ne_bytes(random))
-});
+static OWN: LazyLock<String> = LazyLock::new(|| format!("{PREFIX}{}-", SystemEntropy.hex(8)));
 
 /// Images are told apart by this: one that nobody waited for may still be made when its sandbox is
 /// tried again.

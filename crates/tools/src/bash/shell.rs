@@ -348,7 +348,5 @@ fn script(command: &str, marker: &str) -> String {
 
 /// New for each call, so that a command cannot print it in advance.
 fn marker() -> String {
-    let mut random = [0; 16];
-    SystemEntropy.fill(&mut random);
-    format!("__ANT_CMD_{:032x}_DONE__", u128::from_ne_bytes(random))
+    format!("__ANT_CMD_{}_DONE__", SystemEntropy.hex(16))
 }

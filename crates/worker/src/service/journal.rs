@@ -324,11 +324,8 @@ fn boot_id() -> &'static str {
     static BOOT: LazyLock<String> = LazyLock::new(|| {
         let told = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         let told = told.map(|id| id.trim().to_owned()).ok();
-        told.filter(|id| !id.is_empty()).unwrap_or_else(|| {
-            let mut random = [0; 16];
-            SystemEntropy.fill(&mut random);
-            format!("{:032x}", u128::from_ne_bytes(random))
-        })
+        told.filter(|id| !id.is_empty())
+            .unwrap_or_else(|| SystemEntropy.hex(16))
     });
     &BOOT
 }
