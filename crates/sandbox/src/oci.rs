@@ -334,9 +334,7 @@ impl Provider for OciProvider {
             env: Vec::new(),
         };
         let result = self.try_out(&spec).await;
-        if let Err(error) = self.remove_state(&spec.dir) {
-            tracing::warn!(%error, "the probe's directory could not be removed");
-        }
+        crate::trash::remove_probe(&spec.dir).await;
         match result {
             Ok(handshake) => self.capabilities(&handshake),
             Err(error) => Capabilities::broken(self.name(), &error),

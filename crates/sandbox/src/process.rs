@@ -127,9 +127,7 @@ impl Provider for ProcessProvider {
             env: Vec::new(),
         };
         let result = async { self.open(&spec).await?.destroy().await }.await;
-        if let Err(error) = self.remove_state(&spec.dir) {
-            tracing::warn!(%error, "the probe's directory could not be removed");
-        }
+        crate::trash::remove_probe(&spec.dir).await;
         match result {
             Ok(()) => Capabilities {
                 provider: self.name(),

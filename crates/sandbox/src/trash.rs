@@ -24,6 +24,15 @@ pub(crate) fn discard(dir: &Path) -> Result<(), SandboxError> {
     delete_aside(aside.into_iter().collect())
 }
 
+/// Deletes what a probe made; nothing of it is left when this returns.
+pub(crate) async fn remove_probe(dir: &Path) {
+    let dir = dir.to_owned();
+    let deleted = tokio::task::spawn_blocking(move || delete(&dir)).await;
+    if let Err(error) = deleted.unwrap_or_else(|e| Err(io::Error::other(e))) {
+        tracing::warn!(%error, "the probe's directory could not be removed");
+    }
+}
+
 /// Goes on with what an earlier server process began to delete in `parent`.
 pub(crate) fn resume(parent: &Path) -> Result<(), SandboxError> {
     let entries = match std::fs::read_dir(parent) {
