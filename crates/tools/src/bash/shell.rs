@@ -262,6 +262,13 @@ impl Drop for Shell {
 /// command can so print as long as they like without ever having to wait.
 fn collect(stdout: &File, ended: &OwnedFd, printed: &Printed) {
     let mut buffer = vec![0; CHUNK];
+    let mut read = || {
+        let left = read(stdout, &mut buffer, printed);
+        if printed.state().finished.is_some() {
+            printed.tell();
+        }
+        left
+    };
     // Whether anyone can still print; a shell can close its output and live on.
     let mut open = true;
     while open && !is_ready(ended) {
@@ -271,7 +278,7 @@ fn collect(stdout: &File, ended: &OwnedFd, printed: &Printed) {
         ];
         // Fails only when interrupted; then there is nothing to read and the next round waits.
         let _ = poll(&mut fds, None);
-        open = read(stdout, &mut buffer, printed) != Left::Nothing;
+        open = read() != Left::Nothing;
     }
     if !open {
         // Returns when the shell has ended; interrupted, the wait below finds out.
@@ -282,7 +289,7 @@ fn collect(stdout: &File, ended: &OwnedFd, printed: &Printed) {
     // What the shell printed before its end. A process that left the group may go on printing, so
     // no more than a pipe can hold.
     for _ in 0..MAX_PIPE / CHUNK {
-        if read(stdout, &mut buffer, printed) != Left::Maybe {
+        if read() != Left::Maybe {
             return;
         }
     }
@@ -307,7 +314,6 @@ fn read(mut stdout: &File, buffer: &mut [u8], printed: &Printed) -> Left {
         Ok(read) => {
             if let Some(finished) = state.tail.push(&buffer[..read]) {
                 state.finished = Some(finished);
-                printed.tell();
             }
             Left::Maybe
         }
