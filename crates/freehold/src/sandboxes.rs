@@ -13,11 +13,6 @@ use freehold_worker::local;
 
 use crate::config::{SandboxKind, SandboxSettings};
 
-/// Sandboxes prepared ahead once the first one was made.
-const WARM: usize = 3;
-/// Blank disks made ahead then.
-const DISKS: usize = 4;
-
 /// How many sandboxes there will be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expected {
@@ -45,7 +40,7 @@ pub(crate) fn provider(
             config.image = sandbox.image.clone();
             config.egress.log = sandbox.log_network;
             if expected == Expected::Many {
-                (config.warm, config.disks) = (WARM, DISKS);
+                config.prepare_ahead();
             }
             Arc::new(NamespaceProvider::new(config))
         }

@@ -21,35 +21,19 @@ use super::Lab;
 
 /// The server's hidden subcommand that runs inside sandboxes.
 const AGENT: &str = "sandbox-agent";
-/// Prepared ahead where that is measured, as in the server.
-const WARM: usize = 3;
-/// Blank disks that lie ready, as in the server.
-const DISKS: usize = 4;
 /// Sandboxes made at a time where many are.
 const ABREAST: usize = 8;
 /// How long one outside program may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Before each measurement.
 const REST: Duration = Duration::from_millis(40);
-/// What is measured of ours: its id and its name.
-const OURS: [(Ours, &str, &str); 5] = [
-    (
-        Ours::Cold,
-        "cold",
-        "sandbox, everything on: created and /bin/true",
-    ),
-    (
-        Ours::Folders,
-        "folders",
-        "the same, kept files in plain folders",
-    ),
-    (
-        Ours::Ahead,
-        "ahead",
-        "sandbox, everything on, prepared ahead",
-    ),
-    (Ours::Exec, "exec", "/bin/true in a sandbox that is there"),
-    (Ours::Bash, "bash", "the next bash call in it"),
+/// What is measured of ours.
+const OURS: [Ours; 5] = [
+    Ours::Cold,
+    Ours::Folders,
+    Ours::Ahead,
+    Ours::Exec,
+    Ours::Bash,
 ];
 /// Much starting of programs, much looking around, much writing.
 const BUILD: &str = "for i in $(seq 200); do /bin/true; done; find /usr/share /usr/lib >/dev/null; \
@@ -61,9 +45,12 @@ const BUILD: &str = "for i in $(seq 200); do /bin/true; done; find /usr/share /u
 pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     let dir = lab.fresh_dir()?;
     let outsiders = outsiders(lab, dir.path())?;
-    let mut full = Maker::new(lab, &dir, "full", |c| c.disks = DISKS);
+    let mut full = Maker::new(lab, &dir, "full", |c| {
+        c.prepare_ahead();
+        c.warm = 0;
+    });
     let mut plain = Maker::new(lab, &dir, "plain", |c| c.own_disks = false);
-    let mut warm = Maker::new(lab, &dir, "warm", |c| (c.warm, c.disks) = (WARM, DISKS));
+    let mut warm = Maker::new(lab, &dir, "warm", NamespaceConfig::prepare_ahead);
     let kept = match full.create().await {
         Ok(kept) => kept,
         Err(refusal) => {
@@ -91,14 +78,14 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
             let begun = Instant::now();
             times.push(match subject {
                 Subject::Outsider(outsider) => outsider.run()?,
-                Subject::Ours((Ours::Cold, ..)) => full.turn().await?,
-                Subject::Ours((Ours::Folders, ..)) => plain.turn().await?,
-                Subject::Ours((Ours::Ahead, ..)) => warm.turn().await?,
-                Subject::Ours((Ours::Exec, ..)) => {
+                Subject::Ours(Ours::Cold) => full.turn().await?,
+                Subject::Ours(Ours::Folders) => plain.turn().await?,
+                Subject::Ours(Ours::Ahead) => warm.turn().await?,
+                Subject::Ours(Ours::Exec) => {
                     run_true(&kept).await?;
                     millis(begun)
                 }
-                Subject::Ours((Ours::Bash, ..)) => {
+                Subject::Ours(Ours::Bash) => {
                     bash(&kept, "true").await?;
                     millis(begun)
                 }
@@ -108,7 +95,7 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     for (subject, times) in all.iter().zip(&times) {
         let (id, name) = match subject {
             Subject::Outsider(outsider) => (outsider.id, outsider.name),
-            Subject::Ours((_, id, name)) => (*id, *name),
+            Subject::Ours(ours) => ours.named(),
         };
         lab.put_millis(&format!("isolation.{id}"), name, times);
     }
@@ -213,11 +200,9 @@ fn memory_in_use() -> Result<f64> {
 /// What is measured in turn.
 enum Subject {
     Outsider(Outsider),
-    /// One of [`OURS`].
-    Ours((Ours, &'static str, &'static str)),
+    Ours(Ours),
 }
 
-/// See [`OURS`].
 enum Ours {
     /// Nothing is prepared but what serves all: the nursery, and blank disks.
     Cold,
@@ -225,6 +210,19 @@ enum Ours {
     Ahead,
     Exec,
     Bash,
+}
+
+impl Ours {
+    /// Its id and its name.
+    fn named(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Cold => ("cold", "sandbox, everything on: created and /bin/true"),
+            Self::Folders => ("folders", "the same, kept files in plain folders"),
+            Self::Ahead => ("ahead", "sandbox, everything on, prepared ahead"),
+            Self::Exec => ("exec", "/bin/true in a sandbox that is there"),
+            Self::Bash => ("bash", "the next bash call in it"),
+        }
+    }
 }
 
 /// Makes sandboxes of one kind.
