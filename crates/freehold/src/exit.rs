@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
+use freehold_base::chain;
 use freehold_client::ClientError;
 
 use crate::terminal::clean;
@@ -89,18 +90,6 @@ impl Failure {
 /// Parts of it may come from a server.
 fn one_line(text: &str) -> String {
     clean(text).split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a string cannot fail.
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 impl From<ClientError> for Failure {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use freehold_base::{IdSource, SessionId, SharedClock};
+use freehold_base::{IdSource, SessionId, SharedClock, chain};
 use freehold_runtime::{OutputFile, Place, ToolCall, ToolExecutor, ToolReply};
 use freehold_sandbox::ToolRequest;
 use freehold_store::Store;
@@ -17,7 +17,6 @@ use freehold_worker::{
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::chain;
 use crate::memories::SessionMemories;
 use crate::web::Web;
 

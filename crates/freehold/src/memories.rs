@@ -1,15 +1,13 @@
 //! Memory stores for sandboxes of this process: straight from the store, in the name of a session.
 
 use async_trait::async_trait;
-use freehold_base::{IdSource, MemoryId, MemoryStoreId, SessionId, WorkspaceId};
+use freehold_base::{IdSource, MemoryId, MemoryStoreId, SessionId, WorkspaceId, chain};
 use freehold_store::{
     MemoryChange, MemoryEntry, MemoryQuery, MemoryRemoval, MemoryRow, NewMemory, Store, StoreError,
     WriteMemoryError,
 };
 use freehold_wire::memory_version::Actor;
 use freehold_worker::memory::{Listing, Remote, RemoteError, RemoteMemory};
-
-use crate::exit::chain;
 
 /// Memories in a page, without their content and with it.
 const PAGE: (usize, usize) = (500, 50);

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use freehold_sandbox::egress::EgressConfig;
 use freehold_sandbox::{
-    Capabilities, Launcher, MicrovmConfig, MicrovmProvider, NamespaceConfig, NamespaceProvider,
-    OciConfig, OciProvider, PATH, ProcessConfig, ProcessProvider, Provider,
+    Capabilities, Feature, Isolation, Launcher, MicrovmConfig, MicrovmProvider, NamespaceConfig,
+    NamespaceProvider, OciConfig, OciProvider, PATH, ProcessConfig, ProcessProvider, Provider,
+    Status,
 };
 use freehold_worker::local;
 
@@ -111,13 +112,13 @@ pub(crate) fn options(sandbox: &SandboxSettings, root: PathBuf) -> local::Option
     }
 }
 
-/// Why sessions cannot run on this host, if so, and what to do.
-pub(crate) fn refusal(sandbox: &SandboxSettings, found: &Capabilities) -> Option<String> {
-    let wanted = sandbox.min_isolation;
+/// Why sessions that are to have the isolation cannot run on this host, if so, and what to do.
+pub(crate) fn refusal(wanted: Isolation, found: &Capabilities) -> Option<String> {
     if found.works && found.isolation >= wanted {
         return None;
     }
-    let weak = found.features.iter().filter(|f| f.remedy.is_some());
+    let weak = |f: &&Feature| f.remedy.is_some() || f.status == Status::Missing;
+    let weak = found.features.iter().filter(weak);
     let why: Vec<String> = weak.map(|f| format!("{}: {}", f.name, f.detail)).collect();
     let what = if found.works {
         format!(
@@ -131,4 +132,27 @@ pub(crate) fn refusal(sandbox: &SandboxSettings, found: &Capabilities) -> Option
         "this host cannot isolate tools: {what} ({}); `freehold doctor` says how to mend it",
         why.join("; "),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_is_missing_also_where_nobody_knows_a_remedy() {
+        let found = Capabilities {
+            provider: "namespaces",
+            isolation: Isolation::None,
+            works: false,
+            features: vec![Feature {
+                name: "sandbox start",
+                status: Status::Missing,
+                detail: "making a control group failed: no space".to_owned(),
+                remedy: None,
+            }],
+            unsupported: Vec::new(),
+        };
+        let said = refusal(Isolation::Namespaces, &found).unwrap();
+        assert!(said.contains("failed: no space"), "{said}");
+    }
 }

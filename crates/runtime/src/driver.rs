@@ -10,7 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_base::{EventId, SessionId, crash_point};
+use freehold_base::{EventId, SessionId, chain, crash_point};
 use freehold_engine::reply::{self, Spent};
 use freehold_engine::{Draft, Facts, Folded, McpTool, Purpose, Queued, State, Step, View, decide};
 use freehold_model::ModelEntry;
@@ -22,7 +22,7 @@ use futures_util::FutureExt;
 use crate::bells::Bell;
 use crate::credentials;
 use crate::executor::Place;
-use crate::load::{self, LoadError, chain};
+use crate::load::{self, LoadError};
 use crate::log_clock::LogClock;
 use crate::mcp::dispatch::{self, Decision};
 use crate::mcp::session;

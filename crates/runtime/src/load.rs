@@ -32,12 +32,6 @@ pub(crate) enum LoadError {
     },
 }
 
-/// An error with its causes, for the log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |e| e.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 pub(crate) fn unreadable(what: &'static str) -> impl FnOnce(serde_json::Error) -> LoadError {
     move |source| LoadError::Unreadable { what, source }
 }

@@ -1,5 +1,6 @@
 //! What a host can enforce, in words an operator can act on.
 
+use freehold_base::chain;
 use serde::Serialize;
 
 use crate::{Isolation, SandboxError};
@@ -85,7 +86,7 @@ impl Capabilities {
             SandboxError::Start { stage, detail } => {
                 (format!("{stage}: {detail}"), remedy(stage, detail))
             }
-            other => (other.to_string(), None),
+            other => (chain(other), None),
         };
         Self {
             provider,

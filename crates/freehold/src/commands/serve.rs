@@ -73,7 +73,7 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
         sandboxes::Expected::Many,
     );
     let found = provider.probe().await;
-    let refusal = sandboxes::refusal(&settings.sandbox, &found);
+    let refusal = sandboxes::refusal(settings.sandbox.min_isolation, &found);
     let mut boxes = SessionSandboxes::new(
         provider,
         Arc::new(Blobs(store.clone())),

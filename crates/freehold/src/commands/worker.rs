@@ -5,7 +5,7 @@ mod progress;
 
 use std::sync::Arc;
 
-use freehold_base::{IdSource, Secret, SystemClock};
+use freehold_base::{IdSource, Secret, SystemClock, chain};
 use freehold_client::{Client, ClientError, Options};
 use freehold_worker::service::webhook::{self, Verifier};
 use freehold_worker::service::{
@@ -22,7 +22,7 @@ use crate::cli::{
     WorkerConnection,
 };
 use crate::environment;
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use host::{Host, Share};
 use progress::Progress;
 

@@ -1,6 +1,6 @@
 //! Calls of MCP tools: what is asked once more before one goes out (contract 62, "Agents").
 
-use freehold_base::SessionId;
+use freehold_base::{SessionId, chain};
 use freehold_engine::call::McpTarget;
 use freehold_engine::{Call, State, mcp};
 use freehold_mcp::McpError;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::session::{Ground, authenticated, list, servers};
 use super::{Judged, Verdict};
 use crate::executor::ToolReply;
-use crate::load::{LoadError, chain};
+use crate::load::LoadError;
 use crate::runtime::Shared;
 
 /// What a call that was stopped says (contract 40, "Interrupt").

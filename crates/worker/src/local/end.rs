@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_base::SessionId;
+use freehold_base::{SessionId, chain};
 use freehold_sandbox::footprint;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -107,7 +107,7 @@ impl SessionSandboxes {
     /// The root cannot be read.
     pub async fn reap(&self) -> std::io::Result<Vec<SessionId>> {
         if let Err(error) = self.provider.reap(&self.live()).await {
-            tracing::warn!(%error, "left-over sandboxes not cleared");
+            tracing::warn!(error = %chain(&error), "left-over sandboxes not cleared");
         }
         self.packages.reap();
         let mut sessions = Vec::new();

@@ -144,18 +144,21 @@ pub(super) async fn sandbox(settings: &Settings) -> Vec<Check> {
 fn checks_of(settings: &Settings, found: &Capabilities) -> Vec<Check> {
     let name = format!("sandbox {}", found.provider);
     let mut checks = Vec::new();
-    checks.push(match sandboxes::refusal(&settings.sandbox, found) {
-        Some(refusal) => Check::new(name, Level::Problem, refusal)
-            .remedy("see below; --sandbox=process runs tools without isolation, for development"),
-        None if settings.sandbox.kind == SandboxKind::Process => {
-            Check::new(name, Level::Warning, "works, and isolates nothing")
-        }
-        None => Check::new(
-            name,
-            Level::Ok,
-            format!("works; isolation: {}", found.isolation),
-        ),
-    });
+    checks.push(
+        match sandboxes::refusal(settings.sandbox.min_isolation, found) {
+            Some(refusal) => Check::new(name, Level::Problem, refusal).remedy(
+                "see below; --sandbox=process runs tools without isolation, for development",
+            ),
+            None if settings.sandbox.kind == SandboxKind::Process => {
+                Check::new(name, Level::Warning, "works, and isolates nothing")
+            }
+            None => Check::new(
+                name,
+                Level::Ok,
+                format!("works; isolation: {}", found.isolation),
+            ),
+        },
+    );
     for feature in &found.features {
         let level = match feature.status {
             Status::Enforced => Level::Ok,

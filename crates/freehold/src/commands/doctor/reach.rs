@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use freehold_base::IdSource;
+use freehold_base::{IdSource, chain};
 
 use super::super::serve::probed;
 use super::{Check, Level};
 use crate::config::{self, Settings};
-use crate::exit::chain;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,10 +1,11 @@
 //! After the turn: what it cost, what it left, and whether the session stays.
 
+use freehold_base::chain;
 use freehold_client::Client;
 
 use super::follow::Ended;
 use crate::commands::connect::{dollars, text};
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::terminal::{Style, Styles, clean_line, seconds};
 
 /// Most files shown.

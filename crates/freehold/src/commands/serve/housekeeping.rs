@@ -4,12 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_base::limits::{MAX_MCP_AUDIT, MCP_AUDIT_DAYS};
-use freehold_base::{SharedClock, Timestamp};
+use freehold_base::{SharedClock, Timestamp, chain};
 use freehold_store::Store;
 use freehold_worker::SessionSandboxes;
 use tokio::task::JoinSet;
-
-use crate::exit::chain;
 
 /// Between two looks for sandboxes that nobody uses.
 const IDLE_CHECK: Duration = Duration::from_secs(60);

@@ -77,7 +77,7 @@ impl Host {
         };
         let provider = sandboxes::provider(&settings, instance, root.clone(), expected);
         let found = provider.probe().await;
-        if let Some(refusal) = sandboxes::refusal(&settings, &found) {
+        if let Some(refusal) = sandboxes::refusal(settings.min_isolation, &found) {
             return Err(Failure::failed(refusal));
         }
         let options = local::Options {
