@@ -17,7 +17,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 
 use crate::cgroup::{Group, Groups};
 use crate::host::{
-    Claim, Parts, Running, START_LIMIT, Way, bind, fill, launch, prepare_dir, verify,
+    Claims, Parts, Running, START_LIMIT, Way, bind, fill, launch, prepare_dir, verify,
 };
 use crate::launch::plan::{Base, FIRST_ID, Given, Ids, Program, Root, Stage, USER};
 use crate::program::Needs;
@@ -91,7 +91,7 @@ pub struct MicrovmConfig {
 pub struct MicrovmProvider {
     config: MicrovmConfig,
     groups: Groups,
-    open: Arc<Mutex<HashSet<String>>>,
+    open: Claims,
     needs: Needs,
     initramfs: OnceCell<PathBuf>,
 }
@@ -102,7 +102,7 @@ impl MicrovmProvider {
         Self {
             groups: Groups::prepare(&config.instance),
             config,
-            open: Arc::default(),
+            open: Claims::default(),
             needs: Needs::default(),
             initramfs: OnceCell::new(),
         }
@@ -117,7 +117,7 @@ impl MicrovmProvider {
                 operation: Operation::Egress,
             });
         }
-        let claim = Claim::new(&self.open, &spec.id)?;
+        let claim = self.open.take(&spec.id).await?;
         let needs = self.needs.of(&self.config.launcher).await?;
         let initramfs = self.initramfs(needs).await?.to_owned();
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
@@ -355,19 +355,12 @@ impl Provider for MicrovmProvider {
     }
 
     async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError> {
-        let mut keep = keep.clone();
-        keep.extend(
-            self.open
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .iter()
-                .cloned(),
-        );
         let groups = self.groups.clone();
-        let reaped = tokio::task::spawn_blocking(move || groups.reap(&keep)).await;
-        reaped
-            .map_err(|e| SandboxError::lost(e.to_string()))?
-            .map_err(SandboxError::host("removing machines left behind"))
+        self.open
+            .clear(keep, "removing machines left behind", move |keep| {
+                groups.reap(keep)
+            })
+            .await
     }
 }
 

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use crate::cgroup::{Group, Groups};
 use crate::egress::EgressConfig;
 use crate::host::{
-    Claim, Holder, Nursery, Parts, Ready, Running, Way, bind, fill, prepare_dir, verify,
+    Claim, Claims, Holder, Nursery, Parts, Ready, Running, Way, bind, fill, prepare_dir, verify,
 };
 use crate::launch::plan::{
     Base, Bind, FIRST_ID, ID_COUNT, Ids, Keeps, Namespaces, Root, SpareDisk,
@@ -97,10 +97,10 @@ pub struct NamespaceProvider {
     config: NamespaceConfig,
     groups: Groups,
     /// Ids of sandboxes that live, and handles to them as long as anyone has one.
-    open: Arc<Mutex<HashSet<String>>>,
+    open: Claims,
     handles: Mutex<HashMap<String, Weak<Running>>>,
     /// Names of control groups in use.
-    names: Arc<Mutex<HashSet<String>>>,
+    names: Claims,
     pool: Arc<Pool>,
     nursery: Arc<Nursery>,
     disks: Arc<Disks>,
@@ -125,14 +125,14 @@ impl NamespaceProvider {
         } else {
             Groups::none("control groups are switched off")
         };
-        let names: Arc<Mutex<HashSet<String>>> = Arc::default();
+        let names = Claims::default();
         Self {
             pool: Pool::new(config.warm, names.clone()),
             nursery: Arc::new(Nursery::new(config.launcher.clone())),
             disks: Disks::new(config.probe_dir.clone(), config.disks),
             config,
             groups,
-            open: Arc::default(),
+            open: Claims::default(),
             handles: Mutex::default(),
             names,
         }
@@ -157,7 +157,7 @@ impl NamespaceProvider {
                 why: self.groups.missing(),
             });
         }
-        let claim = Claim::new(&self.open, &spec.id)?;
+        let claim = self.open.take(&spec.id).await?;
         let ids = self.ids()?;
         let way = Way::out(spec, &self.config.egress)?;
         let disk = match keeps {
@@ -434,20 +434,13 @@ impl Provider for NamespaceProvider {
     }
 
     async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError> {
-        let mut keep = keep.clone();
-        keep.extend(
-            self.names
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .iter()
-                .cloned(),
-        );
-        self.disks.remove_left_behind();
-        let groups = self.groups.clone();
-        let reaped = tokio::task::spawn_blocking(move || groups.reap(&keep)).await;
-        reaped
-            .map_err(|e| SandboxError::lost(e.to_string()))?
-            .map_err(SandboxError::host("removing control groups left behind"))
+        let (groups, disks) = (self.groups.clone(), self.disks.clone());
+        self.names
+            .clear(keep, "removing control groups left behind", move |keep| {
+                disks.remove_left_behind();
+                groups.reap(keep)
+            })
+            .await
     }
 }
 

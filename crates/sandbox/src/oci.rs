@@ -15,14 +15,14 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::cgroup::{Group, Groups};
 use crate::egress::EgressConfig;
 use crate::host::{
-    Claim, Parts, Running, START_LIMIT, Way, bind, fill, launch, prepare_dir, verify,
+    Claims, Parts, Running, START_LIMIT, Way, bind, fill, launch, prepare_dir, verify,
 };
 use crate::launch::plan::{
     AGENT_DIR, Base, Command, FIRST_ID, Given, ID_COUNT, Ids, Input, Program, Root, Stage,
@@ -70,7 +70,7 @@ pub struct OciConfig {
 pub struct OciProvider {
     config: OciConfig,
     groups: Groups,
-    open: Arc<Mutex<HashSet<String>>>,
+    open: Claims,
     needs: Needs,
 }
 
@@ -80,7 +80,7 @@ impl OciProvider {
         Self {
             groups: Groups::prepare(&config.instance),
             config,
-            open: Arc::default(),
+            open: Claims::default(),
             needs: Needs::default(),
         }
     }
@@ -112,7 +112,7 @@ impl OciProvider {
                 operation: Operation::Egress,
             });
         }
-        let claim = Claim::new(&self.open, &spec.id)?;
+        let claim = self.open.take(&spec.id).await?;
         let agent = self.needs.of(&self.config.launcher).await?.clone();
         prepare_dir(&spec.dir).map_err(SandboxError::host("preparing the state directory"))?;
         let way = Way::out(spec, &self.config.egress)?;
@@ -362,26 +362,16 @@ impl Provider for OciProvider {
     }
 
     async fn reap(&self, keep: &HashSet<String>) -> Result<usize, SandboxError> {
-        let mut keep = keep.clone();
-        keep.extend(
-            self.open
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .iter()
-                .cloned(),
-        );
         let (groups, config) = (self.groups.clone(), self.config.clone());
-        let reaped = tokio::task::spawn_blocking(move || -> io::Result<usize> {
-            let left = left_behind(&config.run_dir, &keep)?;
-            for id in &left {
-                Place::new(&config, id).clear();
-            }
-            Ok(groups.reap(&keep)?.max(left.len()))
-        });
-        reaped
+        self.open
+            .clear(keep, "removing sandboxes left behind", move |keep| {
+                let left = left_behind(&config.run_dir, keep)?;
+                for id in &left {
+                    Place::new(&config, id).clear();
+                }
+                Ok(groups.reap(keep)?.max(left.len()))
+            })
             .await
-            .map_err(|e| SandboxError::lost(e.to_string()))?
-            .map_err(SandboxError::host("removing sandboxes left behind"))
     }
 }
 

@@ -3,10 +3,9 @@
 mod common;
 
 use std::collections::HashSet;
-use std::fs;
 
 use common::*;
-use freehold_sandbox::{Isolation, Launcher, Provider, SandboxError};
+use freehold_sandbox::{Launcher, Provider, SandboxError};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -314,53 +313,6 @@ async fn many_calls_at_a_time_are_served_up_to_a_bound() {
     assert!(done >= 32 && busy > 0, "{done} {busy}");
     ok(&sandbox, "true").await;
     sandbox.destroy().await.unwrap();
-}
-
-#[tokio::test]
-async fn groups_left_behind_are_reaped() {
-    let bench = bench("reap");
-    let instance = instance("reap");
-    if bench.provider.probe().await.isolation < Isolation::NamespacesAndLimits {
-        // Nothing was made, so nothing is found; `limits` holds the lack against the report.
-        assert!(!is_root(), "root has control groups");
-        let open = bench.sandbox("open").await;
-        assert_eq!(bench.provider.reap(&HashSet::new()).await.unwrap(), 0);
-        ok(&open, "true").await;
-        return;
-    }
-    let sandbox = bench.sandbox("open").await;
-    // Gives it the groups it gets only when paused.
-    sandbox.pause().await.unwrap();
-    sandbox.resume().await.unwrap();
-    let find = |name: &str| leftovers(&instance).3.iter().filter(|g| *g == name).count();
-    let each = find("open");
-    assert!(each > 0);
-    for dir in fs::read_to_string("/proc/self/mountinfo")
-        .unwrap()
-        .lines()
-        .filter(|l| l.contains(" - cgroup "))
-    {
-        let point = dir.split(' ').nth(4).unwrap();
-        make_orphans(std::path::Path::new(point), &format!("freehold-{instance}"));
-    }
-    assert_eq!((find("left"), find("kept")), (each, each));
-    let keep = HashSet::from(["kept".to_owned()]);
-    assert_eq!(bench.provider.reap(&keep).await.unwrap(), 1);
-    assert_eq!((find("left"), find("kept"), find("open")), (0, each, each));
-    ok(&sandbox, "true").await;
-    assert_eq!(bench.provider.reap(&HashSet::new()).await.unwrap(), 1);
-    sandbox.destroy().await.unwrap();
-}
-
-fn make_orphans(dir: &std::path::Path, parent: &str) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_name() == *parent {
-            fs::create_dir(entry.path().join("left")).unwrap();
-            fs::create_dir(entry.path().join("kept")).unwrap();
-        } else if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            make_orphans(&entry.path(), parent);
-        }
-    }
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ async fn effects_match(server: &Server, session: &str, history: &[Value]) {
         }
         assert!(
             (good..=good + unknown).contains(&lines),
-            "{word}: {lines} effects of {good} good and {unknown} unknown calls: {history:#?}"
+            "{word}: {lines} effects of {good} good and {unknown} unknown calls in {file:?}: {history:#?}"
         );
     }
 }

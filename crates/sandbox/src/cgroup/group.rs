@@ -12,7 +12,7 @@ use crate::{Limits, Stats};
 /// Microseconds over which CPU time is shared out.
 const CPU_PERIOD_US: u64 = 100_000;
 /// How long the last processes may take to leave after they were killed.
-const DRAIN: Duration = Duration::from_secs(5);
+pub(super) const DRAIN: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const DRAIN_STEP: Duration = Duration::from_millis(5);
 
@@ -121,7 +121,11 @@ impl Group {
 
     /// Removes the directories, waiting for killed processes to leave them. Blocks up to 5 s.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        let start = Instant::now();
+        self.remove_by(Instant::now() + DRAIN)
+    }
+
+    /// As [`Group::remove`]; blocks until the given time at most.
+    pub(super) fn remove_by(&self, by: Instant) -> io::Result<()> {
         let beside = self.freezer.as_ref().and_then(Freezer::beside);
         let dirs = self.dirs.iter().map(|d| d.path.as_path());
         for dir in beside.into_iter().chain(dirs) {
@@ -129,9 +133,11 @@ impl Group {
                 match fs::remove_dir(dir) {
                     Ok(()) => break,
                     Err(e) if e.kind() == io::ErrorKind::NotFound => break,
-                    Err(e) if start.elapsed() > DRAIN => return Err(e),
                     // There is no event for it in version 1.
-                    Err(_) => std::thread::sleep(DRAIN_STEP),
+                    Err(e) if e.kind() == io::ErrorKind::ResourceBusy && Instant::now() < by => {
+                        std::thread::sleep(DRAIN_STEP);
+                    }
+                    Err(e) => return Err(e),
                 }
             }
         }

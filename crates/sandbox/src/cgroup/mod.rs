@@ -10,7 +10,10 @@ mod group;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 pub(crate) use group::Group;
 
@@ -68,7 +71,7 @@ impl Groups {
         let freezer = freezers.iter().find(|h| !h.version2);
         groups.freezer = freezer.and_then(|h| {
             let dir = h.dir.join(format!("freehold-{instance}"));
-            fs::create_dir_all(&dir).is_ok().then_some(dir)
+            make(&dir).is_ok().then_some(dir)
         });
         for controller in CONTROLLERS {
             if !groups.limits(controller) {
@@ -149,7 +152,8 @@ impl Groups {
         }
     }
 
-    /// Kills and removes groups of sandboxes that are not in `keep`; how many sandboxes.
+    /// Kills and removes groups of sandboxes that are not in `keep`; how many sandboxes. One that cannot
+    /// be removed keeps no other from it. Blocks up to 5 s.
     pub(crate) fn reap(&self, keep: &HashSet<String>) -> io::Result<usize> {
         let mut ids = HashSet::new();
         for parent in &self.parents {
@@ -161,11 +165,12 @@ impl Groups {
                 }
             }
         }
-        for id in &ids {
-            let group = Group::existing(self, id);
-            group.kill();
-            group.remove()?;
-        }
+        let left: Vec<_> = ids.iter().map(|id| Group::existing(self, id)).collect();
+        left.iter().for_each(Group::kill);
+        let by = Instant::now() + group::DRAIN;
+        // Each is tried before the first error is told.
+        let removed: Vec<_> = left.iter().map(|group| group.remove_by(by)).collect();
+        removed.into_iter().collect::<io::Result<()>>()?;
         Ok(ids.len())
     }
 }
@@ -175,7 +180,7 @@ impl Groups {
 fn open(hierarchy: &Hierarchy, instance: &str) -> io::Result<Option<Parent>> {
     let dir = hierarchy.dir.join(format!("freehold-{instance}"));
     if !hierarchy.version2 {
-        fs::create_dir_all(&dir)?;
+        make(&dir)?;
         return Ok(Some(Parent {
             dir,
             version2: false,
@@ -190,7 +195,7 @@ fn open(hierarchy: &Hierarchy, instance: &str) -> io::Result<Option<Parent>> {
     if wanted.is_empty() {
         return Ok(None);
     }
-    fs::create_dir_all(&dir)?;
+    make(&dir)?;
     enable(&hierarchy.dir, &wanted).or_else(|_| {
         // A group with processes of its own cannot share its controllers out: make room by moving
         // the server into a leaf (what systemd's Delegate= asks of its users).
@@ -207,7 +212,15 @@ fn open(hierarchy: &Hierarchy, instance: &str) -> io::Result<Option<Parent>> {
     }))
 }
 
-fn enable(dir: &std::path::Path, controllers: &[&str]) -> io::Result<()> {
+/// Makes a directory to make groups in. One that is there may be another user's: their server's, which
+/// had a data directory that is gone, and this one's has its name.
+fn make(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    Ok(accessat(CWD, dir, all, AtFlags::EACCESS)?)
+}
+
+fn enable(dir: &Path, controllers: &[&str]) -> io::Result<()> {
     for controller in controllers {
         fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"))?;
     }

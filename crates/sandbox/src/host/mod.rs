@@ -12,7 +12,7 @@ mod start;
 mod way;
 
 pub(crate) use channel::Channel;
-pub(crate) use claim::{Claim, prepare_dir};
+pub(crate) use claim::{Claim, Claims, prepare_dir};
 pub(crate) use nursery::Nursery;
 pub(crate) use running::Holder;
 pub(crate) use running::{Parts, Running};

@@ -1,7 +1,6 @@
 //! Sandboxes prepared ahead: everything that is the same for every session is done, so that making
 //! one comes down to claiming it. What cannot be used is thrown away, and nobody notices.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +8,7 @@ use std::time::Duration;
 
 use super::disks::{Disks, Spare};
 use crate::cgroup::{Group, Groups};
-use crate::host::Claim;
-use crate::host::{Nursery, Waiting};
+use crate::host::{Claim, Claims, Nursery, Waiting};
 use crate::launch::plan::{Ids, Root};
 use crate::{Limits, SandboxError};
 
@@ -50,11 +48,11 @@ pub(super) struct Pool {
     filling: AtomicBool,
     next: AtomicU64,
     /// Names of control groups in use.
-    names: Arc<Mutex<HashSet<String>>>,
+    names: Claims,
 }
 
 impl Pool {
-    pub(super) fn new(want: usize, names: Arc<Mutex<HashSet<String>>>) -> Arc<Self> {
+    pub(super) fn new(want: usize, names: Claims) -> Arc<Self> {
         Arc::new(Self {
             want,
             waiting: Mutex::default(),
@@ -146,11 +144,11 @@ impl Kind {
     /// Starts a launcher in control groups of the given name.
     pub(super) async fn start(
         &self,
-        names: &Arc<Mutex<HashSet<String>>>,
+        names: &Claims,
         name: &str,
         limits: &Limits,
     ) -> Result<Warm, SandboxError> {
-        let claim = Claim::new(names, name)?;
+        let claim = names.take(name).await?;
         let spare = self.template.as_deref();
         let spare = spare.map(|template| Arc::new(self.disks.take(template)));
         // The launcher comes to be, and a disk is mounted, while its groups are made.

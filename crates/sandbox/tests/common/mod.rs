@@ -71,35 +71,38 @@ pub fn again_as_an_ordinary_user() {
         // All of them run as one already.
         return;
     }
-    let own = std::env::current_exe().unwrap();
-    let run = |args: &[&str]| {
-        let user = [format!("--reuid={ORDINARY}"), format!("--regid={ORDINARY}")];
-        let mut command = std::process::Command::new("setpriv");
-        command.args(user).args(["--clear-groups", "--"]).arg(&own);
-        command
-            .args(args)
-            .current_dir("/")
-            .env("HOME", "/nonexistent");
-        let done = command.output().unwrap();
-        let said = String::from_utf8_lossy(&done.stdout).into_owned();
-        let complained = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(
-            done.status.success(),
-            "{args:?} as an ordinary user, who must be able to read {}: {said}\n{complained}",
-            own.display()
-        );
-        said
-    };
-    let names = run(&["--list", "--format", "terse"]);
+    let names = as_an_ordinary_user(&["--list", "--format", "terse"]);
     let names = names.lines().filter_map(|line| line.strip_suffix(": test"));
     let names: Vec<_> = names
         .filter(|name| !name.starts_with("again_as_"))
         .collect();
     assert!(!names.is_empty());
     for name in names {
-        let said = run(&["--exact", name]);
+        let said = as_an_ordinary_user(&["--exact", name]);
         assert!(said.contains("1 passed"), "{name}: {said}");
     }
+}
+
+/// Runs this test program with other arguments as an ordinary user, from one that runs as root; what it
+/// printed.
+pub fn as_an_ordinary_user(args: &[&str]) -> String {
+    let own = std::env::current_exe().unwrap();
+    let user = [format!("--reuid={ORDINARY}"), format!("--regid={ORDINARY}")];
+    let mut command = std::process::Command::new("setpriv");
+    command.args(user).args(["--clear-groups", "--"]).arg(&own);
+    command
+        .args(args)
+        .current_dir("/")
+        .env("HOME", "/nonexistent");
+    let done = command.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(
+        done.status.success(),
+        "{args:?} as an ordinary user, who must be able to read {}: {said}\n{complained}",
+        own.display()
+    );
+    said
 }
 
 /// Gives a directory to the user that [`ordinary_user`]'s launchers run as.
