@@ -3,6 +3,7 @@
 mod disks;
 mod pool;
 mod report;
+mod stock;
 mod system;
 
 use std::collections::{HashMap, HashSet};
@@ -101,9 +102,9 @@ pub struct NamespaceProvider {
     handles: Mutex<HashMap<String, Weak<Running>>>,
     /// Names of control groups in use.
     names: Claims,
-    pool: Arc<Pool>,
+    pool: Pool,
     nursery: Arc<Nursery>,
-    disks: Arc<Disks>,
+    disks: Disks,
 }
 
 /// What came of opening one.

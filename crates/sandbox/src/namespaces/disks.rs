@@ -9,11 +9,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use freehold_base::{Entropy, SystemEntropy};
 
-use super::pool::REST;
+use super::stock::{Maker, Stock};
+use crate::SandboxError;
 use crate::launch::disk;
 use crate::launch::plan::SpareDisk;
 
@@ -79,83 +80,57 @@ impl Drop for Spare {
     }
 }
 
-/// Those that lie ready, in a directory.
+/// Those of one directory.
+#[derive(Clone)]
 pub(super) struct Disks {
     dir: PathBuf,
-    want: usize,
-    stock: Mutex<Stock>,
+    ready: Arc<Stock<Blank>>,
 }
 
-#[derive(Default)]
-struct Stock {
-    ready: Vec<Spare>,
-    /// The template that was asked for last.
-    wanted: PathBuf,
-    filling: bool,
+/// What disks are made from, and where.
+#[derive(Clone)]
+struct Blank {
+    dir: PathBuf,
+    template: PathBuf,
+}
+
+impl Maker for Blank {
+    type Made = Spare;
+
+    async fn make(&self) -> Result<Spare, SandboxError> {
+        let spare = Spare::new(&self.dir, &self.template);
+        let made = tokio::task::spawn_blocking(move || spare.make()).await;
+        let made = made.unwrap_or_else(|e| Err(io::Error::other(e)));
+        made.map_err(SandboxError::host("preparing a disk"))
+    }
+
+    fn fits(&self, made: &Spare) -> bool {
+        made.disk.template == self.template
+    }
+
+    fn discard(made: Spare) {
+        drop(made);
+    }
 }
 
 impl Disks {
-    pub(super) fn new(dir: PathBuf, want: usize) -> Arc<Self> {
-        Arc::new(Self {
-            dir,
-            want,
-            stock: Mutex::default(),
-        })
+    pub(super) fn new(dir: PathBuf, want: usize) -> Self {
+        let ready = Stock::new(want);
+        Self { dir, ready }
     }
 
     /// One that lies ready, or else is to be copied.
     pub(super) fn take(&self, template: &Path) -> Spare {
-        let ready = &mut self.stock().ready;
-        let found = ready.iter().position(|s| s.disk.template == template);
-        let found = found.map(|at| ready.remove(at));
-        found.unwrap_or_else(|| Spare::new(&self.dir, template))
+        let ready = self.ready.take(|spare| spare.disk.template == template);
+        ready.unwrap_or_else(|| Spare::new(&self.dir, template))
     }
 
     /// Makes as many as are missing, in the background and not at once.
-    pub(super) fn fill(self: &Arc<Self>, template: &Path) {
-        if self.want == 0 {
-            return;
-        }
-        {
-            let mut stock = self.stock();
-            template.clone_into(&mut stock.wanted);
-            if std::mem::replace(&mut stock.filling, true) {
-                return;
-            }
-        }
-        let disks = Arc::downgrade(self);
-        tokio::spawn(async move {
-            tokio::time::sleep(REST).await;
-            while let Some(disks) = disks.upgrade() {
-                let Some(spare) = disks.missing() else {
-                    return;
-                };
-                let made = tokio::task::spawn_blocking(move || spare.make()).await;
-                match made.unwrap_or_else(|e| Err(io::Error::other(e))) {
-                    Ok(spare) => disks.stock().ready.push(spare),
-                    Err(error) => {
-                        tracing::debug!(%error, "no disk could be prepared");
-                        disks.stock().filling = false;
-                        return;
-                    }
-                }
-            }
+    pub(super) fn fill(&self, template: &Path) {
+        self.ready.fill(Blank {
+            dir: self.dir.clone(),
+            template: template.to_owned(),
         });
-    }
-
-    /// The next to be made; `None` ends the filling. Of the last template there is one at least, those
-    /// of others stay as long as there is room.
-    fn missing(&self) -> Option<Spare> {
-        let mut stock = self.stock();
-        let Stock { ready, wanted, .. } = &mut *stock;
-        if ready.len() >= self.want {
-            if ready.iter().any(|s| s.disk.template == *wanted) {
-                stock.filling = false;
-                return None;
-            }
-            ready.remove(0);
-        }
-        Some(Spare::new(&self.dir, wanted))
     }
 
     /// Removes images that an earlier process made for nobody.
@@ -167,9 +142,5 @@ impl Disks {
                 tracing::warn!(%error, "a spare disk image was left behind");
             }
         }
-    }
-
-    fn stock(&self) -> std::sync::MutexGuard<'_, Stock> {
-        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,21 +2,18 @@
 //! one comes down to claiming it. What cannot be used is thrown away, and nobody notices.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::disks::{Disks, Spare};
+use super::stock::{Maker, Stock};
 use crate::cgroup::{Group, Groups};
 use crate::host::{Claim, Claims, Nursery, Waiting};
 use crate::launch::plan::{Ids, Root};
 use crate::{Limits, SandboxError};
 
-/// How long new ones are put off after one was made: preparing takes the processors that the first
-/// calls of the one just made wait for.
-pub(super) const REST: Duration = Duration::from_millis(20);
-
 /// What it takes to start a launcher.
+#[derive(Clone)]
 pub(super) struct Kind {
     pub nursery: Arc<Nursery>,
     pub ids: Ids,
@@ -24,7 +21,7 @@ pub(super) struct Kind {
     pub groups: Groups,
     /// Whether packages are to be installed.
     pub installs: bool,
-    pub disks: Arc<Disks>,
+    pub disks: Disks,
     /// The template of a disk to mount ahead.
     pub template: Option<PathBuf>,
 }
@@ -43,29 +40,54 @@ pub(super) struct Warm {
 
 /// Those that wait.
 pub(super) struct Pool {
-    want: usize,
-    waiting: Mutex<Vec<Warm>>,
-    filling: AtomicBool,
-    next: AtomicU64,
+    ready: Arc<Stock<Warming>>,
+    next: Arc<AtomicU64>,
     /// Names of control groups in use.
     names: Claims,
 }
 
+/// Starts launchers for nobody yet.
+#[derive(Clone)]
+struct Warming {
+    kind: Kind,
+    next: Arc<AtomicU64>,
+    names: Claims,
+}
+
+impl Maker for Warming {
+    type Made = Warm;
+
+    async fn make(&self) -> Result<Warm, SandboxError> {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        // No sandbox's id has a hyphen.
+        let name = format!("warm-{n}");
+        let limits = Limits::default();
+        self.kind.start(&self.names, &name, &limits).await
+    }
+
+    fn fits(&self, _: &Warm) -> bool {
+        // What differs is given with the claim.
+        true
+    }
+
+    fn discard(made: Warm) {
+        discard(made);
+    }
+}
+
 impl Pool {
-    pub(super) fn new(want: usize, names: Claims) -> Arc<Self> {
-        Arc::new(Self {
-            want,
-            waiting: Mutex::default(),
-            filling: AtomicBool::new(false),
-            next: AtomicU64::new(0),
+    pub(super) fn new(want: usize, names: Claims) -> Self {
+        Self {
+            ready: Stock::new(want),
+            next: Arc::default(),
             names,
-        })
+        }
     }
 
     /// One that waits, limited anew.
     pub(super) fn claim(&self, limits: &Limits) -> Option<Warm> {
         loop {
-            let mut warm = self.waiting().pop()?;
+            let mut warm = self.ready.take(|_| true)?;
             let limited = warm.limits == *limits || warm.group.limit(limits).is_ok();
             if limited && warm.waiting.waits() {
                 return Some(warm);
@@ -75,51 +97,17 @@ impl Pool {
     }
 
     /// Starts as many as are missing, in the background and not at once.
-    pub(super) fn fill(self: &Arc<Self>, kind: Kind) {
-        if self.want == 0 || self.filling.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        let pool = Arc::downgrade(self);
-        let (want, names) = (self.want, self.names.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(REST).await;
-            while let Some(pool) = pool.upgrade() {
-                if pool.waiting().len() >= want {
-                    break;
-                }
-                let n = pool.next.fetch_add(1, Ordering::Relaxed);
-                // No sandbox's id has a hyphen.
-                match kind
-                    .start(&names, &format!("warm-{n}"), &Limits::default())
-                    .await
-                {
-                    Ok(warm) => pool.waiting().push(warm),
-                    Err(error) => {
-                        tracing::debug!(%error, "no sandbox could be prepared");
-                        break;
-                    }
-                }
-            }
-            if let Some(pool) = pool.upgrade() {
-                pool.filling.store(false, Ordering::SeqCst);
-            }
+    pub(super) fn fill(&self, kind: Kind) {
+        self.ready.fill(Warming {
+            kind,
+            next: self.next.clone(),
+            names: self.names.clone(),
         });
     }
 
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.waiting().len()
-    }
-
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Warm>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        let all = std::mem::take(&mut *self.waiting());
-        all.into_iter().for_each(discard);
+        self.ready.len()
     }
 }
 
