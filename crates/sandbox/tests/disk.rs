@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use common::*;
 use freehold_sandbox::{Access, Provider, Share, Status};
@@ -215,6 +216,25 @@ async fn disks_lie_ready_for_who_comes_next() {
         tokio::task::yield_now().await;
     }
     assert_eq!(ready(&bench).len(), 4);
+    // They are block devices, mounted, and no longer than they can be of use.
+    let Bench { provider, dir } = bench;
+    assert!(devices(dir.path()) > 0);
+    drop(provider);
+    while devices(dir.path()) > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Block devices whose image lies in a directory.
+fn devices(dir: &Path) -> usize {
+    let devices = std::fs::read_dir("/sys/block").unwrap().flatten();
+    let images = devices.filter_map(|device| {
+        // Of others there is none.
+        std::fs::read_to_string(device.path().join("loop/backing_file")).ok()
+    });
+    images
+        .filter(|image| Path::new(image).starts_with(dir))
+        .count()
 }
 
 #[test]

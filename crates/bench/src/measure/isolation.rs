@@ -28,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Before each measurement.
 const REST: Duration = Duration::from_millis(40);
 /// What is measured of ours.
-const OURS: [Ours; 5] = [
+const OURS: [Ours; 6] = [
+    Ours::Bare,
     Ours::Cold,
     Ours::Folders,
     Ours::Ahead,
@@ -45,6 +46,7 @@ const BUILD: &str = "for i in $(seq 200); do /bin/true; done; find /usr/share /u
 pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     let dir = lab.fresh_dir()?;
     let outsiders = outsiders(lab, dir.path())?;
+    let mut bare = Maker::new(lab, &dir, "bare", |_| ());
     let mut full = Maker::new(lab, &dir, "full", |c| {
         c.prepare_ahead();
         c.warm = 0;
@@ -59,8 +61,9 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
             return Ok(());
         }
     };
-    // Makes the template of disks, fills the pool and starts the shell.
+    // Makes the templates of disks, fills the pool and starts the shell.
     warm.create().await?.destroy().await?;
+    bare.create().await?.destroy().await?;
     bash(&kept, "true").await?;
     let all = outsiders.into_iter().map(Subject::Outsider);
     let all: Vec<_> = all.chain(OURS.map(Subject::Ours)).collect();
@@ -78,6 +81,7 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
             let begun = Instant::now();
             times.push(match subject {
                 Subject::Outsider(outsider) => outsider.run()?,
+                Subject::Ours(Ours::Bare) => bare.turn().await?,
                 Subject::Ours(Ours::Cold) => full.turn().await?,
                 Subject::Ours(Ours::Folders) => plain.turn().await?,
                 Subject::Ours(Ours::Ahead) => warm.turn().await?,
@@ -110,7 +114,12 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
 
 /// Of this round's medians: what carries over to other machines.
 fn ratios(lab: &mut Lab) {
-    for (id, name) in [("cold", "cold"), ("ahead", "prepared ahead")] {
+    let ours = [
+        ("bare", "nothing ready"),
+        ("cold", "cold"),
+        ("ahead", "prepared ahead"),
+    ];
+    for (id, name) in ours {
         let of = |id: &str| lab.board.latest(&format!("isolation.{id}.p50"));
         if let (Some(ours), Some(theirs)) = (of(id), of("bwrap")) {
             let what = format!("sandbox, {name}, against bubblewrap");
@@ -204,7 +213,9 @@ enum Subject {
 }
 
 enum Ours {
-    /// Nothing is prepared but what serves all: the nursery, and blank disks.
+    /// Nothing is prepared but the nursery and the template of disks.
+    Bare,
+    /// Blank disks lie ready, as on a server; there is no process, namespace or group.
     Cold,
     Folders,
     Ahead,
@@ -216,6 +227,7 @@ impl Ours {
     /// Its id and its name.
     fn named(&self) -> (&'static str, &'static str) {
         match self {
+            Self::Bare => ("bare", "the next, without a disk that lies ready"),
             Self::Cold => ("cold", "sandbox, everything on: created and /bin/true"),
             Self::Folders => ("folders", "the same, kept files in plain folders"),
             Self::Ahead => ("ahead", "sandbox, everything on, prepared ahead"),

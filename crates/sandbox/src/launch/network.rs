@@ -15,7 +15,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, WaitOptions};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use rustix::thread::{
+    LinkNameSpaceType, UnshareFlags, move_into_link_name_space, sched_getaffinity,
+    sched_setaffinity,
+};
 
 use super::netlink::{self, Netlink};
 use super::plan::{ADDRESS, PROXY, RESOLVER};
@@ -51,6 +54,8 @@ struct Shared {
     stack: Stack,
     /// The host's, which will be out of reach.
     proc: OwnedFd,
+    /// The processor that the other process needs for itself.
+    processor: usize,
     /// The namespace's descriptor, or why there is none, as a negative error number.
     made: AtomicI32,
 }
@@ -62,6 +67,7 @@ impl Making {
         let shared = Box::into_raw(Box::new(Shared {
             stack: Stack::new(),
             proc: rustix::fs::open("/proc", flags, Mode::empty())?,
+            processor: rustix::thread::sched_getcpu(),
             made: AtomicI32::new(-libc::EINTR),
         }));
         let mut making = Self {
@@ -119,12 +125,22 @@ impl Drop for Making {
 extern "C" fn make(shared: *mut c_void) -> c_int {
     // SAFETY: what `Making` gave, which lives until this process has ended.
     let shared = unsafe { &*shared.cast::<Shared>() };
+    // Where that fails, or there is no other, it takes its turns there.
+    let _ = leave(shared.processor);
     let made = match new_network(&shared.proc) {
         Ok(network) => network.into_raw_fd(),
         Err(e) => -e.raw_os_error(),
     };
     shared.made.store(made, Ordering::Release);
     0
+}
+
+/// Goes to another processor: a new process stays on its parent's if all are busy at that moment, and
+/// keeps the parent from its work, also when another becomes free.
+fn leave(processor: usize) -> rustix::io::Result<()> {
+    let mut others = sched_getaffinity(None)?;
+    others.unset(processor);
+    sched_setaffinity(None, &others)
 }
 
 fn new_network(proc: &OwnedFd) -> rustix::io::Result<OwnedFd> {

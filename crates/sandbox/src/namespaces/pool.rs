@@ -137,19 +137,16 @@ impl Kind {
         limits: &Limits,
     ) -> Result<Warm, SandboxError> {
         let claim = names.take(name).await?;
-        let spare = self.template.as_deref();
-        let spare = spare.map(|template| Arc::new(self.disks.take(template)));
+        let template = self.template.as_deref();
+        let (spare, disk) = template.map(|t| self.disks.take(t)).unzip();
+        let base = super::base(self, name, spare.as_ref().map(|s| s.disk().clone()));
         // The launcher comes to be, and a disk is mounted, while its groups are made.
         let groups = async {
-            let disk = spare
-                .clone()
-                .map(|spare| tokio::task::spawn_blocking(move || spare.mount().ok()));
             // The nursery was woken on this thread's processor, and would wait for it.
             std::thread::yield_now();
-            (self.groups.create(name, limits), disk)
+            self.groups.create(name, limits)
         };
-        let base = super::base(self, name, spare.as_ref().map(|s| s.disk().clone()));
-        let (launched, (group, disk)) = tokio::join!(self.nursery.launch(&base), groups);
+        let (launched, group) = tokio::join!(self.nursery.launch(&base), groups);
         let group = match group {
             Ok(group) => group,
             Err(error) => {
@@ -161,7 +158,7 @@ impl Kind {
             Err(error) => Err(error),
         };
         let disk = match disk {
-            Some(mounting) => Some(mounting.await.ok().flatten()),
+            Some(mounted) => Some(mounted.await),
             None => None,
         };
         let started = match (joined, disk) {
