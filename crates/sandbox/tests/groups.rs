@@ -68,6 +68,28 @@ async fn clearing_leaves_those_alone_that_are_started_meanwhile() {
     }
 }
 
+/// Workers for one session each can share a directory, and so an instance.
+#[tokio::test]
+async fn another_that_ends_takes_nothing_along_that_is_needed() {
+    let bench = bench("shared");
+    let other = tempfile::tempdir().unwrap();
+    let other = freehold_sandbox::NamespaceProvider::new(config("shared", other.path()));
+    if bench.provider.probe().await.isolation < Isolation::NamespacesAndLimits {
+        assert!(!is_root(), "root has control groups");
+        return;
+    }
+    // Nothing is in them now.
+    drop(other);
+    let sandbox = bench.sandbox("one").await;
+    let made = |name: &str| leftovers(&instance("shared")).3.contains(&name.to_owned());
+    assert!(made("one"));
+    sandbox.pause().await.unwrap();
+    sandbox.resume().await.unwrap();
+    ok(&sandbox, "true").await;
+    sandbox.destroy().await.unwrap();
+    assert!(!made("one"));
+}
+
 /// Instances are told apart by the number of a directory, and that of a directory that is gone is
 /// another's soon: its server may have been root's, and killed.
 #[tokio::test]

@@ -34,10 +34,7 @@ impl Freezer {
                 })
             }
             Self::Beside { dir, procs } => {
-                match fs::create_dir(dir) {
-                    Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-                    _ => {}
-                }
+                fs::create_dir_all(dir)?;
                 // Once all are in, what they start is in, too.
                 wait(|| gather(dir, procs))?;
                 fs::write(dir.join("freezer.state"), "FROZEN")?;

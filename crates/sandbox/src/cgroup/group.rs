@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::freezer::Freezer;
@@ -15,6 +15,8 @@ const CPU_PERIOD_US: u64 = 100_000;
 pub(super) const DRAIN: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const DRAIN_STEP: Duration = Duration::from_millis(5);
+/// Times a directory is made in one that others remove.
+const TRIES: usize = 16;
 
 /// One directory in each hierarchy.
 #[derive(Debug)]
@@ -34,11 +36,9 @@ impl Group {
     /// Makes the directories and sets the limits; removes them again if one cannot be set.
     pub(super) fn create(groups: &Groups, id: &str, limits: &Limits) -> io::Result<Self> {
         let group = Self::existing(groups, id);
-        let made = group.dirs.iter().try_for_each(|dir| {
-            match fs::create_dir(&dir.path) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-                _ => {}
-            }
+        let mut dirs = groups.parents.iter().zip(&group.dirs);
+        let made = dirs.try_for_each(|(parent, dir)| {
+            make_in(parent, &dir.path)?;
             dir.limit(limits)
         });
         if let Err(e) = made {
@@ -155,6 +155,19 @@ impl Group {
             dir.stats(stats);
         }
     }
+}
+
+/// Makes a directory in its parent, which another process of the same instance takes along when it ends,
+/// if it was empty then.
+fn make_in(parent: &Parent, dir: &Path) -> io::Result<()> {
+    for _ in 0..TRIES {
+        match fs::create_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => parent.make()?,
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => return Ok(()),
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
 }
 
 impl Dir {

@@ -175,41 +175,44 @@ impl Groups {
     }
 }
 
+impl Parent {
+    /// Makes the directory, so that groups in it have its controllers.
+    fn make(&self) -> io::Result<()> {
+        make(&self.dir)?;
+        if self.version2 {
+            enable(&self.dir, &self.controllers)?;
+        }
+        Ok(())
+    }
+}
+
 /// The directory in a hierarchy below which sandboxes get groups; `None` if it has no controller
 /// we use.
 fn open(hierarchy: &Hierarchy, instance: &str) -> io::Result<Option<Parent>> {
-    let dir = hierarchy.dir.join(format!("freehold-{instance}"));
-    if !hierarchy.version2 {
-        make(&dir)?;
-        return Ok(Some(Parent {
-            dir,
-            version2: false,
-            controllers: hierarchy.controllers.clone(),
-        }));
+    let mut parent = Parent {
+        dir: hierarchy.dir.join(format!("freehold-{instance}")),
+        version2: hierarchy.version2,
+        controllers: hierarchy.controllers.clone(),
+    };
+    if hierarchy.version2 {
+        let available = fs::read_to_string(hierarchy.dir.join("cgroup.controllers"))?;
+        let wanted = CONTROLLERS.into_iter();
+        let wanted = wanted.filter(|c| available.split_whitespace().any(|a| a == *c));
+        parent.controllers = wanted.collect();
+        if parent.controllers.is_empty() {
+            return Ok(None);
+        }
+        enable(&hierarchy.dir, &parent.controllers).or_else(|_| {
+            // A group with processes of its own cannot share its controllers out: make room by moving
+            // the server into a leaf (what systemd's Delegate= asks of its users).
+            let leaf = hierarchy.dir.join(format!("freehold-{instance}-server"));
+            fs::create_dir_all(&leaf)?;
+            fs::write(leaf.join("cgroup.procs"), "0")?;
+            enable(&hierarchy.dir, &parent.controllers)
+        })?;
     }
-    let available = fs::read_to_string(hierarchy.dir.join("cgroup.controllers"))?;
-    let wanted: Vec<_> = CONTROLLERS
-        .into_iter()
-        .filter(|c| available.split_whitespace().any(|a| a == *c))
-        .collect();
-    if wanted.is_empty() {
-        return Ok(None);
-    }
-    make(&dir)?;
-    enable(&hierarchy.dir, &wanted).or_else(|_| {
-        // A group with processes of its own cannot share its controllers out: make room by moving
-        // the server into a leaf (what systemd's Delegate= asks of its users).
-        let leaf = hierarchy.dir.join(format!("freehold-{instance}-server"));
-        fs::create_dir_all(&leaf)?;
-        fs::write(leaf.join("cgroup.procs"), "0")?;
-        enable(&hierarchy.dir, &wanted)
-    })?;
-    enable(&dir, &wanted)?;
-    Ok(Some(Parent {
-        dir,
-        version2: true,
-        controllers: wanted,
-    }))
+    parent.make()?;
+    Ok(Some(parent))
 }
 
 /// Makes a directory to make groups in. One that is there may be another user's: their server's, which
