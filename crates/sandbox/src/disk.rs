@@ -5,14 +5,12 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use freehold_base::{Entropy, SystemEntropy};
 
 use crate::launch::folders::EMPTY;
 use crate::launch::plan::{FIRST_ID, USER};
 use crate::{Limits, SandboxError, SandboxSpec, spec};
-
-/// Half-made templates are told apart by this.
-static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Formats; part of e2fsprogs.
 const PROGRAM: &str = "mke2fs";
@@ -56,8 +54,8 @@ pub(crate) fn template(dir: &Path, limits: &Limits) -> io::Result<PathBuf> {
     let (bytes, inodes) = (limits.disk_bytes, limits.disk_inodes);
     let path = path(dir, limits);
     fs::create_dir_all(dir)?;
-    let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    let half = dir.join(format!(".disk-new-{}-{n}", std::process::id()));
+    // One that was cut short is in nobody's way.
+    let half = dir.join(format!(".disk-new-{}", SystemEntropy.hex(8)));
     let content = half.with_extension("d");
     let made = File::create(&half)
         .and_then(|file| file.set_len(bytes))

@@ -121,17 +121,18 @@ impl OciProvider {
         let given = self
             .given()
             .map_err(SandboxError::host("reading own namespaces"))?;
-        let group = self
-            .groups
-            .create(&spec.id, &runtime.outside(&spec.limits))
-            .map_err(SandboxError::host("making a control group"))?;
         let place = Place::new(&self.config, &spec.id);
         if place.bundle.exists() {
-            // Left by a process that ended without a chance to clean up.
+            // Left by a process that ended without a chance to clean up. The runtime removes the groups
+            // along with the container.
             let left = Place::new(&self.config, &spec.id);
             let cleared = tokio::task::spawn_blocking(move || left.clear()).await;
             cleared.map_err(|e| SandboxError::lost(e.to_string()))?;
         }
+        let group = self
+            .groups
+            .create(&spec.id, &runtime.outside(&spec.limits))
+            .map_err(SandboxError::host("making a control group"))?;
         let started = async {
             self.bundle(&place, spec, &agent)
                 .map_err(SandboxError::host("writing the runtime's instructions"))?;

@@ -312,6 +312,43 @@ async fn what_an_earlier_process_left_is_reaped() {
     open.destroy().await.unwrap();
 }
 
+/// A runtime that forgets a container removes its control groups: the next one has its own all the same.
+#[tokio::test]
+async fn limits_hold_for_who_comes_after_a_killed_server() {
+    let room = Room::new();
+    let spec = suite::spec(room.state.path(), "again");
+    let first = room.oci("after_runc", RuntimeKind::Runc);
+    let left = first.create(&spec).await.unwrap();
+    let second = room.oci("after_runc", RuntimeKind::Runc);
+    let sandbox = second.create(&spec).await.unwrap();
+    ok(&sandbox, "true").await;
+    let limits = limits_of(&instance("after_runc"), "again");
+    assert_eq!(limits, [spec.limits.pids.to_string()]);
+    sandbox.destroy().await.unwrap();
+    assert!(left.stats().await.is_err());
+    drop((left, first, second));
+    nothing_is_left(&room);
+}
+
+/// How many processes a sandbox's groups allow, in each hierarchy that says so.
+fn limits_of(instance: &str, id: &str) -> Vec<String> {
+    let end = Path::new(&format!("freehold-{instance}"))
+        .join(id)
+        .join("pids.max");
+    let (mut found, mut dirs) = (Vec::new(), vec![PathBuf::from("/sys/fs/cgroup")]);
+    while let Some(dir) = dirs.pop() {
+        let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()) {
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.ends_with(&end) {
+                found.push(std::fs::read_to_string(path).unwrap().trim().to_owned());
+            }
+        }
+    }
+    found
+}
+
 /// Neither bundles nor the runtime's records.
 fn nothing_is_left(room: &Room) {
     for dir in ["bundles", "state"] {

@@ -157,7 +157,12 @@ impl Groups {
     pub(crate) fn reap(&self, keep: &HashSet<String>) -> io::Result<usize> {
         let mut ids = HashSet::new();
         for parent in &self.parents {
-            for entry in fs::read_dir(&parent.dir)? {
+            let entries = match fs::read_dir(&parent.dir) {
+                // Another of the same instance took it along.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
                 let entry = entry?;
                 let name = entry.file_name().to_string_lossy().into_owned();
                 if entry.file_type()?.is_dir() && !keep.contains(&name) {
