@@ -165,8 +165,8 @@ impl Packages {
         self.shelf.evict(SystemClock.now());
     }
 
-    /// Clears what earlier processes left half-made.
-    pub(crate) fn reap(&self) {
+    /// Clears what earlier processes left half-made. To be called before anything is made.
+    pub(crate) fn clear_left_behind(&self) {
         self.shelf.clear();
         self.evict();
     }

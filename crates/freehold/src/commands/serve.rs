@@ -82,6 +82,8 @@ pub(crate) async fn serve(flags: ServeFlags) -> Result<Exit, Failure> {
     if store.is_shared() {
         boxes = boxes.following(Arc::new(Files::new(&store, &ids)));
     }
+    // Before sessions are taken up.
+    boxes.clear_left_behind().await;
     let boxes = Arc::new(boxes);
     let hands = Arc::new(Hands::new(
         Arc::clone(&boxes),

@@ -73,7 +73,7 @@ impl World {
     pub async fn restart(&mut self) {
         self.boxes.close_all().await;
         self.boxes = boxes(&self.index, self.dir.path());
-        self.boxes.reap().await.unwrap();
+        self.boxes.clear_left_behind().await;
     }
 
     /// Runs a command in a session's sandbox: what it said, and whether the call failed.

@@ -1,6 +1,7 @@
 //! How sandboxes of sessions end: with their session, for want of use, of room or of disk, and with the
 //! process.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use freehold_base::{SessionId, chain};
 use freehold_sandbox::footprint;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{SandboxUnavailable, SessionSandboxes, sandbox_id};
+use super::{SandboxUnavailable, SessionSandboxes};
 use crate::floor;
 use crate::slot::{Memory, Slot, State};
 
@@ -99,17 +100,31 @@ impl SessionSandboxes {
         }
     }
 
-    /// Clears what earlier processes left behind: control groups, and deletions that were cut
-    /// short. Gives the sessions that have files here; [`SessionSandboxes::remove`] those that no
-    /// longer exist.
+    /// Clears what earlier processes left behind: sandboxes that are still ending, what was half-made,
+    /// and deletions that were cut short. To be called once, by who has the root alone, and before a
+    /// sandbox is asked for: it would find what is left of the earlier one of its name. Takes up to 5 s
+    /// for processes that do not end.
+    pub async fn clear_left_behind(&self) {
+        if let Err(error) = self.provider.reap(&HashSet::new()).await {
+            tracing::warn!(error = %chain(&error), "left-over sandboxes not cleared");
+        }
+        self.packages.clear_left_behind();
+        let root = &self.options.root;
+        if let Err(error) = self.provider.resume_removals(root) {
+            tracing::warn!(error = %chain(&error), "deletions that were cut short are left");
+        }
+        for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+            if is_dead_probe(&entry.file_name().to_string_lossy()) {
+                self.discard(entry.path()).await;
+            }
+        }
+    }
+
+    /// The sessions that have files here; [`SessionSandboxes::remove`] those that no longer exist.
     ///
     /// # Errors
     /// The root cannot be read.
-    pub async fn reap(&self) -> std::io::Result<Vec<SessionId>> {
-        if let Err(error) = self.provider.reap(&self.live()).await {
-            tracing::warn!(error = %chain(&error), "left-over sandboxes not cleared");
-        }
-        self.packages.reap();
+    pub async fn kept(&self) -> std::io::Result<Vec<SessionId>> {
         let mut sessions = Vec::new();
         let mut entries = match tokio::fs::read_dir(&self.options.root).await {
             Ok(entries) => entries,
@@ -118,13 +133,7 @@ impl SessionSandboxes {
         };
         while let Some(entry) = entries.next_entry().await? {
             let name = entry.file_name().to_string_lossy().into_owned();
-            match name.parse::<SessionId>() {
-                Ok(session) => sessions.push(session),
-                Err(_) if name.starts_with(".trash-") || is_dead_probe(&name) => {
-                    self.discard(entry.path()).await
-                }
-                Err(_) => {}
-            }
+            sessions.extend(name.parse::<SessionId>());
         }
         Ok(sessions)
     }
@@ -139,10 +148,6 @@ impl SessionSandboxes {
     /// Sandboxes that live now.
     pub fn live_count(&self) -> usize {
         self.options.max_live.max(1) - self.room.available_permits()
-    }
-
-    fn live(&self) -> std::collections::HashSet<String> {
-        self.slots().by_session.keys().map(sandbox_id).collect()
     }
 
     /// A share of the number that may live, taken from the longest unused if need be.
@@ -182,10 +187,11 @@ impl SessionSandboxes {
     }
 }
 
-/// Whether a provider's probe (`probe-PID`) left the directory and its process is gone.
+/// Whether a provider's probe (`probe-PID`, `probe_PID`) left the directory and its process is gone.
 fn is_dead_probe(name: &str) -> bool {
     let pid = name
-        .strip_prefix("probe-")
+        .strip_prefix("probe")
+        .and_then(|rest| rest.strip_prefix(['-', '_']))
         .and_then(|pid| pid.parse::<u32>().ok());
     pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use freehold_base::Timestamp;
+use freehold_base::{Entropy, SystemEntropy, Timestamp};
 use freehold_sandbox::Provider;
 
 use super::{build, private_dir};
@@ -88,14 +88,11 @@ impl Shelf {
         })
     }
 
-    /// A place to make the layer of this key in.
+    /// A place to make the layer of this key in. Another process may be making the same.
     pub(super) fn half(&self, key: &str) -> io::Result<Half> {
-        let path = self.root.join(format!("{HALF}{key}"));
-        if path.exists() {
-            discard(&*self.provider, &path);
-        }
+        let name = format!("{HALF}{}-{key}", SystemEntropy.hex(8));
         Ok(Half {
-            path: private_dir(&path)?,
+            path: private_dir(&self.root.join(name))?,
             key: key.to_owned(),
             provider: Arc::clone(&self.provider),
         })
@@ -110,7 +107,11 @@ impl Shelf {
         let whole = place.clone();
         let synced = tokio::task::spawn_blocking(move || build::sync(&whole)).await;
         synced.map_err(io::Error::other)??;
-        fs::rename(&place, self.root.join(&half.key))?;
+        match fs::rename(&place, self.root.join(&half.key)) {
+            // Another process was quicker.
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty && self.has(&half.key) => {}
+            renamed => renamed?,
+        }
         // The name, too.
         File::open(&self.root)?.sync_all()
     }
@@ -274,5 +275,21 @@ mod tests {
         assert!(path.exists() && !shelf.has("a"));
         shelf.clear();
         assert!(!path.exists());
+    }
+
+    /// As workers for one session each do that share a directory.
+    #[tokio::test]
+    async fn two_can_make_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = || Shelf::new(dir.path().join("layers"), Arc::new(Remover));
+        let (one, two) = (shelf(), shelf());
+        let halves = (one.half("a").unwrap(), two.half("a").unwrap());
+        for (shelf, half, text) in [(&one, halves.0, "one"), (&two, halves.1, "two")] {
+            let layer = private_dir(&half.path.join("made")).unwrap();
+            fs::write(layer.join("file"), text).unwrap();
+            shelf.keep(half, &layer, 1).await.unwrap();
+            let layer = shelf.take("a", &[]).unwrap().dir;
+            assert_eq!(fs::read_to_string(layer.join("file")).unwrap(), "one");
+        }
     }
 }

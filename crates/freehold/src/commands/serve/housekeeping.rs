@@ -36,7 +36,7 @@ pub(super) fn start(
     tasks.spawn(async move { boxes.keep_floor().await });
     let boxes = Arc::clone(sandboxes);
     tasks.spawn(async move { boxes.keep_saved().await });
-    tasks.spawn(reap(store.clone(), Arc::clone(sandboxes)));
+    tasks.spawn(remove_deleted(store.clone(), Arc::clone(sandboxes)));
     tasks
 }
 
@@ -104,12 +104,12 @@ async fn close_idle(sandboxes: Arc<SessionSandboxes>) {
     }
 }
 
-/// Clears what earlier processes left.
-async fn reap(store: Store, sandboxes: Arc<SessionSandboxes>) {
-    let sessions = match sandboxes.reap().await {
+/// Removes files of sessions that were deleted while no server was there.
+async fn remove_deleted(store: Store, sandboxes: Arc<SessionSandboxes>) {
+    let sessions = match sandboxes.kept().await {
         Ok(sessions) => sessions,
         Err(error) => {
-            tracing::warn!(%error, "left-over sandboxes not cleared");
+            tracing::warn!(%error, "files of deleted sessions were not looked for");
             return;
         }
     };

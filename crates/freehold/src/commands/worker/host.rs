@@ -92,10 +92,8 @@ impl Host {
         let sandboxes = Arc::new(SessionSandboxes::new(provider, source, options));
         let boxes = Arc::clone(&sandboxes);
         tokio::spawn(async move { boxes.keep_floor().await });
-        if share == Share::Alone
-            && let Err(error) = sandboxes.reap().await
-        {
-            tracing::warn!(%error, "what earlier workers left was not cleared");
+        if share == Share::Alone {
+            sandboxes.clear_left_behind().await;
         }
         Ok(Self {
             dir,
@@ -120,7 +118,7 @@ impl Host {
     pub(super) async fn keep_house(&self) {
         loop {
             tokio::time::sleep(KEEP_HOUSE).await;
-            match self.sandboxes.reap().await {
+            match self.sandboxes.kept().await {
                 Ok(sessions) => {
                     for session in sessions {
                         let journal = self.journals().join(format!("{session}.journal"));
