@@ -45,6 +45,13 @@ fn spawn(command: &mut Command) -> Child {
         .expect("it starts")
 }
 
+/// A client that keeps no connection: one to a server that was killed would be found broken only by the
+/// next request, to its successor.
+fn http() -> reqwest::Client {
+    let client = reqwest::Client::builder().pool_max_idle_per_host(0);
+    client.build().expect("a client")
+}
+
 fn start_server(data: &Path, listen: &str, args: &[String]) -> (Child, String) {
     let mut child = spawn(
         Command::new(env!("CARGO_BIN_EXE_freehold"))
@@ -91,7 +98,7 @@ impl World {
             environment: String::new(),
             key: String::new(),
             key_id: String::new(),
-            http: reqwest::Client::new(),
+            http: http(),
         };
         let body = json!({ "name": "workers", "config": { "type": "self_hosted" } });
         world.environment = id(&world.post("/v1/environments", body).await);
