@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use freehold_base::{Entropy, SystemEntropy};
 use freehold_sandbox::{
     ExecEvent, ExecRequest, Exit, NetworkPolicy, Sandbox, SandboxError, SandboxSpec,
 };
@@ -31,8 +32,8 @@ pub(super) async fn build(
     let began = Instant::now();
     let half = packages.shelf.half(key).map_err(PackagesError::Keep)?;
     let mut spec = SandboxSpec {
-        // Of a key, as much as an id may be long.
-        id: format!("packages_{}", &key[..32]),
+        // Not of the key: another process may be making the same.
+        id: format!("packages_{}", SystemEntropy.hex(8)),
         dir: half.path.join("sandbox"),
         limits: packages.limits,
         network: policy.into(),

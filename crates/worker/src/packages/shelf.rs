@@ -20,6 +20,8 @@ const MAX_LAYERS: usize = 64;
 const MAX_BYTES: u64 = 32 << 30;
 /// How names of what is not whole begin.
 const HALF: &str = ".half-";
+/// Names tried for one.
+const TRIES: usize = 16;
 /// The layer itself.
 const LAYER: &str = "layer";
 /// Changed whenever the layer is used.
@@ -42,6 +44,8 @@ pub(super) struct Half {
     pub(super) path: PathBuf,
     key: String,
     provider: Arc<dyn Provider>,
+    /// Locked as long as anyone makes something in it; whoever finds it free may remove it.
+    _maker: File,
 }
 
 impl Drop for Half {
@@ -90,12 +94,39 @@ impl Shelf {
 
     /// A place to make the layer of this key in. Another process may be making the same.
     pub(super) fn half(&self, key: &str) -> io::Result<Half> {
-        let name = format!("{HALF}{}-{key}", SystemEntropy.hex(8));
-        Ok(Half {
-            path: private_dir(&self.root.join(name))?,
-            key: key.to_owned(),
-            provider: Arc::clone(&self.provider),
-        })
+        self.remove_abandoned();
+        for _ in 0..TRIES {
+            let name = format!("{HALF}{}-{key}", SystemEntropy.hex(8));
+            let path = private_dir(&self.root.join(name))?;
+            let maker = File::open(&path)?;
+            // Another process may have found it before it was locked.
+            if maker.try_lock().is_ok() && path.exists() {
+                return Ok(Half {
+                    path,
+                    key: key.to_owned(),
+                    provider: Arc::clone(&self.provider),
+                    _maker: maker,
+                });
+            }
+        }
+        Err(io::Error::other("others remove what is to be made"))
+    }
+
+    /// Removes what nobody makes any more.
+    fn remove_abandoned(&self) {
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let half = entry.file_name().to_string_lossy().starts_with(HALF);
+            if !half {
+                continue;
+            }
+            // Locked until it has another name.
+            if let Ok(dir) = File::open(&path)
+                && dir.try_lock().is_ok()
+            {
+                discard(&*self.provider, &path);
+            }
+        }
     }
 
     /// Puts the finished `layer`, whose archive has so many bytes, under its key.
@@ -116,16 +147,12 @@ impl Shelf {
         File::open(&self.root)?.sync_all()
     }
 
-    /// Removes what is not whole. To be called before anything is made.
+    /// Removes what earlier processes did not finish. To be called once.
     pub(super) fn clear(&self) {
         if let Err(error) = self.provider.resume_removals(&self.root) {
             tracing::warn!(%error, "layers that were being removed are left");
         }
-        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(HALF) {
-                discard(&*self.provider, &entry.path());
-            }
-        }
+        self.remove_abandoned();
     }
 
     /// Removes layers that nobody has: the old ones, and the least used of too many.
@@ -267,14 +294,14 @@ mod tests {
     fn what_is_not_whole_is_cleared() {
         let dir = tempfile::tempdir().unwrap();
         let shelf = Shelf::new(dir.path().join("layers"), Arc::new(Remover));
+        // As a process that was killed, and as one that lives.
+        let killed = private_dir(&shelf.root.join(format!("{HALF}0-a"))).unwrap();
+        fs::write(killed.join("x"), "x").unwrap();
         let half = shelf.half("a").unwrap();
-        fs::write(half.path.join("x"), "x").unwrap();
-        let path = half.path.clone();
-        // As a process that is killed.
-        std::mem::forget(half);
-        assert!(path.exists() && !shelf.has("a"));
+        assert!(!killed.exists() && !shelf.has("a"));
+        private_dir(&killed).unwrap();
         shelf.clear();
-        assert!(!path.exists());
+        assert!(!killed.exists() && half.path.exists());
     }
 
     /// As workers for one session each do that share a directory.
