@@ -48,12 +48,21 @@ async fn stands_still(sandbox: &Arc<dyn Sandbox>, marker: &str) {
     let spin =
         format!("(exec -a {marker} bash -c 'while :; do :; done') </dev/null >/dev/null 2>&1 &");
     ok(sandbox, &spin).await;
-    let out = std::process::Command::new("pgrep")
-        .args(["-f", &format!("^{marker}")])
-        .output();
-    let pid = String::from_utf8(out.unwrap().stdout).unwrap();
+    // It may still be on its way to that name.
+    let pid = loop {
+        let found = std::process::Command::new("pgrep")
+            .args(["-f", &format!("^{marker}")])
+            .output();
+        if let Ok(pid) = String::from_utf8(found.unwrap().stdout)
+            .unwrap()
+            .trim()
+            .parse::<u32>()
+        {
+            break pid;
+        }
+    };
     let used = || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         let (_, rest) = stat.rsplit_once(") ").unwrap();
         rest.split(' ').nth(11).unwrap().parse::<u64>().unwrap()
     };
