@@ -1,6 +1,6 @@
 //! What every other crate may lean on: ids, time, randomness, secrets and the files that hold them,
-//! hexadecimal digits, limits, errors with their causes, the address policy for outbound connections, and the crash points of
-//! the fault tests. Depends on nothing of ours.
+//! hexadecimal digits, limits, errors with their causes, the address policy for outbound connections,
+//! and the crash points of the fault tests. Depends on nothing of ours.
 
 pub mod cause;
 pub mod clock;
